@@ -1,0 +1,13 @@
+//! jetc: from differential operators of neural networks to Taylor-propagation kernels, and solvers on top of them.
+
+pub mod algebra;
+pub mod cpu;
+pub mod diagnostic;
+pub mod jet;
+pub mod net;
+pub mod operator;
+pub mod plan;
+pub mod program;
+pub mod rewrite;
+pub mod syntax;
+pub mod train;
