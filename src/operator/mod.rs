@@ -1,1 +1,6 @@
-//! operator
+//! Differential operators: multi-indices, symbols, chain and product rule.
+
+mod graph;
+mod index;
+pub use graph::*;
+pub use index::*;
