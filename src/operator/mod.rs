@@ -1,5 +1,6 @@
 //! Differential operators: multi-indices, symbols, chain and product rule.
 
+mod derive;
 mod graph;
 mod index;
 pub use graph::*;
