@@ -1,7 +1,11 @@
 //! Differential operators: multi-indices, symbols, chain and product rule.
 
 mod derive;
+mod fold;
 mod graph;
 mod index;
+mod lower;
+pub use fold::{CoefficientTensor, Folded, Term, fold};
 pub use graph::*;
 pub use index::*;
+pub use lower::{Lowering, MAX_UNROLLED};

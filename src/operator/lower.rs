@@ -1,0 +1,757 @@
+//! From the tensor expressions of a [`Program`] to scalar expressions in derivatives: vector calculus becomes sums
+//! over columns, and stays sums.
+
+use super::graph::{Argument, Atom, Graph, Id, NetworkCall, Node, Sampler, SamplerKind};
+use super::index::{Index, LoopVar, Slot, Symbol};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::program::{
+    CoordinateRef, Domain, EstimateTarget, ExprId, Function, IndexExpr, IndexId, Kind, Method,
+    Program, Reduction, Region, Shape,
+};
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::One;
+use std::collections::{HashMap, HashSet};
+
+/// Longest sum that is written out term by term, where its terms cannot be indexed by a variable.
+pub const MAX_UNROLLED: i64 = 4096;
+
+/// Lowers expressions of one program into one graph.
+pub struct Lowering<'a> {
+    program: &'a Program,
+    /// The scalar expressions so far.
+    pub graph: Graph,
+    env: HashMap<IndexId, Index>,
+    memo: HashMap<(ExprId, Vec<Index>, Vec<Index>), Id>,
+    index_vars: HashMap<ExprId, Vec<IndexId>>,
+    /// The condition or output that is being lowered: its region, and the estimator of all its sums.
+    region: Option<Region>,
+    scope: Option<(Method, String)>,
+    /// The estimator of the operator node that is being lowered.
+    operator: Option<(Method, String)>,
+    samplers: HashMap<(String, i64, i64), u32>,
+}
+
+type Lowered = Result<Id, Diagnostic>;
+
+impl<'a> Lowering<'a> {
+    /// Nothing lowered yet.
+    pub fn new(program: &'a Program) -> Self {
+        Lowering {
+            program,
+            graph: Graph::default(),
+            env: HashMap::new(),
+            memo: HashMap::new(),
+            index_vars: HashMap::new(),
+            region: None,
+            scope: None,
+            operator: None,
+            samplers: HashMap::new(),
+        }
+    }
+
+    /// The components (row-major) of output number `k`.
+    pub fn output(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
+        let output = &self.program.outputs[k];
+        let method = self.estimate(|t| matches!(t, EstimateTarget::Output(n) if *n == k));
+        self.scoped(None, method.map(|m| (m, output.name.clone())), output.value)
+    }
+
+    /// The components of the residual of condition number `k`.
+    pub fn condition(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
+        let condition = &self.program.conditions[k];
+        let method = self.estimate(|t| matches!(t, EstimateTarget::Condition(n) if *n == k));
+        self.scoped(Some(condition.region.clone()), method.map(|m| (m, condition.name.clone())), condition.residual)
+    }
+
+    /// The components of any expression, without sampling of its sums.
+    pub fn expression(&mut self, e: ExprId) -> Result<Vec<Id>, Diagnostic> {
+        self.scoped(None, None, e)
+    }
+
+    /// A sampler of columns for a sum that is not in the program (`enhance gradient`).
+    pub fn sampler(&mut self, name: &str, kind: SamplerKind, lo: i64, hi: i64) -> u32 {
+        let key = (name.to_string(), lo, hi);
+        *self.samplers.entry(key).or_insert_with(|| {
+            self.graph.samplers.push(Sampler { name: name.to_string(), kind, lo, hi });
+            self.graph.samplers.len() as u32 - 1
+        })
+    }
+
+    fn scoped(
+        &mut self,
+        region: Option<Region>,
+        scope: Option<(Method, String)>,
+        e: ExprId,
+    ) -> Result<Vec<Id>, Diagnostic> {
+        // what was lowered under another scope may differ in its samplers and normals
+        self.memo.clear();
+        self.region = region;
+        self.scope = scope;
+        self.components(e)
+    }
+
+    fn estimate(&self, is: impl Fn(&EstimateTarget) -> bool) -> Option<Method> {
+        self.program.estimates.iter().rev().find(|e| is(&e.target)).map(|e| e.method)
+    }
+
+    fn components(&mut self, e: ExprId) -> Result<Vec<Id>, Diagnostic> {
+        let (m, n) = match self.program.shape(e) {
+            Shape::Scalar => return Ok(vec![self.component(e, &[])?]),
+            Shape::Vector(n) => (1, n),
+            Shape::Matrix(m, n) => (m, n),
+        };
+        self.bounded((m * n) as i64, e)?;
+        let vector = matches!(self.program.shape(e), Shape::Vector(_));
+        let mut out = Vec::new();
+        for i in 0..m {
+            for j in 0..n {
+                let at = [Index::constant(i as i64), Index::constant(j as i64)];
+                out.push(self.component(e, if vector { &at[1..] } else { &at })?);
+            }
+        }
+        Ok(out)
+    }
+
+    fn bounded(&self, terms: i64, e: ExprId) -> Result<(), Diagnostic> {
+        if terms <= MAX_UNROLLED {
+            return Ok(());
+        }
+        Err(Diagnostic::error(self.span(e), format!("this needs {terms} expressions written out one by one"))
+            .note(format!("at most {MAX_UNROLLED} are; sums over a coordinate vector such as `x[i]` have no such limit")))
+    }
+
+    fn span(&self, e: ExprId) -> Span {
+        self.program.expr(e).span
+    }
+
+    fn index(&self, e: &IndexExpr) -> Index {
+        let mut out = Index::constant(e.offset);
+        for (v, c) in &e.terms {
+            out = out.plus(*c, self.env.get(v).expect("the resolver scopes index variables"));
+        }
+        out
+    }
+
+    /// The scalar expression of one component, the indices counting rows, then columns.
+    fn component(&mut self, e: ExprId, at: &[Index]) -> Lowered {
+        let vars = self.vars_of(e);
+        let bound: Vec<Index> = vars.iter().map(|v| self.env[v].clone()).collect();
+        let key = (e, at.to_vec(), bound);
+        if let Some(done) = self.memo.get(&key) {
+            return Ok(*done);
+        }
+        let outer = self.operator.take();
+        self.operator = self.operator_estimate(e);
+        let out = self.component_of(e, at);
+        self.operator = outer;
+        self.memo.insert(key, out.clone()?);
+        out
+    }
+
+    fn operator_estimate(&self, e: ExprId) -> Option<(Method, String)> {
+        self.program.estimates.iter().rev().find_map(|estimate| match estimate.target {
+            EstimateTarget::Expression(t) if self.program.same(t, e) => {
+                Some((estimate.method, format!("estimate{}", estimate.span.start)))
+            }
+            _ => None,
+        })
+    }
+
+    fn component_of(&mut self, e: ExprId, at: &[Index]) -> Lowered {
+        let program = self.program;
+        match &program.expr(e).kind {
+            Kind::Number(v) => Ok(self.graph.num(v.clone())),
+            Kind::Pi => Ok(self.graph.intern(Node::Pi)),
+            Kind::Param(p) => Ok(self.graph.intern(Node::Param(*p))),
+            Kind::Coordinates(g) => {
+                let first = program.groups[g.index()].first as i64;
+                let index = at.first().map_or(Index::constant(first), |i| i.shift(first));
+                Ok(self.graph.intern(Node::Point(index)))
+            }
+            Kind::Coef(c) => Ok(self.graph.intern(Node::Coef(*c, at[0].clone()))),
+            Kind::Data { data, column } => Ok(self.graph.intern(Node::Data(*data, *column as u32))),
+            Kind::IndexValue(i) => {
+                let index = self.index(i);
+                Ok(match index.as_constant() {
+                    Some(k) => self.graph.int(k),
+                    None => self.graph.intern(Node::IndexValue(index)),
+                })
+            }
+            Kind::Network { net, arguments } => {
+                let component = match at.first() {
+                    None => 0,
+                    Some(i) => self.constant_index(i, e)?,
+                };
+                let arguments = self.arguments(arguments)?;
+                let (call, _) = self.graph.calls.insert_full(NetworkCall { net: *net, arguments });
+                let atom = Atom { call: call as u32, component: component as u32, symbols: Vec::new() };
+                Ok(self.graph.intern(Node::Atom(atom)))
+            }
+            Kind::Element { of, index } => {
+                let mut inner = vec![self.index(index)];
+                inner.extend_from_slice(at);
+                self.component(*of, &inner)
+            }
+            Kind::Slice { of, lo, .. } => self.component(*of, &[at[0].shift(*lo as i64)]),
+            Kind::List(items) => {
+                let k = self.constant_index(&at[0], e)?;
+                self.component(items[k as usize], &at[1..])
+            }
+            Kind::Sum(terms) => {
+                let mut out = Vec::new();
+                for (minus, t) in terms {
+                    let sign = BigRational::from_integer(BigInt::from(if *minus { -1 } else { 1 }));
+                    out.push((self.component(*t, at)?, sign));
+                }
+                Ok(self.graph.linear(out))
+            }
+            Kind::Product(factors) => {
+                let mut out = Vec::new();
+                for (over, f) in factors {
+                    let at = if program.shape(*f) == Shape::Scalar { &[] } else { at };
+                    out.push((self.component(*f, at)?, if *over { -1 } else { 1 }));
+                }
+                Ok(self.graph.product(out))
+            }
+            Kind::MatrixProduct(a, b) => {
+                let (a, b) = (*a, *b);
+                let n = match program.shape(a) {
+                    Shape::Matrix(_, n) => n as i64,
+                    _ => 1,
+                };
+                let (row, rest) = (at[0].clone(), at[1..].to_vec());
+                let symbolic = self.symbolic(a) && self.symbolic(b);
+                self.sum_over(0, n, symbolic, e, &mut |l, k| {
+                    let x = l.component(a, &[row.clone(), k.clone()])?;
+                    let mut inner = vec![k.clone()];
+                    inner.extend_from_slice(&rest);
+                    let y = l.component(b, &inner)?;
+                    Ok(l.graph.mul(x, y))
+                })
+            }
+            Kind::Power(a, b) => {
+                let (a, b) = (self.component(*a, &[])?, self.component(*b, &[])?);
+                Ok(self.graph.power(a, b))
+            }
+            Kind::Call(f, arguments) => {
+                let a: Result<Vec<Id>, _> = arguments.iter().map(|a| self.component(*a, &[])).collect();
+                Ok(self.graph.call(*f, a?))
+            }
+            Kind::Reduce { reduction, index, lo, hi, body } => self.reduction(e, *reduction, *index, *lo, *hi, *body, at),
+            Kind::Partial { of, along } => {
+                let mut out = self.component(*of, at)?;
+                for c in along {
+                    let column = self.column_of(c);
+                    out = self.graph.derivative(out, &Symbol::Column(column));
+                }
+                Ok(out)
+            }
+            Kind::Laplacian(of) => self.laplacian(e, *of, at),
+            Kind::Gradient(of) => {
+                let (last, rest) = at.split_last().expect("a gradient has an index");
+                let value = self.component(*of, rest)?;
+                let column = self.space_column(last, e)?;
+                Ok(self.graph.derivative(value, &Symbol::Column(column)))
+            }
+            Kind::Divergence(of) => {
+                let of = *of;
+                let n = program.space_dimension() as i64;
+                let symbolic = self.symbolic(of) && self.space_run().is_some();
+                self.sum_over(0, n, symbolic, e, &mut |l, i| {
+                    let value = l.component(of, std::slice::from_ref(i))?;
+                    let column = l.space_column(i, e)?;
+                    Ok(l.graph.derivative(value, &Symbol::Column(column)))
+                })
+            }
+            Kind::Curl(of) => self.curl(e, *of, at),
+            Kind::Hessian(of) => {
+                let mut out = self.component(*of, &[])?;
+                for i in at {
+                    let column = self.space_column(i, e)?;
+                    out = self.graph.derivative(out, &Symbol::Column(column));
+                }
+                Ok(out)
+            }
+            Kind::Advection(a, u) => {
+                let (a, u) = (*a, *u);
+                let n = program.space_dimension() as i64;
+                let value = self.component(u, at)?;
+                let symbolic = self.symbolic(a) && self.space_run().is_some();
+                self.sum_over(0, n, symbolic, e, &mut |l, i| {
+                    let speed = l.component(a, std::slice::from_ref(i))?;
+                    let column = l.space_column(i, e)?;
+                    let d = l.graph.derivative(value, &Symbol::Column(column));
+                    Ok(l.graph.mul(speed, d))
+                })
+            }
+            Kind::NormalDerivative(of) => self.normal_derivative(e, *of, at),
+            Kind::Trace(m) => {
+                let m = *m;
+                let n = self.rows(m);
+                let symbolic = self.symbolic(m);
+                self.sum_over(0, n, symbolic, e, &mut |l, i| l.component(m, &[i.clone(), i.clone()]))
+            }
+            Kind::Determinant(m) => {
+                let n = self.rows(*m) as usize;
+                if n > 8 {
+                    return Err(Diagnostic::error(self.span(e), format!("determinant of a {n} x {n} matrix"))
+                        .note("determinants are written out by cofactors; at most 8 x 8"));
+                }
+                self.determinant(*m, 0, &(0..n).collect::<Vec<_>>())
+            }
+            Kind::Dot(a, b) => {
+                let (a, b) = (*a, *b);
+                let symbolic = self.symbolic(a) && self.symbolic(b);
+                let n = self.rows(a);
+                self.sum_over(0, n, symbolic, e, &mut |l, i| {
+                    let x = l.component(a, std::slice::from_ref(i))?;
+                    let y = l.component(b, std::slice::from_ref(i))?;
+                    Ok(l.graph.mul(x, y))
+                })
+            }
+            Kind::Norm2(a) => self.norm2(e, *a, &[]),
+        }
+    }
+
+    fn norm2(&mut self, e: ExprId, a: ExprId, at: &[Index]) -> Lowered {
+        let (lengths, symbolic) = (lengths(self.program.shape(a)), self.symbolic(a));
+        match lengths.get(at.len()) {
+            None => {
+                let x = self.component(a, at)?;
+                Ok(self.graph.powi(x, 2))
+            }
+            Some(n) => self.sum_over(0, *n, symbolic, e, &mut |l, i| {
+                let mut inner = at.to_vec();
+                inner.push(i.clone());
+                l.norm2(e, a, &inner)
+            }),
+        }
+    }
+
+    fn rows(&self, e: ExprId) -> i64 {
+        lengths(self.program.shape(e)).first().copied().unwrap_or(1)
+    }
+
+    /// sum of f(i) over lo <= i < hi; with a loop variable if the terms can be indexed by one, else term by term.
+    fn sum_over(
+        &mut self,
+        lo: i64,
+        hi: i64,
+        symbolic: bool,
+        e: ExprId,
+        f: &mut dyn FnMut(&mut Self, &Index) -> Lowered,
+    ) -> Lowered {
+        if symbolic {
+            let var = self.graph.fresh(lo, hi);
+            let operator = self.operator.clone();
+            let body = f(self, &Index::of_loop(var))?;
+            self.operator = operator;
+            return self.close(Reduction::Sum, var, lo, hi, body, e);
+        }
+        self.bounded(hi - lo, e)?;
+        let mut terms = Vec::new();
+        for i in lo..hi {
+            terms.push((f(self, &Index::constant(i))?, BigRational::one()));
+        }
+        Ok(self.graph.linear(terms))
+    }
+
+    /// Closes a sum, sampled if an estimate says so.
+    fn close(&mut self, reduction: Reduction, var: LoopVar, lo: i64, hi: i64, body: Id, e: ExprId) -> Lowered {
+        let mut sampler = None;
+        if reduction == Reduction::Sum
+            && let Some((method, name)) = self.operator.clone().or_else(|| self.scope.clone())
+            && self.graph.free_vars(body).contains(&var)
+            && holds_derivative(&self.graph, body)
+            && !holds_sampled(&self.graph, body)
+        {
+            sampler = match method {
+                Method::Auto | Method::Exact | Method::Compressed => None,
+                Method::Sparse { k, shared } if (k as i64) < hi - lo => {
+                    Some(self.sampler(&name, SamplerKind::Sparse { k, shared }, lo, hi))
+                }
+                Method::Sparse { .. } => None,
+                Method::Rademacher { .. } | Method::Gaussian { .. } => {
+                    return Err(dense_error(self.span(e)));
+                }
+            };
+        }
+        Ok(self.graph.reduce(reduction, var, lo, hi, body, sampler))
+    }
+
+    #[allow(clippy::too_many_arguments)] // the parts of one node
+    fn reduction(
+        &mut self,
+        e: ExprId,
+        reduction: Reduction,
+        index: IndexId,
+        lo: i64,
+        hi: i64,
+        body: ExprId,
+        at: &[Index],
+    ) -> Lowered {
+        if self.indexable(body, index) {
+            let var = self.graph.fresh(lo, hi);
+            self.env.insert(index, Index::of_loop(var));
+            let operator = self.operator.clone();
+            let value = self.component(body, at)?;
+            self.operator = operator;
+            return self.close(reduction, var, lo, hi, value, e);
+        }
+        self.bounded(hi - lo, e)?;
+        let mut terms = Vec::new();
+        for i in lo..hi {
+            self.env.insert(index, Index::constant(i));
+            terms.push(self.component(body, at)?);
+        }
+        Ok(match reduction {
+            Reduction::Sum => self.graph.linear(terms.into_iter().map(|t| (t, BigRational::one()))),
+            Reduction::Max => {
+                let mut terms = terms.into_iter();
+                match terms.next() {
+                    Some(first) => terms.fold(first, |a, b| self.graph.call(Function::Max, vec![a, b])),
+                    None => return Err(Diagnostic::error(self.span(e), "the maximum of nothing")),
+                }
+            }
+        })
+    }
+
+    fn laplacian(&mut self, e: ExprId, of: ExprId, at: &[Index]) -> Lowered {
+        let method = self.operator.clone();
+        let value = self.component(of, at)?;
+        if let Some((Method::Rademacher { .. } | Method::Gaussian { .. }, name)) = &method {
+            return self.dense(e, of, at, value, method.as_ref().expect("some").0, name);
+        }
+        let mut terms = Vec::new();
+        for (first, len, indexed) in self.space_runs() {
+            let twice = |l: &mut Self, column: &Index| {
+                let symbol = Symbol::Column(column.clone());
+                let d = l.graph.derivative(value, &symbol);
+                Ok(l.graph.derivative(d, &symbol))
+            };
+            self.operator = method.clone();
+            terms.push((
+                self.sum_over(first, first + len, indexed, e, &mut |l, i| twice(l, i))?,
+                BigRational::one(),
+            ));
+        }
+        Ok(self.graph.linear(terms))
+    }
+
+    /// Dense directions: lap(u) = E[d2u(v)]; lap(lap(u)) = E[d4u(g)]/3 for Gaussian g, and
+    /// (E[d4u(r)] + 2 sum_i d4u(e_i))/3 for signs r (fourth moments of the two distributions).
+    fn dense(&mut self, e: ExprId, of: ExprId, at: &[Index], value: Id, method: Method, name: &str) -> Lowered {
+        let runs = self.space_runs();
+        let (lo, hi) = (runs[0].0, runs.iter().map(|(f, n, _)| f + n).max().unwrap_or(0));
+        if runs.iter().map(|r| r.1).sum::<i64>() != hi - lo {
+            return Err(Diagnostic::error(self.span(e), "dense directions need space coordinates that are declared side by side"));
+        }
+        let (k, gaussian) = match method {
+            Method::Gaussian { k } => (k, true),
+            Method::Rademacher { k } => (k, false),
+            _ => return Err(dense_error(self.span(e))),
+        };
+        let (value, order) = match &self.program.expr(of).kind {
+            Kind::Laplacian(inner) => (self.component(*inner, at)?, 4),
+            _ => (value, 2),
+        };
+        if holds_derivative(&self.graph, value) {
+            return Err(dense_error(self.span(e)));
+        }
+        let sampler = self.sampler(name, SamplerKind::Dense { k, gaussian }, lo, hi);
+        let slot = self.graph.fresh(0, k as i64);
+        let mut body = value;
+        for _ in 0..order {
+            body = self.graph.derivative(body, &Symbol::Direction { sampler, slot: Slot::Loop(slot) });
+        }
+        let sum = self.graph.reduce(Reduction::Sum, slot, 0, k as i64, body, None);
+        let ratio = |n: i64, d: i64| BigRational::new(BigInt::from(n), BigInt::from(d));
+        let mean = self.graph.scale(ratio(1, k as i64), sum);
+        if order == 2 {
+            return Ok(mean);
+        }
+        let mut terms = vec![(mean, ratio(1, 3))];
+        if !gaussian {
+            for (first, len, indexed) in runs {
+                self.operator = None;
+                let sum = self.sum_over(first, first + len, indexed, e, &mut |l, i| {
+                    let symbol = Symbol::Column(i.clone());
+                    let mut d = value;
+                    for _ in 0..4 {
+                        d = l.graph.derivative(d, &symbol);
+                    }
+                    Ok(d)
+                })?;
+                terms.push((sum, ratio(2, 3)));
+            }
+        }
+        Ok(self.graph.linear(terms))
+    }
+
+    fn curl(&mut self, e: ExprId, of: ExprId, at: &[Index]) -> Lowered {
+        let d = |l: &mut Self, component: &[Index], along: i64| -> Lowered {
+            let value = l.component(of, component)?;
+            let column = l.space_column(&Index::constant(along), e)?;
+            Ok(l.graph.derivative(value, &Symbol::Column(column)))
+        };
+        let k = |n: i64| [Index::constant(n)];
+        match (self.program.shape(of), at) {
+            // (u_y, -u_x)
+            (Shape::Scalar, [i]) => {
+                let i = self.constant_index(i, e)?;
+                let out = d(self, &[], 1 - i)?;
+                Ok(if i == 0 { out } else { self.graph.scale(-BigRational::one(), out) })
+            }
+            (Shape::Vector(2), _) => {
+                let (a, b) = (d(self, &k(1), 0)?, d(self, &k(0), 1)?);
+                Ok(self.graph.sub(a, b))
+            }
+            _ => {
+                let i = self.constant_index(&at[0], e)?;
+                let (j, m) = ((i + 1) % 3, (i + 2) % 3);
+                let (a, b) = (d(self, &k(m), j)?, d(self, &k(j), m)?);
+                Ok(self.graph.sub(a, b))
+            }
+        }
+    }
+
+    fn normal_derivative(&mut self, e: ExprId, of: ExprId, at: &[Index]) -> Lowered {
+        let value = self.component(of, at)?;
+        match self.region.clone() {
+            Some(Region::Face { coordinate, outward, .. }) if outward != 0 => {
+                let column = self.column_of(&coordinate);
+                let d = self.graph.derivative(value, &Symbol::Column(column));
+                Ok(self.graph.scale(BigRational::from_integer(BigInt::from(outward)), d))
+            }
+            Some(Region::Boundary) => {
+                let mut terms = Vec::new();
+                for (first, len, indexed) in self.space_runs() {
+                    let sum = self.sum_over(first, first + len, indexed, e, &mut |l, i| {
+                        let normal = l.graph.intern(Node::Normal(i.clone()));
+                        let d = l.graph.derivative(value, &Symbol::Column(i.clone()));
+                        Ok(l.graph.mul(normal, d))
+                    })?;
+                    terms.push((sum, BigRational::one()));
+                }
+                Ok(self.graph.linear(terms))
+            }
+            _ => Err(Diagnostic::error(self.span(e), "a normal derivative where there is no outward normal")
+                .note("`d_n` belongs to a condition `on boundary` or on a face of the domain such as `on x = 0`")),
+        }
+    }
+
+    /// By cofactors of the first row.
+    fn determinant(&mut self, m: ExprId, row: i64, columns: &[usize]) -> Lowered {
+        if columns.is_empty() {
+            return Ok(self.graph.int(1));
+        }
+        let mut terms = Vec::new();
+        for (k, c) in columns.iter().enumerate() {
+            let entry = self.component(m, &[Index::constant(row), Index::constant(*c as i64)])?;
+            let rest: Vec<usize> = columns.iter().copied().filter(|o| o != c).collect();
+            let minor = self.determinant(m, row + 1, &rest)?;
+            let sign = BigRational::from_integer(BigInt::from(if k % 2 == 0 { 1 } else { -1 }));
+            terms.push((self.graph.mul(entry, minor), sign));
+        }
+        Ok(self.graph.linear(terms))
+    }
+
+    fn column_of(&self, c: &CoordinateRef) -> Index {
+        self.index(&c.index).shift(self.program.groups[c.group.index()].first as i64)
+    }
+
+    /// Adjacent space columns: (first, how many, whether they are one vector).
+    fn space_runs(&self) -> Vec<(i64, i64, bool)> {
+        self.program.space().map(|g| (g.first as i64, g.len as i64, g.is_vector)).collect()
+    }
+    /// The only vector of space coordinates, if space is nothing else.
+    fn space_run(&self) -> Option<i64> {
+        match self.space_runs()[..] {
+            [(first, _, true)] => Some(first),
+            _ => None,
+        }
+    }
+    fn space_column(&self, i: &Index, e: ExprId) -> Result<Index, Diagnostic> {
+        if let Some(first) = self.space_run() {
+            return Ok(i.shift(first));
+        }
+        let mut k = self.constant_index(i, e)?;
+        for (first, len, _) in self.space_runs() {
+            if k < len {
+                return Ok(Index::constant(first + k));
+            }
+            k -= len;
+        }
+        Err(Diagnostic::error(self.span(e), "there is no such space coordinate"))
+    }
+
+    fn constant_index(&self, i: &Index, e: ExprId) -> Result<i64, Diagnostic> {
+        i.as_constant().ok_or_else(|| {
+            Diagnostic::error(self.span(e), "this cannot be indexed by the variable of a sum")
+                .note("write the sum out, or index a coordinate vector")
+        })
+    }
+
+    fn arguments(&mut self, arguments: &[ExprId]) -> Result<Vec<Argument>, Diagnostic> {
+        let mut out: Vec<Argument> = Vec::new();
+        for a in arguments {
+            if let Some((first, len)) = self.plain_columns(*a) {
+                match out.last_mut() {
+                    Some(Argument::Columns { first: f, len: l }) if *f + *l == first => *l += len,
+                    _ => out.push(Argument::Columns { first, len }),
+                }
+                continue;
+            }
+            for id in self.components(*a)? {
+                match self.periodic(id) {
+                    Some(embedded) => out.extend(embedded.map(Argument::Scalar)),
+                    None => out.push(Argument::Scalar(id)),
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// An argument that is columns of the point as they are.
+    fn plain_columns(&self, e: ExprId) -> Option<(usize, usize)> {
+        match &self.program.expr(e).kind {
+            Kind::Coordinates(g) => {
+                let g = &self.program.groups[g.index()];
+                (!g.periodic).then_some((g.first, g.len))
+            }
+            Kind::Element { of, index } if index.terms.is_empty() => {
+                let (first, _) = self.plain_columns(*of)?;
+                matches!(self.program.shape(*of), Shape::Vector(_)).then_some((first + index.offset as usize, 1))
+            }
+            Kind::Slice { of, lo, hi } => {
+                let (first, _) = self.plain_columns(*of)?;
+                Some((first + lo, hi - lo))
+            }
+            _ => None,
+        }
+    }
+
+    /// (cos, sin) of one period of a periodic coordinate given as it is.
+    fn periodic(&mut self, id: Id) -> Option<[Id; 2]> {
+        let Node::Point(index) = self.graph.node(id) else { return None };
+        let column = index.as_constant()? as usize;
+        let group = self.program.groups.iter().find(|g| g.first <= column && column < g.first + g.len)?;
+        let (true, Domain::Interval(lo, hi)) = (group.periodic, group.domain) else { return None };
+        // the phase does not matter; 2 pi x / period
+        let period = BigRational::from_float(hi - lo)?;
+        let pi = self.graph.intern(Node::Pi);
+        let angle = self.graph.mul(pi, id);
+        let angle = self.graph.scale(BigRational::from_integer(BigInt::from(2)) / period, angle);
+        Some([Function::Cos, Function::Sin].map(|f| self.graph.call(f, vec![angle])))
+    }
+
+    /// Whether the components of an expression can be indexed by a loop variable.
+    fn symbolic(&self, e: ExprId) -> bool {
+        let p = self.program;
+        match &p.expr(e).kind {
+            _ if p.shape(e) == Shape::Scalar => true,
+            Kind::Coordinates(_) | Kind::Coef(_) => true,
+            Kind::Network { .. } | Kind::List(_) | Kind::Curl(_) => false,
+            Kind::Gradient(of) => self.space_run().is_some() && self.symbolic(*of),
+            Kind::Hessian(_) => self.space_run().is_some(),
+            kind => children(kind).into_iter().all(|c| self.symbolic(c)),
+        }
+    }
+
+    /// Whether an index variable is only used where a loop variable can stand.
+    fn indexable(&mut self, e: ExprId, index: IndexId) -> bool {
+        if !self.vars_of(e).contains(&index) {
+            return true;
+        }
+        let p = self.program;
+        let kind = &p.expr(e).kind;
+        let here = match kind {
+            Kind::Element { of, index: i } => !i.terms.iter().any(|t| t.0 == index) || self.symbolic(*of),
+            _ => true,
+        };
+        here && children(kind).into_iter().all(|c| self.indexable(c, index))
+    }
+
+    /// The index variables that occur free in an expression.
+    fn vars_of(&mut self, e: ExprId) -> Vec<IndexId> {
+        if let Some(done) = self.index_vars.get(&e) {
+            return done.clone();
+        }
+        let kind = &self.program.expr(e).kind;
+        let mut out: Vec<IndexId> = match kind {
+            Kind::IndexValue(i) | Kind::Element { index: i, .. } => i.terms.iter().map(|t| t.0).collect(),
+            Kind::Partial { along, .. } => along.iter().flat_map(|c| c.index.terms.iter().map(|t| t.0)).collect(),
+            _ => Vec::new(),
+        };
+        for c in children(kind) {
+            out.extend(self.vars_of(c));
+        }
+        if let Kind::Reduce { index, .. } = kind {
+            out.retain(|v| v != index);
+        }
+        out.sort_unstable();
+        out.dedup();
+        self.index_vars.insert(e, out.clone());
+        out
+    }
+}
+
+fn lengths(shape: Shape) -> Vec<i64> {
+    match shape {
+        Shape::Scalar => vec![],
+        Shape::Vector(n) => vec![n as i64],
+        Shape::Matrix(m, n) => vec![m as i64, n as i64],
+    }
+}
+
+fn dense_error(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "dense random directions cannot estimate this")
+        .note("`rademacher` and `gaussian` estimate `lap(u)` and `lap(lap(u))` of a field; `sparse(k)` estimates any sum")
+}
+
+/// Whether a derivative of a network occurs.
+pub fn holds_derivative(graph: &Graph, id: Id) -> bool {
+    any(graph, id, &mut HashSet::new(), &|node| match node {
+        Node::Derivative(_, of) => graph.has_atom(*of),
+        Node::Atom(a) => !a.symbols.is_empty(),
+        _ => false,
+    })
+}
+
+fn holds_sampled(graph: &Graph, id: Id) -> bool {
+    any(graph, id, &mut HashSet::new(), &|node| matches!(node, Node::Reduce { sampler: Some(_), .. }))
+}
+
+fn any(graph: &Graph, id: Id, seen: &mut HashSet<Id>, is: &dyn Fn(&Node) -> bool) -> bool {
+    graph.has_atom(id)
+        && seen.insert(id)
+        && (is(graph.node(id)) || graph.children(id).into_iter().any(|c| any(graph, c, seen, is)))
+}
+
+fn children(kind: &Kind) -> Vec<ExprId> {
+    match kind {
+        Kind::Network { arguments: list, .. } | Kind::List(list) | Kind::Call(_, list) => list.clone(),
+        Kind::Sum(terms) | Kind::Product(terms) => terms.iter().map(|t| t.1).collect(),
+        Kind::MatrixProduct(a, b) | Kind::Power(a, b) | Kind::Advection(a, b) | Kind::Dot(a, b) => vec![*a, *b],
+        Kind::Element { of, .. } | Kind::Slice { of, .. } | Kind::Partial { of, .. } => vec![*of],
+        Kind::Reduce { body, .. } => vec![*body],
+        Kind::Laplacian(a)
+        | Kind::Gradient(a)
+        | Kind::Divergence(a)
+        | Kind::Curl(a)
+        | Kind::Hessian(a)
+        | Kind::NormalDerivative(a)
+        | Kind::Trace(a)
+        | Kind::Determinant(a)
+        | Kind::Norm2(a) => vec![*a],
+        Kind::Number(_)
+        | Kind::Pi
+        | Kind::Param(_)
+        | Kind::Coordinates(_)
+        | Kind::Coef(_)
+        | Kind::Data { .. }
+        | Kind::IndexValue(_) => Vec::new(),
+    }
+}
+
