@@ -1,10 +1,12 @@
 //! Differential operators: multi-indices, symbols, chain and product rule.
 
 mod derive;
+mod display;
 mod fold;
 mod graph;
 mod index;
 mod lower;
+pub use display::Printer;
 pub use fold::{CoefficientTensor, Folded, Term, fold};
 pub use graph::*;
 pub use index::*;
