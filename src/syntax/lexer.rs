@@ -183,7 +183,10 @@ pub const CLAUSE_WORDS: [(&str, Kind); 11] = [
 impl Kind {
     /// True where an operand may end with this token: no name may follow it directly.
     pub fn ends_operand(self) -> bool {
-        matches!(self, Kind::Name | Kind::Number | Kind::Text | Kind::CloseRound | Kind::CloseSquare)
+        matches!(
+            self,
+            Kind::Name | Kind::Number | Kind::Text | Kind::CloseRound | Kind::CloseSquare
+        )
     }
 }
 
@@ -206,13 +209,21 @@ pub fn lex(text: &str) -> (Vec<Token>, Vec<Diagnostic>) {
         match kind {
             Ok(Kind::OpenText) => {
                 diagnostics.push(Diagnostic::error(span, "this string has no closing quote"));
-                tokens.push(Token { kind: Kind::Error, span });
+                tokens.push(Token {
+                    kind: Kind::Error,
+                    span,
+                });
             }
             Ok(kind) => tokens.push(Token { kind, span }),
             // A run of strange characters is one error.
             Err(()) => match tokens.last_mut() {
-                Some(last) if last.kind == Kind::Error && last.span.end == span.start => last.span.end = span.end,
-                _ => tokens.push(Token { kind: Kind::Error, span }),
+                Some(last) if last.kind == Kind::Error && last.span.end == span.start => {
+                    last.span.end = span.end
+                }
+                _ => tokens.push(Token {
+                    kind: Kind::Error,
+                    span,
+                }),
             },
         }
     }
@@ -228,18 +239,29 @@ pub fn lex(text: &str) -> (Vec<Token>, Vec<Diagnostic>) {
 
 /// The message for characters that no token begins with.
 fn strange(span: Span, found: &str) -> Diagnostic {
-    let shown = if found.chars().count() > 20 { found.chars().take(20).chain("...".chars()).collect() } else { found.to_string() };
-    let diagnostic = Diagnostic::error(span, format!("`{}` is not part of the language", shown.escape_debug()));
+    let shown = if found.chars().count() > 20 {
+        found.chars().take(20).chain("...".chars()).collect()
+    } else {
+        found.to_string()
+    };
+    let diagnostic = Diagnostic::error(
+        span,
+        format!("`{}` is not part of the language", shown.escape_debug()),
+    );
     let first = found.chars().next().unwrap_or(' ');
     match first {
         '\u{2212}' | '\u{2013}' | '\u{2014}' => diagnostic.note("a minus sign is written `-`"),
         '\u{b7}' | '\u{d7}' | '\u{22c5}' => diagnostic.note("a product is written `*`"),
         '\u{b2}' | '\u{b3}' | '\u{2070}'..='\u{207f}' => diagnostic.note("a power is written `^`"),
-        '\'' | '\u{201c}' | '\u{201d}' | '\u{2018}' | '\u{2019}' => diagnostic.note("a path stands between straight double quotes: \"data.csv\""),
+        '\'' | '\u{201c}' | '\u{201d}' | '\u{2018}' | '\u{2019}' => {
+            diagnostic.note("a path stands between straight double quotes: \"data.csv\"")
+        }
         ';' => diagnostic.note("a statement ends with its line"),
         '{' | '}' => diagnostic.note("brackets are `(` `)` and, for lists and indices, `[` `]`"),
         '\u{a0}' => diagnostic.note("this is a no-break space; use an ordinary one"),
-        c if c.is_alphabetic() => diagnostic.note("names are made of the letters a-z and A-Z, digits and `_`"),
+        c if c.is_alphabetic() => {
+            diagnostic.note("names are made of the letters a-z and A-Z, digits and `_`")
+        }
         _ => diagnostic,
     }
 }
