@@ -15,17 +15,11 @@ pub struct Span {
 impl Span {
     /// The span `start..end`.
     pub fn new(start: usize, end: usize) -> Self {
-        Span {
-            start: start as u32,
-            end: end as u32,
-        }
+        Span { start: start as u32, end: end as u32 }
     }
     /// The smallest span that holds both.
     pub fn to(self, other: Span) -> Span {
-        Span {
-            start: self.start.min(other.start),
-            end: self.end.max(other.end),
-        }
+        Span { start: self.start.min(other.start), end: self.end.max(other.end) }
     }
     /// The same as a range of byte offsets.
     pub fn range(self) -> Range<usize> {
@@ -65,12 +59,7 @@ impl Diagnostic {
         Self::at(Severity::Warning, span, message)
     }
     fn at(severity: Severity, span: Span, message: impl Into<String>) -> Self {
-        Diagnostic {
-            severity,
-            message: message.into(),
-            labels: vec![(span, String::new())],
-            notes: Vec::new(),
-        }
+        Diagnostic { severity, message: message.into(), labels: vec![(span, String::new())], notes: Vec::new() }
     }
     /// Says what stands at the main place.
     pub fn label(mut self, text: impl Into<String>) -> Self {

@@ -306,10 +306,7 @@ pub struct Address {
 impl Address {
     /// A fixed address.
     pub fn fixed(offset: usize) -> Self {
-        Address {
-            offset: offset as i64,
-            ..Default::default()
-        }
+        Address { offset: offset as i64, ..Default::default() }
     }
 }
 
