@@ -128,19 +128,20 @@ impl Printer<'_> {
                 });
             }
             Node::Mul(factors) => parenthesised(precedence > 1, out, |out| {
-                let (above, below): (Vec<_>, Vec<_>) = factors.iter().partition(|f| f.1 > 0);
+                let (above, below): (Vec<_>, Vec<_>) =
+                    factors.iter().copied().partition(|f: &(Id, i32)| f.1 > 0);
                 if above.is_empty() {
                     out.push('1');
                 }
-                for (n, (f, e)) in above.iter().enumerate() {
+                for (n, (f, e)) in above.into_iter().enumerate() {
                     if n > 0 {
                         out.push('*');
                     }
-                    self.power(*f, *e, out);
+                    self.power(f, e, out);
                 }
                 for (f, e) in below {
                     out.push('/');
-                    self.power(*f, -e, out);
+                    self.power(f, -e, out);
                 }
             }),
             Node::Power(a, b) => parenthesised(precedence > 2, out, |out| {

@@ -606,7 +606,7 @@ impl Graph {
     }
 
     /// Replaces a variable by another one, without changing the form.
-    fn rename(&mut self, id: Id, from: LoopVar, to: LoopVar) -> Id {
+    pub fn rename(&mut self, id: Id, from: LoopVar, to: LoopVar) -> Id {
         let by = Index::of_loop(to);
         let mut memo = HashMap::new();
         self.rename_with(id, from, &by, &mut memo)

@@ -1,1 +1,5 @@
 //! plan
+mod build;
+mod builder;
+mod scalar;
+mod targets;

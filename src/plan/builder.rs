@@ -1,0 +1,121 @@
+//! A `JetProgram` under construction: inputs and tensors come into being when they are first used.
+
+use crate::jet::{JetProgram, Op, Tensor, TensorId, ValueId};
+use crate::operator::{Graph, Index, SamplerKind};
+use crate::program::{Activation, CoefId, Learning, NetId, ParamId, Program};
+use std::collections::HashMap;
+
+/// A program under construction.
+pub struct Builder<'p> {
+    program: &'p Program,
+    /// What there is so far.
+    pub jet: JetProgram,
+    /// The value of the output jet of each network call.
+    pub jets: HashMap<u32, ValueId>,
+    points: Option<ValueId>,
+    data: Option<ValueId>,
+    draws: HashMap<u32, ValueId>,
+    stream: u32,
+}
+
+impl<'p> Builder<'p> {
+    /// An empty program with this name; random draws come from streams that start at `stream`.
+    pub fn new(program: &'p Program, name: &str, data_columns: usize, stream: u32) -> Self {
+        let jet = JetProgram {
+            name: name.to_string(),
+            columns: program.columns(),
+            data_columns,
+            ..JetProgram::default()
+        };
+        Builder { program, jet, jets: HashMap::new(), points: None, data: None, draws: HashMap::new(), stream }
+    }
+
+    /// Appends an operation.
+    pub fn push(&mut self, op: Op) -> ValueId {
+        self.jet.ops.push(op);
+        ValueId(self.jet.ops.len() as u32 - 1)
+    }
+
+    /// The points.
+    pub fn points(&mut self) -> ValueId {
+        if let Some(v) = self.points {
+            return v;
+        }
+        let v = self.push(Op::Points);
+        self.points = Some(v);
+        v
+    }
+    /// The data rows: columns of a data set, or outward normals.
+    pub fn data(&mut self) -> ValueId {
+        if let Some(v) = self.data {
+            return v;
+        }
+        let v = self.push(Op::Data);
+        self.data = Some(v);
+        v
+    }
+    /// The draws of a sampler.
+    pub fn draws(&mut self, graph: &Graph, sampler: u32) -> ValueId {
+        if let Some(v) = self.draws.get(&sampler) {
+            return *v;
+        }
+        let s = &graph.samplers[sampler as usize];
+        let (stream, len) = (self.stream + sampler, (s.hi - s.lo) as usize);
+        let op = match s.kind {
+            SamplerKind::Sparse { k, shared } => Op::Sample { stream, first: s.lo as usize, len, k, shared },
+            SamplerKind::Dense { k, gaussian } => Op::Directions { stream, len, k, gaussian },
+        };
+        let v = self.push(op);
+        self.draws.insert(sampler, v);
+        v
+    }
+
+    /// Position of a space column among the components of a normal.
+    pub fn normal(&self, column: &Index) -> Index {
+        match column.as_constant() {
+            Some(c) => {
+                let mut before = 0;
+                for g in self.program.space() {
+                    if (g.first as i64..(g.first + g.len) as i64).contains(&c) {
+                        return Index::constant(before + c - g.first as i64);
+                    }
+                    before += g.len as i64;
+                }
+                Index::constant(0)
+            }
+            None => column.shift(-self.program.space().next().map_or(0, |g| g.first as i64)),
+        }
+    }
+
+    fn tensor(&mut self, name: String, shape: Vec<usize>, learned: bool) -> TensorId {
+        let k = self.jet.tensors.iter().position(|t| t.name == name).unwrap_or_else(|| {
+            self.jet.tensors.push(Tensor { name, shape, learned });
+            self.jet.tensors.len() - 1
+        });
+        TensorId(k as u32)
+    }
+    /// A scalar parameter.
+    pub fn param(&mut self, p: ParamId) -> TensorId {
+        let param = &self.program.params[p.index()];
+        self.tensor(param.name.clone(), Vec::new(), param.learn != Learning::Fixed)
+    }
+    /// A coefficient table.
+    pub fn coef(&mut self, c: CoefId) -> TensorId {
+        let coef = &self.program.coefs[c.index()];
+        self.tensor(coef.name.clone(), vec![coef.len], false)
+    }
+    /// Number of layers, and what is between them.
+    pub fn architecture(&self, net: NetId) -> (usize, Activation) {
+        let net = &self.program.nets[net.index()];
+        (net.depth, net.activation)
+    }
+    /// Weight and bias of a layer.
+    pub fn layer(&mut self, net: NetId, layer: usize) -> (TensorId, TensorId) {
+        let net = &self.program.nets[net.index()];
+        let sizes = net.sizes();
+        let (inputs, outputs) = (sizes[layer], sizes[layer + 1]);
+        let weight = self.tensor(format!("{}.{layer}.weight", net.name), vec![outputs, inputs], true);
+        let bias = self.tensor(format!("{}.{layer}.bias", net.name), vec![outputs], true);
+        (weight, bias)
+    }
+}

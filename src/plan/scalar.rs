@@ -1,0 +1,448 @@
+//! Scalar expressions to scalar code: each expression is computed once, in the outermost loop where it can be, and
+//! reductions over the same range share a loop.
+
+use super::builder::Builder;
+use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Register, Source, Unary};
+use crate::operator::{Func, Graph, Id, Index, IndexVar, LoopVar, Node, Slot};
+use crate::program::{Function, Reduction};
+use indexmap::IndexSet;
+use num_rational::BigRational;
+use num_traits::{One, Signed, ToPrimitive};
+use std::collections::{HashMap, HashSet};
+
+/// Code that stores the roots in order: root k in row k / features, feature k % features.
+pub fn pointwise(graph: &mut Graph, builder: &mut Builder, roots: &[Id], rows: usize, features: usize) -> Pointwise {
+    let mut emitter = Emitter {
+        graph,
+        builder,
+        inputs: IndexSet::new(),
+        scopes: vec![Scope::default()],
+        registers: 0,
+        loops: 0,
+    };
+    emitter.collect(roots);
+    let mut stores = Vec::new();
+    for (k, root) in roots.iter().enumerate() {
+        if !emitter.graph.is_zero(*root) {
+            let value = emitter.emit(*root);
+            stores.push((k, value));
+        }
+    }
+    for (k, value) in stores {
+        let (row, feature) = (Address::fixed(k / features), Address::fixed(k % features));
+        emitter.scopes[0].code.push(Item::Store(row, feature, value));
+    }
+    let code = emitter.scopes.remove(0).code;
+    let mut numbering = Numbering::default();
+    let code = numbering.block(code);
+    Pointwise { inputs: emitter.inputs.into_iter().collect(), rows, features, code }
+}
+
+/// Code with provisional register numbers.
+enum Item {
+    Define(Register, Instruction),
+    Loop { var: u32, lo: i64, hi: i64, body: Vec<Item>, reductions: Vec<(Fold, Register, Register)> },
+    Store(Address, Address, Register),
+}
+
+#[derive(Default)]
+struct Scope {
+    var: Option<(LoopVar, u32)>,
+    code: Vec<Item>,
+    done: HashMap<Id, Register>,
+    /// Reductions that belong here, with their level: how many reductions of this scope they wait for.
+    pending: Vec<(Id, usize)>,
+}
+
+struct Emitter<'a, 'p> {
+    graph: &'a mut Graph,
+    builder: &'a mut Builder<'p>,
+    inputs: IndexSet<Source>,
+    scopes: Vec<Scope>,
+    registers: Register,
+    loops: u32,
+}
+
+impl Emitter<'_, '_> {
+    /// The scope of an expression: that of its innermost loop variable.
+    fn depth(&self, id: Id) -> usize {
+        let vars = self.graph.free_vars(id);
+        let position = |v: &LoopVar| self.scopes.iter().position(|s| s.var.is_some_and(|(w, _)| w == *v));
+        vars.iter().filter_map(position).max().unwrap_or(0)
+    }
+
+    /// Finds the reductions that belong to the innermost scope.
+    fn collect(&mut self, roots: &[Id]) {
+        let mut levels = HashMap::new();
+        let mut found = IndexSet::new();
+        for r in roots {
+            self.level(*r, &mut levels, &mut found);
+        }
+        let pending = found.into_iter().map(|id| (id, levels[&id])).collect();
+        self.scopes.last_mut().expect("a scope").pending = pending;
+    }
+    fn level(&self, id: Id, levels: &mut HashMap<Id, usize>, found: &mut IndexSet<Id>) -> usize {
+        if let Some(l) = levels.get(&id) {
+            return *l;
+        }
+        let inner = self.graph.children(id).into_iter().map(|c| self.level(c, levels, found)).max().unwrap_or(0);
+        let open = |v: &LoopVar| self.scopes.iter().any(|s| s.var.is_some_and(|(w, _)| w == *v));
+        let here = matches!(self.graph.node(id), Node::Reduce { .. })
+            && self.graph.free_vars(id).iter().all(open)
+            && self.depth(id) + 1 == self.scopes.len();
+        let level = inner + here as usize;
+        if here {
+            found.insert(id);
+        }
+        levels.insert(id, level);
+        level
+    }
+
+    fn define(&mut self, depth: usize, instruction: Instruction) -> Register {
+        let register = self.registers;
+        self.registers += 1;
+        self.scopes[depth].code.push(Item::Define(register, instruction));
+        register
+    }
+
+    fn emit(&mut self, id: Id) -> Register {
+        let depth = self.depth(id);
+        if let Some(r) = self.scopes[depth].done.get(&id) {
+            return *r;
+        }
+        let register = self.node(id, depth);
+        self.scopes[depth].done.insert(id, register);
+        register
+    }
+
+    fn constant(&mut self, value: f64) -> Register {
+        // numbers that no node stands for are shared per value through a node
+        match BigRational::from_float(value) {
+            Some(v) => {
+                let id = self.graph.num(v);
+                self.emit(id)
+            }
+            None => self.define(0, Instruction::Constant(value)),
+        }
+    }
+
+    fn unary(&mut self, depth: usize, f: Unary, a: Register) -> Register {
+        self.define(depth, Instruction::Unary(f, a))
+    }
+    fn binary(&mut self, depth: usize, f: Binary, a: Register, b: Register) -> Register {
+        self.define(depth, Instruction::Binary(f, a, b))
+    }
+
+    fn load(&mut self, depth: usize, source: Source, row: Address, feature: Address) -> Register {
+        let (input, _) = self.inputs.insert_full(source);
+        self.define(depth, Instruction::Load { input: input as u32, row, feature })
+    }
+
+    fn slot(&self, slot: Slot) -> Address {
+        match slot {
+            Slot::Fixed(k) => Address::fixed(k as usize),
+            Slot::Loop(l) => Address { offset: 0, terms: vec![(self.loop_number(l), 1)], register: None },
+        }
+    }
+    fn loop_number(&self, var: LoopVar) -> u32 {
+        let scope = self.scopes.iter().find_map(|s| s.var.filter(|(v, _)| *v == var));
+        scope.expect("expressions are emitted inside the loops of their variables").1
+    }
+
+    fn address(&mut self, index: &Index, depth: usize) -> Address {
+        let mut out = Address { offset: index.offset, ..Address::default() };
+        for &(v, c) in &index.terms {
+            match v {
+                IndexVar::Loop(l) => out.terms.push((self.loop_number(l), c)),
+                IndexVar::Drawn { sampler, slot } => {
+                    let source = Source::Value(self.builder.draws(self.graph, sampler));
+                    let at = self.slot(slot);
+                    let mut drawn = self.load(depth, source, Address::fixed(0), at);
+                    if c != 1 {
+                        let factor = self.constant(c as f64);
+                        drawn = self.binary(depth, Binary::Mul, factor, drawn);
+                    }
+                    out.register = Some(match out.register {
+                        Some(other) => self.binary(depth, Binary::Add, other, drawn),
+                        None => drawn,
+                    });
+                }
+            }
+        }
+        out
+    }
+
+    fn node(&mut self, id: Id, depth: usize) -> Register {
+        match self.graph.node(id).clone() {
+            Node::Num(v) => self.define(0, Instruction::Constant(v.to_f64().unwrap_or(f64::NAN))),
+            Node::Pi => self.define(0, Instruction::Constant(std::f64::consts::PI)),
+            Node::Param(p) => {
+                let source = Source::Tensor(self.builder.param(p));
+                self.load(depth, source, Address::fixed(0), Address::fixed(0))
+            }
+            Node::Point(index) => {
+                let source = Source::Value(self.builder.points());
+                let feature = self.address(&index, depth);
+                self.load(depth, source, Address::fixed(0), feature)
+            }
+            Node::Direction { sampler, slot, column } => {
+                let source = Source::Value(self.builder.draws(self.graph, sampler));
+                let row = self.slot(slot);
+                let first = self.graph.samplers[sampler as usize].lo;
+                let feature = self.address(&column.shift(-first), depth);
+                self.load(depth, source, row, feature)
+            }
+            Node::Coef(c, index) => {
+                let source = Source::Tensor(self.builder.coef(c));
+                let feature = self.address(&index, depth);
+                self.load(depth, source, Address::fixed(0), feature)
+            }
+            Node::Data(_, column) => {
+                let source = Source::Value(self.builder.data());
+                self.load(depth, source, Address::fixed(0), Address::fixed(column as usize))
+            }
+            Node::Normal(index) => {
+                let source = Source::Value(self.builder.data());
+                let feature = self.address(&self.builder.normal(&index), depth);
+                self.load(depth, source, Address::fixed(0), feature)
+            }
+            Node::Row(call, row, component) => {
+                let source = Source::Value(self.builder.jets[&call]);
+                let row = self.address(&row, depth);
+                self.load(depth, source, row, Address::fixed(component as usize))
+            }
+            Node::IndexValue(index) => {
+                let address = self.address(&index, depth);
+                self.define(depth, Instruction::Index(address))
+            }
+            Node::Delta(index) => self.indicator(&index, 0, 1, depth),
+            Node::Inside(index, lo, hi) => self.indicator(&index, lo, hi, depth),
+            Node::Add(terms, constant) => {
+                let mut sum: Option<Register> = None;
+                // positive terms first, so that a leading negation is rarely needed
+                let (minus, plus): (Vec<_>, Vec<_>) = terms.into_iter().partition(|t| t.1.is_negative());
+                if constant != BigRational::from_integer(0.into()) {
+                    let value = constant.to_f64().unwrap_or(f64::NAN);
+                    sum = Some(self.constant(value));
+                }
+                for (t, c) in plus {
+                    let mut x = self.emit(t);
+                    if !c.is_one() {
+                        let c = self.constant(c.to_f64().unwrap_or(f64::NAN));
+                        x = self.binary(depth, Binary::Mul, c, x);
+                    }
+                    sum = Some(match sum {
+                        Some(s) => self.binary(depth, Binary::Add, s, x),
+                        None => x,
+                    });
+                }
+                for (t, c) in minus {
+                    let mut x = self.emit(t);
+                    let c = c.abs();
+                    if !c.is_one() {
+                        let c = self.constant(c.to_f64().unwrap_or(f64::NAN));
+                        x = self.binary(depth, Binary::Mul, c, x);
+                    }
+                    sum = Some(match sum {
+                        Some(s) => self.binary(depth, Binary::Sub, s, x),
+                        None => self.unary(depth, Unary::Neg, x),
+                    });
+                }
+                match sum {
+                    Some(s) => s,
+                    None => self.constant(0.0),
+                }
+            }
+            Node::Mul(factors) => {
+                let (above, below): (Vec<_>, Vec<_>) = factors.into_iter().partition(|f| f.1 > 0);
+                let above = self.powers(&above, depth);
+                let below = self.powers(&below, depth);
+                match (above, below) {
+                    (Some(a), Some(b)) => self.binary(depth, Binary::Div, a, b),
+                    (Some(a), None) => a,
+                    (None, Some(b)) => self.unary(depth, Unary::Recip, b),
+                    (None, None) => self.constant(1.0),
+                }
+            }
+            Node::Power(a, b) => {
+                let base = self.emit(a);
+                // halves are roots
+                if let Some(v) = self.graph.as_num(b)
+                    && *v.denom() == 2.into()
+                    && let Some(n) = v.numer().to_i32()
+                    && n.abs() <= 9
+                {
+                    let root = self.unary(depth, Unary::Sqrt, base);
+                    let power = self.whole_power(root, n.unsigned_abs(), depth);
+                    return if n < 0 { self.unary(depth, Unary::Recip, power) } else { power };
+                }
+                let exponent = self.emit(b);
+                self.binary(depth, Binary::Pow, base, exponent)
+            }
+            Node::Call(f, arguments) => {
+                let a: Vec<Register> = arguments.iter().map(|a| self.emit(*a)).collect();
+                match f {
+                    Func::Sign => self.unary(depth, Unary::Sign, a[0]),
+                    Func::AtLeast => self.binary(depth, Binary::AtLeast, a[0], a[1]),
+                    Func::Of(Function::Min) => self.binary(depth, Binary::Min, a[0], a[1]),
+                    Func::Of(Function::Max) => self.binary(depth, Binary::Max, a[0], a[1]),
+                    Func::Of(f) => self.unary(depth, unary(f), a[0]),
+                }
+            }
+            Node::Reduce { lo, hi, .. } => {
+                self.group(id, depth, lo, hi);
+                self.scopes[depth].done[&id]
+            }
+            node @ (Node::Atom(_) | Node::Functional(..) | Node::Derivative(..)) => {
+                unreachable!("{node:?} is gone before code is emitted")
+            }
+        }
+    }
+
+    fn indicator(&mut self, index: &Index, lo: i64, hi: i64, depth: usize) -> Register {
+        let address = self.address(index, depth);
+        let value = self.define(depth, Instruction::Index(address));
+        let (lo, hi) = (self.constant(lo as f64), self.constant((hi - 1) as f64));
+        let above = self.binary(depth, Binary::AtLeast, value, lo);
+        let below = self.binary(depth, Binary::AtLeast, hi, value);
+        self.binary(depth, Binary::Mul, above, below)
+    }
+
+    fn powers(&mut self, factors: &[(Id, i32)], depth: usize) -> Option<Register> {
+        let mut product: Option<Register> = None;
+        for (f, e) in factors {
+            let base = self.emit(*f);
+            let x = self.whole_power(base, e.unsigned_abs(), depth);
+            product = Some(match product {
+                Some(p) => self.binary(depth, Binary::Mul, p, x),
+                None => x,
+            });
+        }
+        product
+    }
+
+    /// By repeated squaring.
+    fn whole_power(&mut self, base: Register, e: u32, depth: usize) -> Register {
+        match e {
+            1 => base,
+            e if e % 2 == 0 => {
+                let half = self.whole_power(base, e / 2, depth);
+                self.binary(depth, Binary::Mul, half, half)
+            }
+            e => {
+                let less = self.whole_power(base, e - 1, depth);
+                self.binary(depth, Binary::Mul, less, base)
+            }
+        }
+    }
+
+    /// Emits a reduction together with all others of its scope that have the same range and wait for nothing more.
+    fn group(&mut self, id: Id, depth: usize, lo: i64, hi: i64) {
+        let inner_scopes = self.scopes.split_off(depth + 1);
+        let pending = std::mem::take(&mut self.scopes[depth].pending);
+        let level = pending.iter().find(|p| p.0 == id).map_or(0, |p| p.1);
+        let fits = |g: &Graph, r: Id, l: usize| {
+            matches!(g.node(r), Node::Reduce { lo: a, hi: b, .. } if (*a, *b) == (lo, hi)) && l == level
+        };
+        let (mut group, rest): (Vec<_>, Vec<_>) = pending.into_iter().partition(|(r, l)| fits(self.graph, *r, *l));
+        if !group.iter().any(|g| g.0 == id) {
+            group.push((id, level));
+        }
+        self.scopes[depth].pending = rest;
+        let shared = self.graph.fresh(lo, hi);
+        let number = self.loops;
+        self.loops += 1;
+        let mut bodies = Vec::new();
+        let mut seen = HashSet::new();
+        for (r, _) in &group {
+            if let Node::Reduce { reduction, var, body, .. } = *self.graph.node(*r)
+                && seen.insert(*r)
+            {
+                let fold = if reduction == Reduction::Sum { Fold::Sum } else { Fold::Max };
+                bodies.push((*r, fold, self.graph.rename(body, var, shared)));
+            }
+        }
+        self.scopes.push(Scope { var: Some((shared, number)), ..Scope::default() });
+        let roots: Vec<Id> = bodies.iter().map(|b| b.2).collect();
+        self.collect(&roots);
+        let values: Vec<Register> = roots.iter().map(|r| self.emit(*r)).collect();
+        let scope = self.scopes.pop().expect("just pushed");
+        let mut reductions = Vec::new();
+        for ((r, fold, _), value) in bodies.into_iter().zip(values) {
+            let out = self.registers;
+            self.registers += 1;
+            reductions.push((fold, value, out));
+            self.scopes[depth].done.insert(r, out);
+        }
+        self.scopes[depth].code.push(Item::Loop { var: number, lo, hi, body: scope.code, reductions });
+        self.scopes.extend(inner_scopes);
+    }
+}
+
+fn unary(f: Function) -> Unary {
+    match f {
+        Function::Sqrt => Unary::Sqrt,
+        Function::Exp => Unary::Exp,
+        Function::Log => Unary::Log,
+        Function::Sin => Unary::Sin,
+        Function::Cos => Unary::Cos,
+        Function::Tan => Unary::Tan,
+        Function::Sinh => Unary::Sinh,
+        Function::Cosh => Unary::Cosh,
+        Function::Tanh => Unary::Tanh,
+        Function::Atan => Unary::Atan,
+        Function::Erf => Unary::Erf,
+        Function::Abs => Unary::Abs,
+        Function::Min | Function::Max => unreachable!("these have two arguments"),
+    }
+}
+
+/// Final register numbers: order of definition.
+#[derive(Default)]
+struct Numbering {
+    next: Register,
+    names: HashMap<Register, Register>,
+}
+
+impl Numbering {
+    fn block(&mut self, items: Vec<Item>) -> Vec<Instruction> {
+        items.into_iter().map(|item| self.item(item)).collect()
+    }
+    fn define(&mut self, provisional: Register) {
+        self.names.insert(provisional, self.next);
+        self.next += 1;
+    }
+    fn address(&self, a: Address) -> Address {
+        Address { register: a.register.map(|r| self.names[&r]), ..a }
+    }
+    fn item(&mut self, item: Item) -> Instruction {
+        match item {
+            Item::Define(r, instruction) => {
+                let out = match instruction {
+                    Instruction::Load { input, row, feature } => {
+                        Instruction::Load { input, row: self.address(row), feature: self.address(feature) }
+                    }
+                    Instruction::Index(a) => Instruction::Index(self.address(a)),
+                    Instruction::Unary(f, a) => Instruction::Unary(f, self.names[&a]),
+                    Instruction::Binary(f, a, b) => Instruction::Binary(f, self.names[&a], self.names[&b]),
+                    other => other,
+                };
+                self.define(r);
+                out
+            }
+            Item::Store(row, feature, value) => Instruction::Store {
+                row: self.address(row),
+                feature: self.address(feature),
+                value: self.names[&value],
+            },
+            Item::Loop { var, lo, hi, body, reductions } => {
+                let body = self.block(body);
+                let inner: Vec<_> = reductions.iter().map(|(f, r, _)| (*f, self.names[r])).collect();
+                for (_, _, out) in &reductions {
+                    self.define(*out);
+                }
+                Instruction::Loop { var, lo, hi, body, reductions: inner }
+            }
+        }
+    }
+}
