@@ -72,7 +72,8 @@ pub enum Kind {
     /// `]`
     #[token("]")]
     CloseSquare,
-    /// Something that is not of the language; already reported.
+    /// Something that is not of the language (a path in single quotes, say); already reported.
+    #[regex(r"'[^'\r\n]*'")]
     Error,
     /// The end of a statement.
     End,
@@ -239,15 +240,18 @@ pub fn lex(text: &str) -> (Vec<Token>, Vec<Diagnostic>) {
 
 /// The message for characters that no token begins with.
 fn strange(span: Span, found: &str) -> Diagnostic {
-    let shown = if found.chars().count() > 20 {
-        found.chars().take(20).chain("...".chars()).collect()
-    } else {
-        found.to_string()
-    };
-    let diagnostic = Diagnostic::error(
-        span,
-        format!("`{}` is not part of the language", shown.escape_debug()),
-    );
+    let mut shown = String::new();
+    for c in found.chars().take(20) {
+        if c.is_control() || c.is_whitespace() {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    if found.chars().nth(20).is_some() {
+        shown.push_str("...");
+    }
+    let diagnostic = Diagnostic::error(span, format!("`{shown}` is not part of the language"));
     let first = found.chars().next().unwrap_or(' ');
     match first {
         '\u{2212}' | '\u{2013}' | '\u{2014}' => diagnostic.note("a minus sign is written `-`"),

@@ -62,8 +62,20 @@ pub(super) fn refused(
             .filter(|w| expected.iter().any(|e| e.trim_matches('"') == *w));
         diagnostic = diagnostic.suggest(found, words);
     }
+    if let Some(word) = previous
+        .filter(|t| t.kind == Kind::Name)
+        .map(|t| &text[t.span.range()])
+        && CLAUSE_WORDS.iter().any(|(w, _)| *w == word)
+    {
+        diagnostic = diagnostic.note(format!(
+            "`{word}` stands where a name is expected, and is taken as one"
+        ));
+    }
     let before = previous.map(|t| t.kind);
     let adjacent = previous.is_some_and(|t| t.span.end == span.start);
+    let after_number = statement
+        .windows(2)
+        .any(|w| Some(&w[1]) == previous && w[0].kind == Kind::Number);
     Some(match (before, kind) {
         (Some(Kind::Number), Kind::Name) if adjacent => {
             diagnostic.note("a product is written with `*`")
@@ -72,7 +84,9 @@ pub(super) fn refused(
         (Some(Kind::Equals), Kind::Equals) if adjacent => {
             diagnostic.note("an equation is written with one `=`")
         }
-        (Some(Kind::Number), Kind::Dot) => diagnostic.note("a number needs a digit after its dot"),
+        (Some(Kind::Dot), _) if after_number => {
+            diagnostic.note("a number needs a digit after its dot")
+        }
         (_, Kind::Dot) if wanted.iter().any(|w| w == "an expression") => {
             diagnostic.note("a number needs a digit before its dot")
         }

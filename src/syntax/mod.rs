@@ -1,8 +1,14 @@
-//! Text to tree: tokens ([`lexer`]), statements ([`layout`]), grammar (`grammar/jet.lalrpop`), [`ast`], and back ([`printer`]).
+//! Text to tree: tokens (`lexer`), statements (`layout`), grammar (`grammar/jet.lalrpop`), [`ast`], and back ([`printer`]).
 //! This room does not know what any name means.
 //!
 //! Parsing never fails: it gives the tree of what could be read and says what could not. Each statement
 //! is parsed by itself, so that an error in one does not hide the errors of the next.
+//!
+//! ```
+//! let (ast, diagnostics) = jetc::syntax::parse("space x, y\noutput r = (x^2)*y  # a monomial\n");
+//! assert!(diagnostics.is_empty());
+//! assert_eq!(ast.to_string(), "space x, y\noutput r = x^2*y\n");
+//! ```
 
 pub mod ast;
 mod layout;

@@ -216,6 +216,16 @@ fn nesting_is_bounded() {
     for text in nested(ast::MAX_NESTING) {
         tree(&text);
     }
+    // The highest tree per level: a call in a product in a sum.
+    let steep = format!(
+        "output r = {}u{}",
+        "1 + 2*f(".repeat(ast::MAX_NESTING),
+        ")".repeat(ast::MAX_NESTING)
+    );
+    assert!(printer::same(
+        &tree(&steep),
+        &tree(&tree(&steep).to_string())
+    ));
     for text in nested(ast::MAX_NESTING + 1)
         .into_iter()
         .chain(nested(20_000))
