@@ -1,1 +1,4 @@
 //! cpu
+
+mod math;
+mod real;

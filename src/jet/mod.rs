@@ -1,4 +1,13 @@
 //! The intermediate representation: types, validator, text form, and the adjoint transformation.
 
+mod interpreter;
+mod parse;
+pub mod random;
+mod text;
 mod types;
+mod validate;
+
+pub use interpreter::{Inputs, interpret};
+//pub use parse::ParseError;
 pub use types::*;
+pub use validate::{Invalid, MAX_ORDER};

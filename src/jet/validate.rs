@@ -1,0 +1,440 @@
+//! The rules of a [`JetProgram`]: what makes it a program, and the type of each of its values.
+//!
+//! A backend may rely on everything that is checked here: arguments are defined before use and have the shapes that
+//! their operation wants, structure constants are in range, scalar code reads registers and loop variables in scope
+//! only, and every address that no register takes part in stays inside what it addresses, at every iteration.
+
+use super::types::*;
+use thiserror::Error;
+
+/// The highest order of an algebra: activations come with Taylor coefficients up to this order plus one.
+pub const MAX_ORDER: usize = 16;
+
+/// Why a program is none. `op` is the position of the operation.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Invalid {
+    /// An operation breaks a rule.
+    #[error("operation {op} ({name}): {why}")]
+    Op {
+        /// Position in `ops`.
+        op: usize,
+        /// Its kind.
+        name: &'static str,
+        /// The rule, with the numbers that break it.
+        why: String,
+    },
+    /// A structure table breaks a rule.
+    #[error("algebra {algebra}: {why}")]
+    Algebra {
+        /// Position in `algebras`.
+        algebra: usize,
+        /// The rule.
+        why: String,
+    },
+    /// An output or a gradient breaks a rule.
+    #[error("result {name}: {why}")]
+    Result {
+        /// Name of the output, or of the tensor whose gradient it is.
+        name: String,
+        /// The rule.
+        why: String,
+    },
+}
+
+impl Op {
+    /// The kind of operation, as in the text form.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Points => "points",
+            Op::Data => "data",
+            Op::Sample { .. } => "sample",
+            Op::Directions { .. } => "directions",
+            Op::Pointwise(_) => "pointwise",
+            Op::Lift { .. } => "lift",
+            Op::Linear { .. } => "linear",
+            Op::Activate { .. } => "activate",
+            Op::LinearAdjoint { .. } => "linear_adjoint",
+            Op::WeightAdjoint { .. } => "weight_adjoint",
+            Op::BiasAdjoint { .. } => "bias_adjoint",
+            Op::ActivateAdjoint { .. } => "activate_adjoint",
+            Op::CoefficientAdjoint { .. } => "coefficient_adjoint",
+            Op::Add { .. } => "add",
+            Op::Mean { .. } => "mean",
+        }
+    }
+
+    /// The values that the operation reads, in the order of its fields.
+    pub fn arguments(&self) -> Vec<ValueId> {
+        match self {
+            Op::Points | Op::Data | Op::Sample { .. } | Op::Directions { .. } => Vec::new(),
+            Op::Pointwise(p) => p
+                .inputs
+                .iter()
+                .filter_map(|s| match s {
+                    Source::Value(v) => Some(*v),
+                    Source::Tensor(_) => None,
+                })
+                .collect(),
+            Op::Lift { points, samples, .. } => std::iter::once(*points).chain(samples.iter().copied()).collect(),
+            Op::Linear { x, .. } | Op::Mean { x, .. } => vec![*x],
+            Op::LinearAdjoint { bar, .. } | Op::BiasAdjoint { bar } => vec![*bar],
+            Op::WeightAdjoint { bar, x } => vec![*bar, *x],
+            Op::Add { a, b } => vec![*a, *b],
+            Op::Activate { x, coefficients, .. } => std::iter::once(*x).chain(*coefficients).collect(),
+            Op::ActivateAdjoint { x, bar, coefficients, .. } => {
+                [*x, *bar].into_iter().chain(*coefficients).collect()
+            }
+            Op::CoefficientAdjoint { x, bar, coefficients, .. } => vec![*x, *bar, *coefficients],
+        }
+    }
+}
+
+impl JetProgram {
+    /// The type of each value, after a check of every rule.
+    pub fn types(&self) -> Result<Vec<Type>, Invalid> {
+        for (k, algebra) in self.algebras.iter().enumerate() {
+            check_algebra(algebra).map_err(|why| Invalid::Algebra { algebra: k, why })?;
+        }
+        let mut types = Vec::with_capacity(self.ops.len());
+        for (k, op) in self.ops.iter().enumerate() {
+            let ty = Checker { program: self, types: &types }
+                .op(op)
+                .map_err(|why| Invalid::Op { op: k, name: op.name(), why })?;
+            types.push(ty);
+        }
+        for (name, value) in &self.outputs {
+            if value.index() >= types.len() {
+                return Err(Invalid::Result { name: name.clone(), why: format!("value {} is not defined", value.0) });
+            }
+        }
+        for (tensor, value) in &self.gradients {
+            let Some(t) = self.tensors.get(tensor.index()) else {
+                return Err(Invalid::Result { name: format!("#{}", tensor.0), why: "no such tensor".into() });
+            };
+            let why = match types.get(value.index()) {
+                Some(Type::Reduced { shape }) if *shape == t.shape => continue,
+                Some(other) => format!("the gradient is {other:?}, the tensor has shape {:?}", t.shape),
+                None => format!("value {} is not defined", value.0),
+            };
+            return Err(Invalid::Result { name: t.name.clone(), why });
+        }
+        Ok(types)
+    }
+}
+
+type Checked<T = ()> = Result<T, String>;
+
+fn ensure(holds: bool, why: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(why()) }
+}
+
+fn check_algebra(algebra: &Algebra) -> Checked {
+    ensure(algebra.rows > 0, || "it has no rows".into())?;
+    ensure(algebra.rows == 1 || algebra.order > 0, || "order 0 with more than one row".into())?;
+    ensure(algebra.order <= MAX_ORDER, || format!("order {} is above {MAX_ORDER}", algebra.order))?;
+    let mut last = (0, 0, 0);
+    for Entry { out, a, b, c } in algebra.entries.iter().copied() {
+        let place = format!("entry ({out}, {a}, {b})");
+        ensure(out >= 1 && a >= 1, || format!("{place} touches row 0, whose products are implied"))?;
+        ensure(a <= b, || format!("{place} is not ordered"))?;
+        ensure((out.max(b) as usize) < algebra.rows, || format!("{place} in an algebra of {} rows", algebra.rows))?;
+        ensure(last <= (out, a, b), || format!("{place} is out of order"))?;
+        if let Coefficient::Constant(c) = c {
+            ensure(c.is_finite(), || format!("{place} is {c}"))?;
+        }
+        last = (out, a, b);
+    }
+    Ok(())
+}
+
+/// Checks one operation against the types of those before it.
+struct Checker<'a> {
+    program: &'a JetProgram,
+    types: &'a [Type],
+}
+
+impl Checker<'_> {
+    fn op(&self, op: &Op) -> Checked<Type> {
+        let per_point = |rows, features| Ok(Type::PerPoint { rows, features });
+        match op {
+            Op::Points => per_point(1, self.program.columns),
+            Op::Data => per_point(1, self.program.data_columns),
+            Op::Sample { first, len, k, .. } => {
+                ensure(k <= len, || format!("{k} of {len} without replacement"))?;
+                ensure(first.checked_add(*len).is_some_and(|end| end <= u32::MAX as usize), || {
+                    "column numbers beyond 32 bits".into()
+                })?;
+                per_point(1, *k)
+            }
+            Op::Directions { len, k, .. } => {
+                ensure(len.checked_mul(*k).is_some_and(|n| n <= u32::MAX as usize), || {
+                    "more elements than 32 bits count".into()
+                })?;
+                per_point(*k, *len)
+            }
+            Op::Pointwise(pointwise) => {
+                self.pointwise(pointwise)?;
+                per_point(pointwise.rows, pointwise.features)
+            }
+            Op::Lift { .. } => self.lift(op),
+            Op::Linear { x, weight, bias } => {
+                let (rows, features) = self.value(*x)?;
+                let (out, inputs) = self.matrix(*weight)?;
+                ensure(features == inputs, || format!("{features} features into a weight [{out}, {inputs}]"))?;
+                let bias = self.tensor(*bias)?;
+                ensure(bias.shape == [out], || format!("bias {:?} of a weight [{out}, {inputs}]", bias.shape))?;
+                per_point(rows, out)
+            }
+            Op::Activate { x, algebra, activation, coefficients } => {
+                let (rows, features) = self.value(*x)?;
+                self.algebra(*algebra, rows, *activation, *coefficients, 0)?;
+                per_point(rows, features)
+            }
+            Op::LinearAdjoint { bar, weight } => {
+                let (rows, features) = self.value(*bar)?;
+                let (out, inputs) = self.matrix(*weight)?;
+                ensure(features == out, || format!("{features} features into the adjoint of [{out}, {inputs}]"))?;
+                per_point(rows, inputs)
+            }
+            Op::WeightAdjoint { bar, x } => {
+                let ((rows, out), (x_rows, inputs)) = (self.value(*bar)?, self.value(*x)?);
+                ensure(rows == x_rows, || format!("{rows} rows against {x_rows}"))?;
+                Ok(Type::Reduced { shape: vec![out, inputs] })
+            }
+            Op::BiasAdjoint { bar } => {
+                let (rows, out) = self.value(*bar)?;
+                ensure(rows > 0, || "no row 0".into())?;
+                Ok(Type::Reduced { shape: vec![out] })
+            }
+            Op::ActivateAdjoint { x, bar, algebra, activation, coefficients } => {
+                let (rows, features) = self.value(*x)?;
+                self.same(*x, *bar)?;
+                self.algebra(*algebra, rows, *activation, *coefficients, 1)?;
+                per_point(rows, features)
+            }
+            Op::CoefficientAdjoint { x, bar, algebra, activation, coefficients } => {
+                let (rows, _) = self.value(*x)?;
+                self.same(*x, *bar)?;
+                let m = self.algebra(*algebra, rows, *activation, Some(*coefficients), 0)?;
+                per_point(1, m)
+            }
+            Op::Add { a, b } => {
+                let (a, b) = (self.ty(*a)?, self.ty(*b)?);
+                ensure(a == b, || format!("{a:?} and {b:?}"))?;
+                Ok(a.clone())
+            }
+            Op::Mean { x, scalar } => {
+                let (rows, features) = self.value(*x)?;
+                ensure(rows == 1, || format!("mean of {rows} rows"))?;
+                ensure(!scalar || features == 1, || format!("{features} features as a scalar"))?;
+                Ok(Type::Reduced { shape: if *scalar { vec![] } else { vec![features] } })
+            }
+        }
+    }
+
+    fn ty(&self, value: ValueId) -> Checked<&Type> {
+        self.types.get(value.index()).ok_or_else(|| format!("value {} is used before its definition", value.0))
+    }
+
+    /// Rows and features of a value that must be per point.
+    fn value(&self, value: ValueId) -> Checked<(usize, usize)> {
+        match self.ty(value)? {
+            Type::PerPoint { rows, features } => Ok((*rows, *features)),
+            Type::Reduced { .. } => Err(format!("value {} is reduced over the points", value.0)),
+        }
+    }
+
+    fn same(&self, a: ValueId, b: ValueId) -> Checked {
+        let (s, t) = (self.value(a)?, self.value(b)?);
+        ensure(s == t, || format!("{s:?} rows and features against {t:?}"))
+    }
+
+    fn tensor(&self, tensor: TensorId) -> Checked<&Tensor> {
+        self.program.tensors.get(tensor.index()).ok_or_else(|| format!("there is no tensor {}", tensor.0))
+    }
+
+    fn matrix(&self, tensor: TensorId) -> Checked<(usize, usize)> {
+        match self.tensor(tensor)?.shape[..] {
+            [out, inputs] => Ok((out, inputs)),
+            ref other => Err(format!("a weight of shape {other:?}")),
+        }
+    }
+
+    /// Checks algebra, activation and coefficients against each other; the number of coefficients.
+    fn algebra(
+        &self,
+        id: AlgebraId,
+        rows: usize,
+        activation: Activation,
+        coefficients: Option<ValueId>,
+        extra: usize,
+    ) -> Checked<usize> {
+        let algebra = self.program.algebras.get(id.index()).ok_or_else(|| format!("there is no algebra {}", id.0))?;
+        ensure(algebra.rows == rows, || format!("{rows} rows in an algebra of {}", algebra.rows))?;
+        ensure(activation != Activation::Relu || algebra.order + extra <= 1, || {
+            "relu has no derivative beyond the first".into()
+        })?;
+        let m = match coefficients {
+            None => 0,
+            Some(value) => {
+                let (rows, m) = self.value(value)?;
+                ensure(rows == 1, || format!("coefficients with {rows} rows"))?;
+                m
+            }
+        };
+        for entry in &algebra.entries {
+            if let Coefficient::Varying(v) = entry.c {
+                ensure((v as usize) < m, || format!("coefficient {v} of {m}"))?;
+            }
+        }
+        Ok(m)
+    }
+
+    fn lift(&self, op: &Op) -> Checked<Type> {
+        let Op::Lift { points, first, features, rows, seeds, samples } = op else {
+            return Err("not a lift".into());
+        };
+        let end = first + features;
+        ensure(matches!(self.program.ops.get(points.index()), Some(Op::Points)) && self.ty(*points).is_ok(), || {
+            format!("value {} is not the points", points.0)
+        })?;
+        ensure(end <= self.program.columns, || format!("columns {first}..{end} of {}", self.program.columns))?;
+        ensure(*rows > 0, || "no row 0".into())?;
+        for s in samples {
+            self.value(*s)?;
+            match &self.program.ops[s.index()] {
+                Op::Sample { first: f, len, .. } => ensure(f >= first && f + len <= end, || {
+                    format!("columns {f}..{} are drawn, {first}..{end} are lifted", f + len)
+                })?,
+                Op::Directions { len, .. } => {
+                    ensure(len == features, || format!("directions of length {len} in {features} columns"))?
+                }
+                other => return Err(format!("value {} is {}, not a draw", s.0, other.name())),
+            }
+        }
+        for seed in seeds {
+            ensure(seed.row >= 1 && (seed.row as usize) < *rows, || format!("seed in row {} of {rows}", seed.row))?;
+            let extent = match seed.sample {
+                None => *features,
+                Some(i) => match samples.get(i as usize).map(|s| &self.program.ops[s.index()]) {
+                    Some(Op::Sample { k, .. } | Op::Directions { k, .. }) => *k,
+                    _ => return Err(format!("seed refers to draw {i} of {}", samples.len())),
+                },
+            };
+            ensure((seed.at as usize) < extent, || format!("seed at {} of {extent}", seed.at))?;
+        }
+        Ok(Type::PerPoint { rows: *rows, features: *features })
+    }
+
+    fn pointwise(&self, pointwise: &Pointwise) -> Checked {
+        let mut inputs = Vec::with_capacity(pointwise.inputs.len());
+        for source in &pointwise.inputs {
+            inputs.push(match source {
+                Source::Value(v) => self.value(*v)?,
+                Source::Tensor(t) => (1, self.tensor(*t)?.len()),
+            });
+        }
+        let mut code = Scalar {
+            inputs,
+            rows: pointwise.rows,
+            features: pointwise.features,
+            next: 0,
+            registers: Vec::new(),
+            vars: Vec::new(),
+            used: Vec::new(),
+        };
+        code.block(&pointwise.code, true)
+    }
+}
+
+/// Walks through scalar code. `registers` are those in scope, ascending; `vars` the loop variables in scope.
+struct Scalar {
+    inputs: Vec<(usize, usize)>,
+    rows: usize,
+    features: usize,
+    next: Register,
+    registers: Vec<Register>,
+    vars: Vec<(u32, i64, i64)>,
+    used: Vec<u32>,
+}
+
+impl Scalar {
+    /// `live` is false inside a loop that never runs: its addresses are not checked against extents.
+    fn block(&mut self, code: &[Instruction], live: bool) -> Checked {
+        for instruction in code {
+            match instruction {
+                Instruction::Constant(_) => self.define(),
+                Instruction::Load { input, row, feature } => {
+                    let &(rows, features) =
+                        self.inputs.get(*input as usize).ok_or_else(|| format!("load from input {input}"))?;
+                    self.address(row, live.then_some(rows))?;
+                    self.address(feature, live.then_some(features))?;
+                    self.define();
+                }
+                Instruction::Index(address) => {
+                    self.address(address, None)?;
+                    self.define();
+                }
+                Instruction::Unary(_, a) => {
+                    self.read(*a)?;
+                    self.define();
+                }
+                Instruction::Binary(_, a, b) => {
+                    self.read(*a)?;
+                    self.read(*b)?;
+                    self.define();
+                }
+                Instruction::Store { row, feature, value } => {
+                    self.address(row, live.then_some(self.rows))?;
+                    self.address(feature, live.then_some(self.features))?;
+                    self.read(*value)?;
+                }
+                Instruction::Loop { var, lo, hi, body, reductions } => {
+                    ensure(!self.used.contains(var), || format!("loop variable {var} is used twice"))?;
+                    self.used.push(*var);
+                    let scope = self.registers.len();
+                    self.vars.push((*var, *lo, *hi));
+                    self.block(body, live && lo < hi)?;
+                    for (_, register) in reductions {
+                        self.read(*register)?;
+                    }
+                    self.vars.pop();
+                    self.registers.truncate(scope);
+                    reductions.iter().for_each(|_| self.define());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn define(&mut self) {
+        self.registers.push(self.next);
+        self.next += 1;
+    }
+
+    fn read(&self, register: Register) -> Checked {
+        ensure(self.registers.binary_search(&register).is_ok(), || format!("register {register} is not in scope"))
+    }
+
+    /// Scopes always; the range against `extent` where there is one and no register takes part.
+    fn address(&self, address: &Address, extent: Option<usize>) -> Checked {
+        let (mut least, mut most) = (address.offset as i128, address.offset as i128);
+        for &(var, c) in &address.terms {
+            let &(_, lo, hi) = self
+                .vars
+                .iter()
+                .find(|v| v.0 == var)
+                .ok_or_else(|| format!("loop variable {var} is not in scope"))?;
+            let (x, y) = (lo as i128 * c as i128, (hi as i128 - 1) * c as i128);
+            least += x.min(y);
+            most += x.max(y);
+        }
+        if let Some(register) = address.register {
+            return self.read(register);
+        }
+        match extent {
+            Some(n) => ensure(least >= 0 && most < n as i128, || format!("addresses {least}..={most} of {n}")),
+            None => Ok(()),
+        }
+    }
+}
