@@ -1,12 +1,16 @@
 //! The intermediate representation: types, validator, text form, and the adjoint transformation.
 
+mod adjoint;
+pub(crate) mod assemble;
 mod interpreter;
 mod parse;
 pub mod random;
+mod reverse;
 mod text;
 mod types;
 mod validate;
 
+pub use adjoint::{adjoint, mean_square};
 pub use interpreter::{Inputs, interpret};
 //pub use parse::ParseError;
 pub use types::*;

@@ -2,6 +2,7 @@
 //! reductions over the same range share a loop.
 
 use super::builder::Builder;
+use crate::jet::assemble::{Item, assemble};
 use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Register, Source, Unary};
 use crate::operator::{Func, Graph, Id, Index, IndexVar, LoopVar, Node, Slot};
 use crate::program::{Function, Reduction};
@@ -33,16 +34,7 @@ pub fn pointwise(graph: &mut Graph, builder: &mut Builder, roots: &[Id], rows: u
         emitter.scopes[0].code.push(Item::Store(row, feature, value));
     }
     let code = emitter.scopes.remove(0).code;
-    let mut numbering = Numbering::default();
-    let code = numbering.block(code);
-    Pointwise { inputs: emitter.inputs.into_iter().collect(), rows, features, code }
-}
-
-/// Code with provisional register numbers.
-enum Item {
-    Define(Register, Instruction),
-    Loop { var: u32, lo: i64, hi: i64, body: Vec<Item>, reductions: Vec<(Fold, Register, Register)> },
-    Store(Address, Address, Register),
+    Pointwise { inputs: emitter.inputs.into_iter().collect(), rows, features, code: assemble(code) }
 }
 
 #[derive(Default)]
@@ -397,52 +389,3 @@ fn unary(f: Function) -> Unary {
     }
 }
 
-/// Final register numbers: order of definition.
-#[derive(Default)]
-struct Numbering {
-    next: Register,
-    names: HashMap<Register, Register>,
-}
-
-impl Numbering {
-    fn block(&mut self, items: Vec<Item>) -> Vec<Instruction> {
-        items.into_iter().map(|item| self.item(item)).collect()
-    }
-    fn define(&mut self, provisional: Register) {
-        self.names.insert(provisional, self.next);
-        self.next += 1;
-    }
-    fn address(&self, a: Address) -> Address {
-        Address { register: a.register.map(|r| self.names[&r]), ..a }
-    }
-    fn item(&mut self, item: Item) -> Instruction {
-        match item {
-            Item::Define(r, instruction) => {
-                let out = match instruction {
-                    Instruction::Load { input, row, feature } => {
-                        Instruction::Load { input, row: self.address(row), feature: self.address(feature) }
-                    }
-                    Instruction::Index(a) => Instruction::Index(self.address(a)),
-                    Instruction::Unary(f, a) => Instruction::Unary(f, self.names[&a]),
-                    Instruction::Binary(f, a, b) => Instruction::Binary(f, self.names[&a], self.names[&b]),
-                    other => other,
-                };
-                self.define(r);
-                out
-            }
-            Item::Store(row, feature, value) => Instruction::Store {
-                row: self.address(row),
-                feature: self.address(feature),
-                value: self.names[&value],
-            },
-            Item::Loop { var, lo, hi, body, reductions } => {
-                let body = self.block(body);
-                let inner: Vec<_> = reductions.iter().map(|(f, r, _)| (*f, self.names[r])).collect();
-                for (_, _, out) in &reductions {
-                    self.define(*out);
-                }
-                Instruction::Loop { var, lo, hi, body, reductions: inner }
-            }
-        }
-    }
-}
