@@ -3,8 +3,9 @@
 //! Word `i` of a stream is a function of (seed, stream, substream, i) alone: nothing is stored, any number can be
 //! had out of order, and a GPU repeats the same numbers. The layout, shared with the kernels:
 //!
-//! - key = the seed (low word, high word); counter = (i/4 low word, i/4 high word, stream, substream); word i is
-//!   word i mod 4 of that block;
+//! - key = the seed (low word, high word); counter = (i/4 low word, i/4 high word, substream, stream); word i is
+//!   word i mod 4 of that block. What belongs to a point starts at [`row`] of its number, so that the counter reads
+//!   (column/4, point, step, stream);
 //! - uniform i = (word i + 1/2) / 2^32, inside the open interval (0, 1);
 //! - normal 2p and 2p + 1 = r cos(a), r sin(a) with r = sqrt(-2 ln uniform(2p)), a = 2 pi uniform(2p + 1) (Box-Muller).
 //!
@@ -31,6 +32,11 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
         (c0, c1, c2, c3) = ((p1 >> 32) as u32 ^ c1 ^ k0, p1 as u32, (p0 >> 32) as u32 ^ c3 ^ k1, p0 as u32);
     }
     [c0, c1, c2, c3]
+}
+
+/// Position of column 0 of a point: every point has 2^34 numbers of its own.
+pub fn row(point: u32) -> u64 {
+    u64::from(point) << 34
 }
 
 /// What a stream of random numbers is for; keeps the streams of one seed apart.
@@ -64,20 +70,21 @@ impl Purpose {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Philox {
     key: [u32; 2],
-    stream: [u32; 2],
+    stream: u32,
+    substream: u32,
     position: u64,
 }
 
 impl Philox {
     /// The stream (`stream`, `substream`) of a seed, at position 0. See [`Purpose::stream`].
     pub fn new(seed: u64, stream: u32, substream: u32) -> Self {
-        Philox { key: [seed as u32, (seed >> 32) as u32], stream: [stream, substream], position: 0 }
+        Philox { key: [seed as u32, (seed >> 32) as u32], stream, substream, position: 0 }
     }
 
     /// Words 4b .. 4b + 4.
     #[inline(always)]
     pub fn block(&self, b: u64) -> [u32; 4] {
-        philox4x32([b as u32, (b >> 32) as u32, self.stream[0], self.stream[1]], self.key)
+        philox4x32([b as u32, (b >> 32) as u32, self.substream, self.stream], self.key)
     }
 
     /// Word `i`.
@@ -202,6 +209,12 @@ mod tests {
             assert!(!words[..i].contains(&words[i]));
         }
         assert_ne!(Purpose::Points.stream(0), Purpose::Test.stream(0));
+    }
+
+    #[test]
+    fn the_counter_is_column_point_step_stream() {
+        let word = Philox::new(9, 4, 3).word(row(2) + 5);
+        assert_eq!(word, philox4x32([1, 2, 3, 4], [9, 0])[1]);
     }
 
     #[test]
