@@ -5,14 +5,20 @@
 
 mod adam;
 mod checkpoint;
+mod data;
 mod history;
+mod permutation;
+mod points;
 mod report;
 mod run;
 mod schedule;
 
 pub use adam::{Adam, Moments};
 pub use checkpoint::{CheckpointError, Identity};
+pub use data::{DataError, Table};
 pub use history::History;
+pub use permutation::Permutation;
+pub use points::{Batch, Sampler};
 pub use report::{Measurement, peak_memory_bytes};
 pub use run::{Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent, train};
 
