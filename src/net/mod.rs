@@ -1,1 +1,20 @@
-//! net
+//! Parameters of a program: names, shapes, initial values, and safetensors files in and out.
+//!
+//! [`layout`] says which tensors a program has, [`Parameters`] holds their values, [`Philox`] makes every random number.
+
+mod atomic;
+mod element;
+mod layout;
+mod parameters;
+mod philox;
+mod weights;
+
+pub use atomic::write_atomically;
+pub use element::Element;
+pub use layout::{Role, TensorSpec, layout};
+pub use parameters::Parameters;
+pub use philox::{Philox, Purpose, philox4x32, row};
+pub use weights::{Entry, Loaded, Metadata, Opened, TensorFile, WeightsError, write_tensors};
+
+#[cfg(test)]
+mod tests;

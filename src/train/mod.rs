@@ -1,1 +1,26 @@
-//! train
+//! Training: points, data, optimiser, schedule, the loop, checkpoints, reports. How a gradient is made is not known here.
+//!
+//! [`train`] drives an [`Objective`]. Random numbers are functions of (seed, condition, step, point, column), so a run that
+//! was stopped and resumed ends in the same bits as one that was not.
+
+mod adam;
+mod checkpoint;
+mod data;
+mod history;
+mod permutation;
+mod points;
+mod report;
+mod run;
+mod schedule;
+
+pub use adam::{Adam, Moments};
+pub use checkpoint::{CheckpointError, Identity};
+pub use data::{DataError, Table};
+pub use history::History;
+pub use permutation::Permutation;
+pub use points::{Batch, Sampler};
+pub use report::{Measurement, peak_memory_bytes};
+pub use run::{Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent, train};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! The values of a program's tensors in one precision, and their initial values.
+//!
+//! Element i of tensor number n is a function of (seed, n, i) alone. Weights are Glorot-uniform,
+//! |w| <= sqrt(6 / (in + out)), with zero biases. A layer whose result goes through `sin` has |w| <= sqrt(6 / in), which
+//! keeps the variance of its argument near one whatever the width, and the biases of layer 0 are uniform phases in
+//! (-pi, pi): the network starts as a sum of random Fourier features. Coefficient tables come from their own seeds.
+
+use super::element::Element;
+use super::layout::{Role, TensorSpec, layout};
+use super::philox::{Philox, Purpose};
+use crate::program::{Activation, CoefDistribution, Program};
+use rayon::prelude::*;
+use std::f64::consts::PI;
+
+/// The tensors of a program with their values, in the order of [`layout`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameters<T> {
+    specs: Vec<TensorSpec>,
+    values: Vec<Vec<T>>,
+}
+
+impl<T: Element> Parameters<T> {
+    /// Initial values: random weights from the seed, parameters and tables as the program says.
+    pub fn initial(program: &Program, seed: u64) -> Self {
+        let specs = layout(program);
+        let values = specs.iter().enumerate().map(|(n, spec)| initial_values(program, spec, n, seed)).collect();
+        Parameters { specs, values }
+    }
+
+    /// Names, shapes and roles.
+    pub fn specs(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+    /// The values of all tensors, row-major, in the order of [`Parameters::specs`].
+    pub fn values(&self) -> &[Vec<T>] {
+        &self.values
+    }
+    /// The same, to be changed; lengths must stay.
+    pub fn values_mut(&mut self) -> &mut [Vec<T>] {
+        &mut self.values
+    }
+    /// Position of a tensor.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.specs.iter().position(|spec| spec.name == name)
+    }
+    /// The values of a tensor.
+    pub fn get(&self, name: &str) -> Option<&[T]> {
+        self.position(name).map(|i| self.values[i].as_slice())
+    }
+    /// Number of elements that training changes.
+    pub fn learned_len(&self) -> usize {
+        self.specs.iter().filter(|s| s.is_learned()).map(TensorSpec::len).sum()
+    }
+    /// The same numbers in another precision.
+    pub fn cast<U: Element>(&self) -> Parameters<U> {
+        let values = self.values.iter().map(|v| v.iter().map(|x| U::of(x.f64())).collect()).collect();
+        Parameters { specs: self.specs.clone(), values }
+    }
+}
+
+fn initial_values<T: Element>(program: &Program, spec: &TensorSpec, number: usize, seed: u64) -> Vec<T> {
+    let weights = Philox::new(seed, Purpose::Weights.stream(number), 0);
+    match spec.role {
+        Role::Weight { net, layer } => {
+            let (out, inputs) = (spec.shape[0] as f64, spec.shape[1] as f64);
+            let net = &program.nets[net.index()];
+            let feeds_sine = net.activation == Activation::Sin && layer.is_some_and(|l| l + 1 < net.depth);
+            let bound = if feeds_sine { (6.0 / inputs).sqrt() } else { (6.0 / (inputs + out)).sqrt() };
+            uniform(&weights, spec.len(), -bound, bound)
+        }
+        Role::Bias { net, layer } => {
+            let net = &program.nets[net.index()];
+            if net.activation == Activation::Sin && layer == Some(0) && net.depth > 1 {
+                uniform(&weights, spec.len(), -PI, PI)
+            } else {
+                vec![T::zero(); spec.len()]
+            }
+        }
+        Role::Param(param) => vec![T::of(program.params[param.index()].value)],
+        Role::Coef(coef) => {
+            let coef = &program.coefs[coef.index()];
+            let table = Philox::new(coef.seed, Purpose::Coefficients.stream(0), 0);
+            match coef.distribution {
+                CoefDistribution::Normal => generate(coef.len, |first, out| table.fill_normal(first, out)),
+                CoefDistribution::Uniform(lo, hi) => uniform(&table, coef.len, lo, hi),
+            }
+        }
+    }
+}
+
+fn uniform<T: Element>(rng: &Philox, len: usize, lo: f64, hi: f64) -> Vec<T> {
+    generate(len, |first, out| {
+        rng.fill_uniform(first, out);
+        out.iter_mut().for_each(|x| *x = lo + (hi - lo) * *x);
+    })
+}
+
+/// Fills in parallel, chunk by chunk; `fill` gets the number of the first element.
+fn generate<T: Element>(len: usize, fill: impl Fn(u64, &mut [f64]) + Sync) -> Vec<T> {
+    const CHUNK: usize = 1 << 12;
+    let mut values = vec![T::zero(); len];
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(k, chunk)| {
+        let mut scratch = [0.0; CHUNK];
+        let scratch = &mut scratch[..chunk.len()];
+        fill((k * CHUNK) as u64, scratch);
+        chunk.iter_mut().zip(scratch).for_each(|(value, x)| *value = T::of(*x));
+    });
+    values
+}

@@ -1,0 +1,160 @@
+//! The whole state of a run in one file, `checkpoint.safetensors`, from which it continues with the same bits.
+//!
+//! Tensors `value/NAME`, `first/NAME`, `second/NAME` (as the optimiser sees them: a parameter learned in its logarithm is
+//! stored as its logarithm) in the precision of the run; everything else is string metadata. Random numbers need no state:
+//! they are functions of the seed and the step.
+
+use super::adam::Moments;
+use super::history::History;
+use crate::net::{Element, Entry, Metadata, TensorFile, WeightsError, write_tensors};
+use std::path::{Path, PathBuf};
+
+const FORMAT: &str = "jetc checkpoint 1";
+
+/// What must be the same in a run that resumes another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Program text with everything that changes its meaning (overrides, estimates), as text.
+    pub program: String,
+    /// The seed.
+    pub seed: u64,
+    /// How many steps the schedule is made for; none where it does not matter.
+    pub steps: Option<usize>,
+    /// `f32` or `f64`.
+    pub precision: String,
+}
+
+/// The state after `step` updates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State<T> {
+    /// Updates done.
+    pub step: u64,
+    /// The tensors as the optimiser sees them.
+    pub values: Vec<Vec<T>>,
+    /// Its moments.
+    pub moments: Moments<T>,
+    /// Rows so far.
+    pub history: History,
+    /// Seconds of all sessions so far.
+    pub seconds: f64,
+}
+
+/// Why a run cannot be resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file cannot be read or written, is damaged, or holds other tensors.
+    #[error("checkpoint: {0}")]
+    File(#[from] WeightsError),
+    /// A safetensors file, but not written by a training run of this version.
+    #[error("{} is not a checkpoint of a training run: {reason}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// A checkpoint of another run.
+    #[error("cannot resume from {}: it was made with {found}, this run has {expected}; train without --resume, or into another folder", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What the checkpoint has.
+        found: String,
+        /// What this run has.
+        expected: String,
+    },
+}
+
+/// Writes the state atomically: a process that dies leaves the previous checkpoint.
+pub fn save<T: Element>(
+    path: &Path,
+    identity: &Identity,
+    names: &[(String, Vec<usize>)],
+    state: &State<T>,
+) -> Result<(), CheckpointError> {
+    let kinds = [("value", &state.values), ("first", &state.moments.first), ("second", &state.moments.second)];
+    let labels: Vec<Vec<String>> =
+        kinds.iter().map(|(kind, _)| names.iter().map(|(name, _)| format!("{kind}/{name}")).collect()).collect();
+    let mut entries: Vec<Entry<'_, T>> = Vec::new();
+    for ((_, tensors), labels) in kinds.iter().zip(&labels) {
+        for ((tensor, label), (_, shape)) in tensors.iter().zip(labels).zip(names) {
+            entries.push((label, shape, tensor));
+        }
+    }
+    let metadata = [
+        ("format", FORMAT.to_owned()),
+        ("program", identity.program.clone()),
+        ("seed", identity.seed.to_string()),
+        ("steps", identity.steps.map_or("any".into(), |n| n.to_string())),
+        ("precision", identity.precision.clone()),
+        ("step", state.step.to_string()),
+        ("seconds", format!("{:?}", state.seconds)),
+        ("history", state.history.to_csv()),
+    ];
+    let metadata: Metadata = metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    Ok(write_tensors(path, &entries, &metadata)?)
+}
+
+/// Reads a checkpoint of the same run.
+pub fn load<T: Element>(
+    path: &Path,
+    identity: &Identity,
+    names: &[(String, Vec<usize>)],
+) -> Result<State<T>, CheckpointError> {
+    let file = TensorFile::read(path)?;
+    let file = file.open()?;
+    let foreign = |reason: String| CheckpointError::Foreign { path: path.into(), reason };
+    let text = |key: &str| {
+        let value = file.metadata.get(key).map(String::as_str);
+        value.ok_or_else(|| foreign(format!("its metadata has no `{key}`")))
+    };
+    match text("format")? {
+        FORMAT => {}
+        other => return Err(foreign(format!("its format is `{other}`, this version reads `{FORMAT}`"))),
+    }
+    same_run(path, identity, &text)?;
+    let unreadable = |key: &str| foreign(format!("its `{key}` cannot be read"));
+    let read = |kind: &str| -> Result<Vec<Vec<T>>, CheckpointError> {
+        let one = |(name, shape): &(String, Vec<usize>)| {
+            let mut values = Vec::new();
+            file.read(&format!("{kind}/{name}"), shape, &mut values)?;
+            Ok(values)
+        };
+        names.iter().map(one).collect()
+    };
+    Ok(State {
+        step: text("step")?.parse().map_err(|_| unreadable("step"))?,
+        seconds: text("seconds")?.parse().map_err(|_| unreadable("seconds"))?,
+        history: History::from_csv(text("history")?).ok_or_else(|| unreadable("history"))?,
+        values: read("value")?,
+        moments: Moments { first: read("first")?, second: read("second")? },
+    })
+}
+
+fn same_run<'a>(
+    path: &Path,
+    identity: &Identity,
+    text: &impl Fn(&str) -> Result<&'a str, CheckpointError>,
+) -> Result<(), CheckpointError> {
+    let changed = |found: String, expected: String| CheckpointError::Changed { path: path.into(), found, expected };
+    let steps = identity.steps.map_or("any".into(), |n| n.to_string());
+    let settings = [("seed", identity.seed.to_string()), ("steps", steps), ("precision", identity.precision.clone())];
+    for (key, expected) in settings {
+        let found = text(key)?;
+        if found != expected {
+            return Err(changed(format!("{key} = {found}"), format!("{key} = {expected}")));
+        }
+    }
+    let found = text("program")?;
+    if found != identity.program {
+        let mut lines = identity.program.lines().zip(found.lines()).enumerate();
+        let place = match lines.find(|(_, (now, then))| now != then) {
+            Some((n, (now, then))) => (format!("`{then}` in line {}", n + 1), format!("`{now}`")),
+            None => {
+                (format!("{} lines of program", found.lines().count()), identity.program.lines().count().to_string())
+            }
+        };
+        return Err(changed(format!("another program ({})", place.0), place.1));
+    }
+    Ok(())
+}

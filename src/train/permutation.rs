@@ -1,0 +1,91 @@
+//! Random permutations by position: where i of 0..n goes is computed, not looked up.
+//!
+//! A Feistel network of six rounds (more for small n, where a round mixes few bits) permutes 0..4^h, the smallest such range that holds n; numbers that land at n or above
+//! are sent on until they land below (at most a few times on average, since 4^h < 4 n).
+
+/// A permutation of 0..n, chosen by a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Permutation {
+    n: u32,
+    half_bits: u32,
+    key: [u32; 4],
+}
+
+impl Permutation {
+    /// The permutation of 0..n with this key; n at most 2^31.
+    pub fn new(n: u32, key: [u32; 4]) -> Self {
+        let bits = 32 - n.saturating_sub(1).leading_zeros();
+        Permutation { n, half_bits: bits.div_ceil(2), key }
+    }
+
+    /// Where `i` < n goes.
+    pub fn at(&self, i: u32) -> u32 {
+        if self.n < 2 {
+            return 0;
+        }
+        let mut x = self.network(i);
+        while x >= self.n {
+            x = self.network(x);
+        }
+        x
+    }
+
+    #[inline]
+    fn network(&self, x: u32) -> u32 {
+        let mask = (1u32 << self.half_bits) - 1;
+        let (mut left, mut right) = (x >> self.half_bits, x & mask);
+        for round in 0..6.max(24 / self.half_bits) {
+            let key = self.key[round as usize % 4].wrapping_add(round);
+            (left, right) = (right, left ^ (mix(right ^ key) >> 8 & mask));
+        }
+        left << self.half_bits | right
+    }
+}
+
+/// Every bit of the result depends on every bit of the argument.
+#[inline(always)]
+fn mix(mut x: u32) -> u32 {
+    x = (x ^ x >> 16).wrapping_mul(0x7FEB_352D);
+    x = (x ^ x >> 15).wrapping_mul(0x846C_A68B);
+    x ^ x >> 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Philox;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_number_is_hit_once(n in 1u32..3000, key: [u32; 4]) {
+            let permutation = Permutation::new(n, key);
+            let mut hit = vec![false; n as usize];
+            for i in 0..n {
+                let to = permutation.at(i) as usize;
+                prop_assert!(!std::mem::replace(&mut hit[to], true));
+            }
+        }
+    }
+
+    /// Over many keys, the pair (image of 0, image of 1) takes each of its n (n - 1) values equally often: chi-square
+    /// within five standard deviations of its mean.
+    #[test]
+    fn pairs_are_uniform() {
+        for n in [2u32, 3, 4, 7, 13, 16, 40] {
+            let keys = Philox::new(3, 0, n);
+            let trials = 20_000;
+            let mut counts = vec![0f64; (n * n) as usize];
+            for k in 0..trials {
+                let permutation = Permutation::new(n, keys.block(k));
+                counts[(permutation.at(0) * n + permutation.at(1)) as usize] += 1.0;
+            }
+            let cells = f64::from(n * (n - 1));
+            let expected = trials as f64 / cells;
+            let sum: f64 = counts.iter().map(|c| (c - expected).powi(2) / expected).sum();
+            let chi_square = sum - f64::from(n) * expected; // the n impossible pairs
+            let freedom = cells - 1.0;
+            assert!((chi_square - freedom).abs() < 5.0 * (2.0 * freedom).sqrt(), "n = {n}: {chi_square} of {freedom}");
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! The loop. It asks an [`Objective`] for losses and gradients and does not know how they are made.
+//!
+//! Step s (from 0) evaluates the objective at the current tensors and updates them; a row of the history with number s + 1
+//! holds the losses of that evaluation and, where measured, the errors after the update. Everything that reaches the tensors
+//! is a function of (program, seed, s): the clock decides only when checkpoints are written and progress is shown.
+
+use super::adam::{Adam, Moments};
+use super::checkpoint::{self, CheckpointError, Identity, State};
+use super::history::{History, HistoryFile};
+use super::report::{self, Measurement};
+use crate::net::{Element, Metadata, Parameters, WeightsError};
+use crate::program::{Learning, Training};
+use rayon::prelude::*;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What is minimised: made by the rooms that know programs and devices.
+pub trait Objective<T> {
+    /// Names and shapes of the learned tensors, in the order of `step`'s arguments.
+    fn tensors(&self) -> Vec<(String, Vec<usize>)>;
+    /// Names of the conditions, in the order of `losses`.
+    fn conditions(&self) -> Vec<String>;
+    /// Labels of the reports, in the order of `measure`'s result.
+    fn reports(&self) -> Vec<String>;
+    /// Weighted loss of each condition at step `step`, and the gradient of their sum for each tensor.
+    fn step(
+        &mut self,
+        step: u64,
+        tensors: &[Vec<T>],
+        gradients: &mut [Vec<T>],
+        losses: &mut [f64],
+    ) -> Result<(), ObjectiveError>;
+    /// All reports, in the order of the program.
+    fn measure(&mut self, tensors: &[Vec<T>]) -> Result<Vec<Measurement>, ObjectiveError>;
+}
+
+/// An error of an objective: of a device, or of data.
+pub type ObjectiveError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Rate, schedule, steps.
+    pub training: Training,
+    /// Of all random numbers.
+    pub seed: u64,
+    /// Folder of the results; made if missing.
+    pub out: PathBuf,
+    /// Continue from the checkpoint in `out`, if there is one.
+    pub resume: bool,
+    /// At least this long between checkpoints (longer where writing takes long). One is written at the end in any case.
+    pub checkpoint_every: Duration,
+    /// Steps between measurements; none: at the end only.
+    pub measure_every: Option<usize>,
+    /// Steps between rows of the history; none: about a thousand rows.
+    pub record_every: Option<usize>,
+    /// Program text with everything that changes its meaning, as text: must be the same to resume.
+    pub program: String,
+    /// Name of the device, for the report.
+    pub device: String,
+    /// Metadata of `solver.safetensors`.
+    pub metadata: Metadata,
+}
+
+impl Options {
+    /// Defaults for a `train` statement: seed 0, checkpoints every ten seconds, no resuming.
+    pub fn new(training: Training, out: impl Into<PathBuf>) -> Self {
+        Options {
+            training,
+            seed: 0,
+            out: out.into(),
+            resume: false,
+            checkpoint_every: Duration::from_secs(10),
+            measure_every: None,
+            record_every: None,
+            program: String::new(),
+            device: "cpu".into(),
+            metadata: Metadata::new(),
+        }
+    }
+
+    fn identity<T: Element>(&self) -> Identity {
+        let steps = self.training.decay.depends_on_steps().then_some(self.training.steps);
+        Identity { program: self.program.clone(), seed: self.seed, steps, precision: T::NAME.into() }
+    }
+}
+
+/// Where a run is; given to the observer after every step.
+#[derive(Debug)]
+pub struct Progress<'a> {
+    /// Updates done.
+    pub step: u64,
+    /// Updates in all.
+    pub steps: u64,
+    /// Sum of the losses.
+    pub loss: f64,
+    /// Names of the conditions.
+    pub conditions: &'a [String],
+    /// Weighted loss of each.
+    pub losses: &'a [f64],
+    /// The latest measurements; empty before the first.
+    pub measurements: &'a [Measurement],
+    /// Learning rate of this step.
+    pub rate: f64,
+    /// Seconds of all sessions.
+    pub seconds: f64,
+    /// Estimated seconds to the end.
+    pub remaining: f64,
+    /// True where this step made a row of the history.
+    pub recorded: bool,
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Yes.
+    Continue,
+    /// No: save a checkpoint and return.
+    Stop,
+}
+
+/// Who watches a run.
+pub trait Observer {
+    /// Called once if the run continues an earlier one.
+    fn resumed(&mut self, _step: u64) {}
+    /// Called after every step: be quick.
+    fn progress(&mut self, progress: &Progress<'_>) -> Flow;
+}
+
+/// Nobody watches.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn progress(&mut self, _: &Progress<'_>) -> Flow {
+        Flow::Continue
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Updates done.
+    pub step: u64,
+    /// False if the observer stopped it.
+    pub finished: bool,
+    /// Loss of the last step; none if there was none.
+    pub loss: Option<f64>,
+    /// The last measurements.
+    pub measurements: Vec<Measurement>,
+    /// All rows.
+    pub history: History,
+    /// Seconds of all sessions.
+    pub seconds: f64,
+    /// Of this session, measurements and checkpoints aside; none if it made no step.
+    pub steps_per_second: Option<f64>,
+    /// Where this session began, if it resumed one.
+    pub resumed_from: Option<u64>,
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A loss became infinite or NaN.
+    #[error("the loss of `{condition}` is {loss} at step {step}{}", kept(.checkpoint))]
+    Loss {
+        /// The step, from 0.
+        step: u64,
+        /// The condition.
+        condition: String,
+        /// Its loss.
+        loss: f64,
+        /// Step of the checkpoint that is kept.
+        checkpoint: Option<u64>,
+    },
+    /// A gradient became infinite or NaN though the losses are finite.
+    #[error("the gradient with respect to `{tensor}` is not finite at step {step} (all losses are){}", kept(.checkpoint))]
+    Gradient {
+        /// The step, from 0.
+        step: u64,
+        /// The tensor.
+        tensor: String,
+        /// Step of the checkpoint that is kept.
+        checkpoint: Option<u64>,
+    },
+    /// The objective wants a tensor that the parameters do not have in that shape, or a logarithm of what is not positive.
+    #[error("{0}")]
+    Parameters(String),
+    /// The device or the data failed.
+    #[error("step {step}: {source}")]
+    Objective {
+        /// The step, from 0.
+        step: u64,
+        /// Why.
+        source: ObjectiveError,
+    },
+    /// Resuming or saving failed.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Writing the weights failed.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// Writing a result failed.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn kept(checkpoint: &Option<u64>) -> String {
+    match checkpoint {
+        Some(step) => format!("; the checkpoint of step {step} is kept"),
+        None => String::new(),
+    }
+}
+
+/// Trains `parameters` in place and writes `checkpoint.safetensors`, `history.csv`, `report.json` and
+/// `solver.safetensors` into the folder. Stopping or failing leaves a checkpoint from which the run continues.
+pub fn train<T: Element>(
+    objective: &mut dyn Objective<T>,
+    parameters: &mut Parameters<T>,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, Error> {
+    let mut run = Run::start(objective, parameters, options)?;
+    if let Some(step) = run.resumed_from {
+        observer.resumed(step);
+    }
+    let finished = run.steps(objective, observer)?;
+    if run.measurements.is_empty() {
+        run.measure(objective)?;
+    }
+    run.finish(parameters, finished)
+}
+
+/// A run under way.
+struct Run<'a, T> {
+    options: &'a Options,
+    identity: Identity,
+    adam: Adam,
+    tensors: Vec<(String, Vec<usize>)>,
+    /// Which tensors are optimised in their logarithm.
+    logarithmic: Vec<bool>,
+    conditions: Vec<String>,
+    state: State<T>,
+    gradients: Vec<Vec<T>>,
+    losses: Vec<f64>,
+    measurements: Vec<Measurement>,
+    file: HistoryFile,
+    /// Step of the checkpoint on disk, when it was written, how long that took.
+    saved: Option<u64>,
+    saved_at: Instant,
+    save_cost: Duration,
+    /// Seconds spent in steps in this session, and how many.
+    stepping: Duration,
+    stepped: u64,
+    resumed_from: Option<u64>,
+}
+
+impl<'a, T: Element> Run<'a, T> {
+    fn start(objective: &dyn Objective<T>, parameters: &Parameters<T>, options: &'a Options) -> Result<Self, Error> {
+        let tensors = objective.tensors();
+        let conditions = objective.conditions();
+        let identity = options.identity::<T>();
+        let (values, logarithmic) = initial(parameters, &tensors)?;
+        std::fs::create_dir_all(&options.out).map_err(write_error(&options.out))?;
+        let path = options.out.join("checkpoint.safetensors");
+        let resumed = (options.resume && path.exists()).then(|| checkpoint::load(&path, &identity, &tensors));
+        let resumed: Option<State<T>> = resumed.transpose()?;
+        let resumed_from = resumed.as_ref().map(|state| state.step);
+        let state = resumed.unwrap_or_else(|| State {
+            step: 0,
+            moments: Moments::zeros(values.iter().map(Vec::len)),
+            values,
+            history: History::new(columns(&conditions, &objective.reports())),
+            seconds: 0.0,
+        });
+        let history = options.out.join("history.csv");
+        let file = HistoryFile::start(&history, &state.history).map_err(write_error(&history))?;
+        Ok(Run {
+            adam: Adam::new(&options.training),
+            gradients: state.values.iter().map(|v| vec![T::zero(); v.len()]).collect(),
+            losses: vec![0.0; conditions.len()],
+            measurements: Vec::new(),
+            saved: resumed_from,
+            saved_at: Instant::now(),
+            save_cost: Duration::ZERO,
+            stepping: Duration::ZERO,
+            stepped: 0,
+            options,
+            identity,
+            tensors,
+            logarithmic,
+            conditions,
+            state,
+            file,
+            resumed_from,
+        })
+    }
+
+    /// Steps until the end or until the observer stops; true at the end.
+    fn steps(&mut self, objective: &mut dyn Objective<T>, observer: &mut dyn Observer) -> Result<bool, Error> {
+        let steps = self.options.training.steps as u64;
+        let record_every = self.options.record_every.unwrap_or(self.options.training.steps / 1000).max(1) as u64;
+        let (began, before) = (Instant::now(), self.state.seconds);
+        while self.state.step < steps {
+            let started = Instant::now();
+            let rate = self.options.training.rate_at(self.state.step);
+            self.step(objective, rate)?;
+            self.stepping += started.elapsed();
+            self.stepped += 1;
+            let done = self.state.step;
+            let is_last = done == steps;
+            let measured = is_last || self.options.measure_every.is_some_and(|n| done.is_multiple_of(n.max(1) as u64));
+            if measured {
+                self.measure(objective)?;
+            }
+            self.state.seconds = before + began.elapsed().as_secs_f64();
+            let recorded = measured || done == 1 || done.is_multiple_of(record_every);
+            if recorded {
+                self.record(rate, measured)?;
+            }
+            let flow = observer.progress(&Progress {
+                step: done,
+                steps,
+                loss: self.losses.iter().sum(),
+                conditions: &self.conditions,
+                losses: &self.losses,
+                measurements: &self.measurements,
+                rate,
+                seconds: self.state.seconds,
+                remaining: began.elapsed().as_secs_f64() / self.stepped as f64 * (steps - done) as f64,
+                recorded,
+            });
+            if flow == Flow::Stop && !is_last {
+                return Ok(false);
+            }
+            // Writing takes at most a twentieth of the time.
+            let wait = self.options.checkpoint_every.max(20 * self.save_cost);
+            if !is_last && self.saved_at.elapsed() >= wait {
+                self.save()?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// One evaluation and one update.
+    fn step(&mut self, objective: &mut dyn Objective<T>, rate: f64) -> Result<(), Error> {
+        let step = self.state.step;
+        let logarithms = self.undo_logarithms();
+        let result = objective.step(step, &self.state.values, &mut self.gradients, &mut self.losses);
+        // d/d(log p) = p d/dp
+        for (i, _) in &logarithms {
+            self.gradients[*i].iter_mut().zip(&self.state.values[*i]).for_each(|(g, p)| *g = *g * *p);
+        }
+        self.redo_logarithms(logarithms);
+        result.map_err(|source| Error::Objective { step, source })?;
+        if let Some(i) = self.losses.iter().position(|loss| !loss.is_finite()) {
+            let (condition, loss) = (self.conditions[i].clone(), self.losses[i]);
+            self.state.step += 1;
+            self.record(rate, false)?;
+            return Err(Error::Loss { step, condition, loss, checkpoint: self.saved });
+        }
+        if let Some(i) = self.gradients.iter().position(|g| !g.par_iter().all(|x| x.is_finite())) {
+            let tensor = self.tensors[i].0.clone();
+            return Err(Error::Gradient { step, tensor, checkpoint: self.saved });
+        }
+        self.state.step += 1;
+        let State { step: t, values, moments, .. } = &mut self.state;
+        let moments = moments.first.iter_mut().zip(&mut moments.second);
+        for ((w, g), (m, v)) in values.iter_mut().zip(&self.gradients).zip(moments) {
+            self.adam.update(*t, rate, w, g, m, v);
+        }
+        Ok(())
+    }
+
+    /// Replaces logarithms by their numbers, for the objective; gives them back.
+    fn undo_logarithms(&mut self) -> Vec<(usize, Vec<T>)> {
+        let mut logarithms = Vec::new();
+        for (i, _) in self.logarithmic.iter().enumerate().filter(|(_, is_log)| **is_log) {
+            let numbers = self.state.values[i].iter().map(|x| T::of(libm::exp(x.f64()))).collect();
+            logarithms.push((i, std::mem::replace(&mut self.state.values[i], numbers)));
+        }
+        logarithms
+    }
+
+    fn redo_logarithms(&mut self, logarithms: Vec<(usize, Vec<T>)>) {
+        for (i, values) in logarithms {
+            self.state.values[i] = values;
+        }
+    }
+
+    fn measure(&mut self, objective: &mut dyn Objective<T>) -> Result<(), Error> {
+        let logarithms = self.undo_logarithms();
+        let result = objective.measure(&self.state.values);
+        self.redo_logarithms(logarithms);
+        self.measurements = result.map_err(|source| Error::Objective { step: self.state.step, source })?;
+        Ok(())
+    }
+
+    fn record(&mut self, rate: f64, measured: bool) -> Result<(), Error> {
+        let mut row = vec![self.state.step as f64, self.losses.iter().sum()];
+        row.extend_from_slice(&self.losses);
+        row.push(rate);
+        let errors = self.state.history.columns.len() - row.len() - 1;
+        let headlines = self.measurements.iter().map(|m| m.headline().unwrap_or(f64::NAN));
+        row.extend(headlines.filter(|_| measured).chain(std::iter::repeat(f64::NAN)).take(errors));
+        row.push(self.state.seconds);
+        self.file.push(&row).map_err(write_error(&self.options.out.join("history.csv")))?;
+        self.state.history.rows.push(row);
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<(), Error> {
+        let started = Instant::now();
+        let path = self.options.out.join("checkpoint.safetensors");
+        checkpoint::save(&path, &self.identity, &self.tensors, &self.state)?;
+        (self.saved, self.saved_at, self.save_cost) = (Some(self.state.step), Instant::now(), started.elapsed());
+        Ok(())
+    }
+
+    /// Writes what remains, and hands the tensors back.
+    fn finish(mut self, parameters: &mut Parameters<T>, finished: bool) -> Result<Outcome, Error> {
+        if self.saved != Some(self.state.step) {
+            self.save()?;
+        }
+        self.undo_logarithms();
+        for ((name, _), values) in self.tensors.iter().zip(self.state.values) {
+            if let Some(at) = parameters.position(name) {
+                parameters.values_mut()[at] = values;
+            }
+        }
+        let loss = self.state.history.rows.last().map(|row| row[1]);
+        let outcome = Outcome {
+            step: self.state.step,
+            finished,
+            loss: if self.stepped > 0 { Some(self.losses.iter().sum()) } else { loss },
+            measurements: self.measurements,
+            history: self.state.history,
+            seconds: self.state.seconds,
+            steps_per_second: (self.stepped > 0).then(|| self.stepped as f64 / self.stepping.as_secs_f64()),
+            resumed_from: self.resumed_from,
+        };
+        let mut metadata = self.options.metadata.clone();
+        metadata.insert("step".into(), outcome.step.to_string());
+        metadata.insert("seed".into(), self.options.seed.to_string());
+        parameters.save(&self.options.out.join("solver.safetensors"), &metadata)?;
+        let path = self.options.out.join("report.json");
+        let report = report::to_json(&outcome, &self.options.device, self.options.seed);
+        report::write(&path, &report).map_err(write_error(&path))?;
+        Ok(outcome)
+    }
+}
+
+/// Columns of the history.
+fn columns(conditions: &[String], reports: &[String]) -> Vec<String> {
+    let named = ["step", "loss"].map(str::to_owned).into_iter();
+    named
+        .chain(conditions.iter().cloned())
+        .chain(["lr".to_owned()])
+        .chain(reports.iter().cloned())
+        .chain(["seconds".to_owned()])
+        .collect()
+}
+
+/// Initial values of the objective's tensors as the optimiser sees them, and which of them are logarithms.
+fn initial<T: Element>(
+    parameters: &Parameters<T>,
+    tensors: &[(String, Vec<usize>)],
+) -> Result<(Vec<Vec<T>>, Vec<bool>), Error> {
+    let (mut values, mut logarithmic) = (Vec::new(), Vec::new());
+    for (name, shape) in tensors {
+        let found = parameters.position(name).filter(|at| parameters.specs()[*at].shape == *shape);
+        let at =
+            found.ok_or_else(|| Error::Parameters(format!("the parameters have no `{name}` of shape {shape:?}")))?;
+        let is_log = parameters.specs()[at].learning == Learning::Log;
+        let mut value = parameters.values()[at].clone();
+        if is_log {
+            if let Some(x) = value.iter().find(|x| **x <= T::zero()) {
+                return Err(Error::Parameters(format!(
+                    "`{name}` is learned in its logarithm but its value is {}; give it a positive one",
+                    x.f64()
+                )));
+            }
+            value.iter_mut().for_each(|x| *x = T::of(libm::log(x.f64())));
+        }
+        values.push(value);
+        logarithmic.push(is_log);
+    }
+    Ok((values, logarithmic))
+}
+
+fn write_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Write { path: path.into(), source }
+}
