@@ -6,7 +6,7 @@ mod atomic;
 mod element;
 mod layout;
 mod parameters;
-mod philox;
+pub mod philox;
 mod weights;
 
 pub use atomic::write_atomically;

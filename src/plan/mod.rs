@@ -1,5 +1,364 @@
-//! plan
+//! For each set of points: which functionals of the networks are needed, in which algebra, at what cost; and the
+//! [`JetProgram`] that computes them. What a plan says is read off the program that runs.
+//!
+//! The lowering of a program is five lines of [`Planner::set`]: lower, expand, draw, rewrite, fold; then close, build.
+
 mod build;
 mod builder;
+mod cost;
 mod scalar;
+mod show;
 mod targets;
+
+pub use cost::Cost;
+
+use crate::algebra::{self, Compared, JetAlgebra, Polynomial};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::jet::{Activation, JetProgram, adjoint, mean_square};
+use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, fold};
+use crate::program::{ExprId, GradientTerm, Program, Region};
+use build::build;
+use builder::Builder;
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use std::collections::{BTreeMap, BTreeSet};
+use targets::Targets;
+
+/// What will be computed, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// One for all outputs together, and one for each condition.
+    pub sets: Vec<PointSet>,
+}
+
+/// A set of points and what is computed there.
+#[derive(Clone, Debug)]
+pub struct PointSet {
+    /// `outputs`, or the condition's name.
+    pub name: String,
+    /// The condition; none for outputs and fields.
+    pub condition: Option<usize>,
+    /// Values at a point: the result is [1, components].
+    pub program: JetProgram,
+    /// Residual, loss and gradient, for a condition.
+    pub training: Option<JetProgram>,
+    /// Whether the data columns are outward normals.
+    pub normals: bool,
+    /// The network calls.
+    pub networks: Vec<NetworkPlan>,
+    /// Residuals as written out in derivatives, as text.
+    pub residuals: Vec<String>,
+    /// Functionals and residuals in terms of them, as text.
+    pub folded: Vec<String>,
+    /// The algebra's basis for each network, as text.
+    pub bases: Vec<Vec<String>>,
+    /// What is sampled, as text.
+    pub estimators: Vec<String>,
+    /// What the e-graph did, as text.
+    pub rewriting: String,
+    /// The roots before and after rewriting, for explanations.
+    pub explanation: Vec<String>,
+    /// Work per point and bytes per step.
+    pub cost: Cost,
+}
+
+/// One network application.
+#[derive(Clone, Debug)]
+pub struct NetworkPlan {
+    /// Name of the network.
+    pub net: String,
+    /// Rows of its algebra.
+    pub rows: usize,
+    /// No algebra has fewer.
+    pub lower_bound: usize,
+    /// Nonzero structure constants.
+    pub products: usize,
+    /// Those that vary by point.
+    pub varying: usize,
+    /// Nilpotency order.
+    pub order: usize,
+    /// Other methods.
+    pub compared: Compared,
+}
+
+/// Plans outputs and conditions. `explain` asks for proofs of the rewritten forms.
+pub fn plan(program: &Program, explain: bool) -> Result<Plan, Vec<Diagnostic>> {
+    let mut planner = Planner { program, explain };
+    let mut sets = Vec::new();
+    let mut errors = Vec::new();
+    if !program.outputs.is_empty() {
+        keep(planner.outputs(), &mut sets, &mut errors);
+    }
+    for k in 0..program.conditions.len() {
+        keep(planner.condition(k), &mut sets, &mut errors);
+    }
+    if errors.is_empty() { Ok(Plan { sets }) } else { Err(errors) }
+}
+
+/// Plans any expressions of the program, all at the same points, in order (reports, fields).
+pub fn plan_expressions(program: &Program, name: &str, expressions: &[ExprId]) -> Result<PointSet, Diagnostic> {
+    let mut lowering = Lowering::new(program);
+    let mut roots = Vec::new();
+    for e in expressions {
+        roots.extend(lowering.expression(*e)?);
+    }
+    let span = expressions.first().map_or(Span::default(), |e| program.expr(*e).span);
+    Planner { program, explain: false }.set(lowering.graph, name, &roots, None, span)
+}
+
+fn keep(result: Result<PointSet, Diagnostic>, sets: &mut Vec<PointSet>, errors: &mut Vec<Diagnostic>) {
+    match result {
+        Ok(set) => sets.push(set),
+        Err(e) if errors.contains(&e) => {}
+        Err(e) => errors.push(e),
+    }
+}
+
+struct Planner<'p> {
+    program: &'p Program,
+    explain: bool,
+}
+
+impl Planner<'_> {
+    fn outputs(&mut self) -> Result<PointSet, Diagnostic> {
+        let mut lowering = Lowering::new(self.program);
+        let mut roots = Vec::new();
+        for k in 0..self.program.outputs.len() {
+            roots.extend(lowering.output(k)?);
+        }
+        self.set(lowering.graph, "outputs", &roots, None, self.program.outputs[0].span)
+    }
+
+    fn condition(&mut self, k: usize) -> Result<PointSet, Diagnostic> {
+        let condition = &self.program.conditions[k];
+        let mut lowering = Lowering::new(self.program);
+        let mut roots = lowering.condition(k)?;
+        for term in [condition.enhance, condition.matching].into_iter().flatten() {
+            let more = self.gradient_terms(&mut lowering, &roots, term, condition.span)?;
+            roots.extend(more);
+        }
+        self.set(lowering.graph, &condition.name, &roots, Some(k), condition.span)
+    }
+
+    /// Derivatives of residuals along space, scaled so that the sum of their squares estimates weight |grad R|^2.
+    fn gradient_terms(
+        &mut self,
+        lowering: &mut Lowering,
+        roots: &[Id],
+        term: GradientTerm,
+        span: Span,
+    ) -> Result<Vec<Id>, Diagnostic> {
+        let space: Vec<(i64, i64)> =
+            self.program.space().map(|g| (g.first as i64, (g.first + g.len) as i64)).collect();
+        let dimension: i64 = space.iter().map(|(lo, hi)| hi - lo).sum();
+        let columns: Vec<Index> = match term.directions {
+            Some(k) if (k as i64) < dimension && space.len() == 1 => {
+                let (lo, hi) = space[0];
+                let kind = SamplerKind::Sparse { k, shared: false };
+                let sampler = lowering.sampler("gradient", kind, lo, hi);
+                let drawn = |s: usize| crate::operator::IndexVar::Drawn {
+                    sampler,
+                    slot: crate::operator::Slot::Fixed(s as u32),
+                };
+                (0..k).map(|s| Index::var(drawn(s))).collect()
+            }
+            _ if dimension > 64 => {
+                return Err(Diagnostic::error(span, format!("the gradient of a residual in {dimension} dimensions"))
+                    .note("sample it: `gradient(weight = 0.1, dirs = 16)`"));
+            }
+            _ => space.iter().flat_map(|(lo, hi)| (*lo..*hi).map(Index::constant)).collect(),
+        };
+        let weight = term.weight * dimension as f64 / columns.len() as f64;
+        let graph = &mut lowering.graph;
+        let weight = graph.num(BigRational::from_float(weight).unwrap_or_else(|| BigInt::from(0).into()));
+        let root = graph.call(crate::program::Function::Sqrt, vec![weight]);
+        let mut out = Vec::new();
+        for r in roots {
+            for c in &columns {
+                let d = graph.derivative(*r, &Symbol::Column(c.clone()));
+                out.push(graph.mul(root, d));
+            }
+        }
+        Ok(out)
+    }
+
+    fn set(
+        &mut self,
+        mut graph: Graph,
+        name: &str,
+        roots: &[Id],
+        condition: Option<usize>,
+        span: Span,
+    ) -> Result<PointSet, Diagnostic> {
+        let program = self.program;
+        let mut expanded = Vec::new();
+        for r in roots {
+            let e = graph.expand(*r);
+            expanded.push(graph.draw(e));
+        }
+        let residuals: Vec<String> =
+            expanded.iter().map(|e| Printer { program, graph: &graph }.expression(*e)).collect();
+        let rewritten = rewrite(&mut graph, roots, &expanded);
+        let explanation = if self.explain { rewritten.explain(&mut graph, &expanded) } else { Vec::new() };
+        let folded = fold(&mut graph, &rewritten.roots);
+        let targets = Targets::new(&mut graph, &folded.functionals).map_err(|e| too_many(e.0, span))?;
+        let algebras = self.algebras(&graph, &targets, span)?;
+        let normals = rewritten.roots.iter().any(|r| reads(&graph, *r, |n| matches!(n, Node::Normal(_))));
+        let data_columns = self.data_columns(condition, normals, &graph, &rewritten.roots);
+        let stream = 0x4000_0000 | condition.map_or(0, |k| (k as u32 + 1) << 8);
+        let mut builder = Builder::new(program, name, data_columns, stream);
+        let result = build(&mut graph, &mut builder, &folded, &targets, &algebras)
+            .map_err(|e| too_many_inputs(e.0, span))?;
+        let mut jet = builder.jet;
+        jet.outputs.push(("values".into(), result));
+        debug_assert!(jet.types().is_ok(), "{:?}\n{jet:?}", jet.types());
+        let training = match condition {
+            Some(k) => Some(self.training(&jet, program.conditions[k].weight, span)?),
+            None => None,
+        };
+        let printer = Printer { program, graph: &graph };
+        let mut lines = printer.functionals(&folded);
+        lines.extend(folded.roots.iter().enumerate().map(|(k, r)| format!("[{k}] = {}", printer.expression(*r))));
+        let networks = networks(program, &graph, &targets, &algebras);
+        let bases = algebras.iter().map(|(call, a)| show::basis(&printer, &targets, *call, a)).collect();
+        Ok(PointSet {
+            name: name.to_string(),
+            condition,
+            normals,
+            networks,
+            residuals,
+            folded: lines,
+            bases,
+            estimators: show::estimators(&printer),
+            rewriting: rewritten.report,
+            explanation,
+            cost: Cost::of(training.as_ref().unwrap_or(&jet)),
+            program: jet,
+            training,
+        })
+    }
+
+    fn training(&self, jet: &JetProgram, weight: f64, span: Span) -> Result<JetProgram, Diagnostic> {
+        let broken = |e: crate::jet::Invalid| Diagnostic::error(span, format!("no gradient of this residual: {e}"));
+        let (with_loss, loss) = mean_square(jet, weight).map_err(broken)?;
+        let out = adjoint(&with_loss, loss).map_err(broken)?;
+        debug_assert!(out.types().is_ok(), "{:?}\n{out:?}", out.types());
+        Ok(out)
+    }
+
+    fn data_columns(&self, condition: Option<usize>, normals: bool, graph: &Graph, roots: &[Id]) -> usize {
+        if normals {
+            return self.program.space_dimension();
+        }
+        if let Some(k) = condition
+            && let Region::Data(d) = self.program.conditions[k].region
+        {
+            return self.program.data[d.index()].columns.len();
+        }
+        let read = |d: &crate::program::Data| d.columns.len();
+        let uses = |k: usize| {
+            roots.iter().any(|r| reads(graph, *r, |n| matches!(n, Node::Data(d, _) if d.index() == k)))
+        };
+        (0..self.program.data.len()).find(|k| uses(*k)).map_or(0, |k| read(&self.program.data[k]))
+    }
+
+    fn algebras(
+        &self,
+        graph: &Graph,
+        targets: &Targets,
+        span: Span,
+    ) -> Result<BTreeMap<u32, JetAlgebra>, Diagnostic> {
+        let mut out = BTreeMap::new();
+        for call in targets.symbols.keys() {
+            let algebra = algebra::closure(&polynomials(targets, *call)).map_err(|e| {
+                Diagnostic::error(span, format!("this needs derivatives of order {} with {} rows", e.order, e.rows))
+                    .note(format!("at most order {} and {} rows are compiled", algebra::MAX_ORDER, algebra::MAX_ROWS))
+            })?;
+            let net = &self.program.nets[graph.calls[*call as usize].net.index()];
+            if net.activation == Activation::Relu && net.depth > 1 && algebra.order > 1 {
+                return Err(Diagnostic::error(
+                    span,
+                    format!("`relu` has no derivative of order {}", algebra.order),
+                )
+                .also(net.span, format!("network `{}`", net.name))
+                .note("choose a smooth activation: tanh, sin, sigmoid, softplus, gelu, swish"));
+            }
+            if net.share.is_some() {
+                return Err(Diagnostic::error(net.span, "weight sharing in the first layer is not compiled"));
+            }
+            out.insert(*call, algebra);
+        }
+        Ok(out)
+    }
+}
+
+/// All polynomials of one call, families included.
+fn polynomials(targets: &Targets, call: u32) -> Vec<Polynomial> {
+    let mut out: Vec<Polynomial> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for member in targets.members.iter().flatten() {
+        for ((_, _), p) in member.range((call, 0)..=(call, u32::MAX)) {
+            if seen.insert(format!("{p:?}")) {
+                out.push(p.clone());
+            }
+        }
+    }
+    out
+}
+
+fn networks(
+    program: &Program,
+    graph: &Graph,
+    targets: &Targets,
+    algebras: &BTreeMap<u32, JetAlgebra>,
+) -> Vec<NetworkPlan> {
+    let one = |(call, a): (&u32, &JetAlgebra)| NetworkPlan {
+        net: program.nets[graph.calls[*call as usize].net.index()].name.clone(),
+        rows: a.rows(),
+        lower_bound: a.lower_bound(),
+        products: a.products(),
+        varying: a.table.iter().filter(|e| !e.c.is_constant()).count(),
+        order: a.order,
+        compared: algebra::compare(&polynomials(targets, *call)),
+    };
+    algebras.iter().map(one).collect()
+}
+
+fn reads(graph: &Graph, id: Id, is: impl Fn(&Node) -> bool + Copy) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![id];
+    while let Some(id) = todo.pop() {
+        if seen.insert(id) {
+            if is(graph.node(id)) {
+                return true;
+            }
+            todo.extend(graph.children(id));
+        }
+    }
+    false
+}
+
+fn too_many(terms: usize, span: Span) -> Diagnostic {
+    Diagnostic::error(span, format!("exact derivatives here have {terms} terms: too many rows to compile"))
+        .note(format!("at most {} terms and {} rows are compiled", targets::MAX_TERMS, algebra::MAX_ROWS))
+        .note("estimate the operator instead: `estimate lap(u) by sparse(16)`")
+}
+
+fn too_many_inputs(inputs: usize, span: Span) -> Diagnostic {
+    Diagnostic::error(span, format!("a network with {inputs} inputs that are not adjacent coordinates"))
+        .note("give the coordinates in the order of their declarations: `N(x, t)` after `space x[d]`, `time t`")
+}
+
+struct Rewriting {
+    roots: Vec<Id>,
+    report: String,
+}
+impl Rewriting {
+    fn explain(&self, _graph: &mut Graph, _expanded: &[Id]) -> Vec<String> {
+        Vec::new()
+    }
+}
+fn rewrite(_graph: &mut Graph, _raw: &[Id], expanded: &[Id]) -> Rewriting {
+    Rewriting { roots: expanded.to_vec(), report: String::new() }
+}
+
