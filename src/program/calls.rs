@@ -121,7 +121,7 @@ impl<'a> Resolver<'a> {
                 return self.fail(Diagnostic::error(*place, message).label(shape.to_string()));
             }
         }
-        self.function(function, operands, span)
+        self.function_of(function, operands, span)
     }
 
     /// Resolves the body of an operator with its parameters bound to the arguments, and no other local name visible.

@@ -235,7 +235,7 @@ impl Resolver<'_> {
     }
 
     /// A function of numbers.
-    pub fn function(&mut self, function: Function, arguments: &[Operand], span: Span) -> Option<ExprId> {
+    pub fn function_of(&mut self, function: Function, arguments: &[Operand], span: Span) -> Option<ExprId> {
         let ids: Vec<ExprId> = arguments.iter().map(|(id, _)| *id).collect();
         let numbers: Option<Vec<BigRational>> = ids.iter().map(|id| self.as_number(*id).cloned()).collect();
         if let Some(numbers) = numbers {

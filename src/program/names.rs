@@ -210,7 +210,7 @@ impl<'a> Resolver<'a> {
 
     fn net_name(&mut self, name: &'a Name, architecture: &'a ast::Call) {
         let id = NetId(self.program.nets.len() as u32);
-        if self.function(name) && self.symbol(name, Declared::Net(id, architecture)) {
+        if self.may_be_function(name) && self.symbol(name, Declared::Net(id, architecture)) {
             self.program.nets.push(Net {
                 name: name.text.clone(),
                 span: name.span,
@@ -232,13 +232,13 @@ impl<'a> Resolver<'a> {
                 self.report(duplicate(parameter, "a parameter of this operator", first.span));
             }
         }
-        if self.function(name) {
+        if self.may_be_function(name) {
             self.operators.insert(&name.text, Operator { span: name.span, parameters, body, sound: true });
         }
     }
 
     /// True if a function may have this name.
-    fn function(&mut self, name: &'a Name) -> bool {
+    fn may_be_function(&mut self, name: &'a Name) -> bool {
         let text = name.text.as_str();
         if is_builtin_function(text) {
             let message = format!("`{text}` is a builtin function");

@@ -25,19 +25,18 @@ impl<'a> Resolver<'a> {
         match name.text.as_str() {
             "interior" => Some(Region::Interior),
             "boundary" => {
-                let mut faces = false;
-                for group in self.program.space() {
-                    let named = &group.name;
-                    if !matches!(group.domain, Domain::Interval(..)) {
-                        if !self.space_sound {
-                            return None;
-                        }
-                        let error = Diagnostic::error(name.span, "only a box has a boundary to sample");
-                        let error = error.also(group.span, format!("`{named}` has no interval"));
-                        return self.fail(error.note("such as `space x in box(0..1)`"));
-                    }
-                    faces |= !group.periodic;
+                if !self.space_sound {
+                    return None;
                 }
+                let interval = |group: &&Group| matches!(group.domain, Domain::Interval(..));
+                let lost = self.program.space().find(|group| !interval(group));
+                let lost = lost.map(|group| (group.name.clone(), group.span));
+                if let Some((named, place)) = lost {
+                    let error = Diagnostic::error(name.span, "only a box has a boundary to sample");
+                    let error = error.also(place, format!("`{named}` has no interval"));
+                    return self.fail(error.note("such as `space x in box(0..1)`"));
+                }
+                let faces = self.program.space().any(|group| !group.periodic);
                 if !faces {
                     let why = match self.program.space_dimension() {
                         0 => "there is no space coordinate",
