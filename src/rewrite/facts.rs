@@ -11,7 +11,7 @@ use crate::program::Function;
 use egg::{Analysis, DidMerge, EGraph, Id};
 use num_rational::BigRational;
 use num_traits::{One, Signed, Zero};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// The e-graph of this room.
 pub type Classes = EGraph<Form, Facts>;
@@ -23,6 +23,8 @@ pub struct Facts {
     pub graph: Graph,
     /// One open variable for each height and range.
     loops: BTreeMap<(LoopVar, i64, i64), LoopVar>,
+    /// Which rule saw which form, with children of which sizes.
+    seen: HashSet<(&'static str, Form, Vec<usize>)>,
     /// Rules add nothing beyond this many e-nodes.
     pub node_limit: usize,
 }
@@ -106,13 +108,18 @@ impl Support {
 impl Facts {
     /// Takes a graph over.
     pub fn of(graph: Graph, node_limit: usize) -> Self {
-        Facts { graph, loops: BTreeMap::new(), node_limit }
+        Facts { graph, node_limit, ..Facts::default() }
     }
 
     /// The variable that stands for a bound one in the e-graph.
     pub fn loop_var(&mut self, bound: LoopVar, lo: i64, hi: i64) -> LoopVar {
         let graph = &mut self.graph;
         *self.loops.entry((bound, lo, hi)).or_insert_with(|| graph.fresh(lo, hi))
+    }
+
+    /// True if a rule did not see a form with children of these sizes before.
+    pub fn first_time(&mut self, rule: &'static str, form: &Form, sizes: &[usize]) -> bool {
+        self.seen.insert((rule, form.clone(), sizes.to_vec()))
     }
 
     /// How it is shown: the bound variable that it stands for.

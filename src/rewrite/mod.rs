@@ -107,6 +107,9 @@ pub fn rewrite(
             Some(StopReason::NodeLimit(_)) => "node limit",
             _ => "iteration limit",
         };
+        #[cfg(test)]
+        runner.print_report();
+        let start = std::time::Instant::now();
         let mut egraph = runner.egraph;
         report.nodes = egraph.total_number_of_nodes();
         report.classes = egraph.number_of_classes();
@@ -114,6 +117,7 @@ pub fn rewrite(
         candidates.extend(extractor.extract(&input, 0.0));
         candidates.extend(extractor.extract(&input, PER_ATOM));
         *graph = std::mem::take(&mut egraph.analysis.graph);
+        println!("extract {:?}", start.elapsed());
     }
     let mut best: Option<(Cost, Vec<Id>, usize)> = None;
     for (k, roots) in candidates.into_iter().enumerate() {

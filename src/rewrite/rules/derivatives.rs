@@ -2,7 +2,7 @@
 
 use super::{On, Rule, proof, rule};
 use crate::operator::{Atom, Func, Node, Symbol};
-use crate::program::Function;
+use crate::program::{Function, Reduction};
 use crate::rewrite::build::Build;
 use crate::rewrite::facts::{import, one};
 use crate::rewrite::language::{Form, Loop};
@@ -196,9 +196,14 @@ fn through_max(b: &mut Build, form: &Form) -> Vec<Id> {
     let Form::D(s, a) = form else { return vec![] };
     let mut out = Vec::new();
     for (l, body) in reductions(b, *a, true, s) {
-        let (d, attained) = (b.d(s, body), b.at_least(body, *a));
-        let body = b.times(attained, d);
-        out.push(b.reduce(&Loop { max: false, ..l }, body));
+        // the maximum stands inside the new sum, which changes the height of its index: a matter for the graph
+        let [maximum, body] = [*a, body].map(|c| b.fact(c).term);
+        let graph = &mut b.egraph.analysis.graph;
+        let attained = graph.intern(Node::Call(Func::AtLeast, vec![body, maximum]));
+        let d = graph.intern(Node::Derivative(s.clone(), body));
+        let product = graph.mul(attained, d);
+        let sum = graph.reduce(Reduction::Sum, l.var, l.lo, l.hi, product, None);
+        out.push(import(b.egraph, sum));
     }
     out
 }

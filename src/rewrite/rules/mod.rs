@@ -137,6 +137,10 @@ impl Applier<Form, Facts> for Applying {
             }
             // rules may have merged its children since the last rebuild
             let form = form.map_children(|c| egraph.find(c));
+            // calls are few, and their rules also look elsewhere
+            if self.0.on != On::Call && !egraph.analysis.first_time(self.0.name, &form, &sizes(egraph, &form)) {
+                continue;
+            }
             let equal = (self.0.apply)(&mut Build { egraph }, &form);
             let from = egraph.add_uncanonical(form);
             for to in equal {
@@ -147,4 +151,9 @@ impl Applier<Form, Facts> for Applying {
         }
         changed
     }
+}
+
+/// Numbers of forms of the children: a rule that saw a form with children of these sizes has nothing new to say.
+fn sizes(egraph: &Classes, form: &Form) -> Vec<usize> {
+    form.children().iter().map(|c| egraph[*c].nodes.len()).collect()
 }

@@ -13,6 +13,7 @@ pub const RULES: &[Rule] = &[
     rule("sum is linear", On::Reduce, "sum_i (p a + q b + r) = p sum_i a + q sum_i b + n r", linear),
     rule("factor out of a sum", On::Reduce, "sum_i a b = a sum_i b where a does not depend on i", factor_out),
     rule("contract delta", On::Reduce, "sum_i delta(i - j) a_i = [lo <= j < hi] a_j", contract),
+    rule("rename index", On::Reduce, "sum_i a_i = sum_j a_j: the lowest name that is free", rename),
     rule("maximum of a constant", On::Reduce, "max_i a = a where a does not depend on i", constant_max),
     proof("join sums", On::Add, "p sum_i a + q sum_i b = sum_i (p a + q b)", join),
 ];
@@ -76,6 +77,15 @@ fn contract(b: &mut Build, form: &Form) -> Vec<Id> {
         out.push(import(b.egraph, contracted));
     }
     out
+}
+
+fn rename(b: &mut Build, form: &Form) -> Vec<Id> {
+    let Form::Reduce(l, body) = form else { return vec![] };
+    let body = b.fact(*body).term;
+    let graph = &mut b.egraph.analysis.graph;
+    let sum = graph.reduce(l.reduction(), l.var, l.lo, l.hi, body, l.sampler);
+    let Node::Reduce { var, lo, hi, .. } = *graph.node(sum) else { return vec![] };
+    if b.egraph.analysis.loop_var(var, lo, hi) == l.var { vec![] } else { vec![import(b.egraph, sum)] }
 }
 
 fn constant_max(b: &mut Build, form: &Form) -> Vec<Id> {
