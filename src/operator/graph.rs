@@ -777,33 +777,15 @@ impl Graph {
             }
             Node::Power(a, b) => self.constant_value(*a)?.powf(self.constant_value(*b)?),
             Node::Call(Func::Of(f), arguments) => {
-                let a: Option<Vec<f64>> = arguments.iter().map(|a| self.constant_value(*a)).collect();
-                f.value(&a?)
+                let first = self.constant_value(*arguments.first()?)?;
+                let second = match arguments.get(1) {
+                    Some(a) => self.constant_value(*a)?,
+                    None => 0.0,
+                };
+                f.value(first, second)
             }
             _ => return None,
         })
-    }
-}
-
-impl Function {
-    /// Its value at numbers.
-    pub fn value(self, a: &[f64]) -> f64 {
-        match self {
-            Function::Sqrt => a[0].sqrt(),
-            Function::Exp => a[0].exp(),
-            Function::Log => a[0].ln(),
-            Function::Sin => a[0].sin(),
-            Function::Cos => a[0].cos(),
-            Function::Tan => a[0].tan(),
-            Function::Sinh => a[0].sinh(),
-            Function::Cosh => a[0].cosh(),
-            Function::Tanh => a[0].tanh(),
-            Function::Atan => a[0].atan(),
-            Function::Erf => libm::erf(a[0]),
-            Function::Abs => a[0].abs(),
-            Function::Min => a[0].min(a[1]),
-            Function::Max => a[0].max(a[1]),
-        }
     }
 }
 
