@@ -124,15 +124,14 @@ fn subtract(row: &mut BTreeMap<u32, Rational>, factor: &Rational, other: &BTreeM
     }
 }
 
-/// The multiple of a polynomial with constant coefficients that reads best and is safe in floating point: small whole
-/// coefficients without common factor where there is one, else a largest coefficient of 1; the leading one is positive.
+/// The multiple of a polynomial by a number that reads best and is safe in floating point: small whole numbers without
+/// common factor where there is one, else a largest number of 1; the leading one is positive.
 pub(crate) fn scaled(p: &Polynomial) -> Polynomial {
-    let values: Vec<&Rational> = p.terms().filter_map(|(_, c)| c.as_constant()).collect();
-    let (Some(lead), true) = (values.last(), values.len() == p.len()) else { return p.clone() };
+    let values: Vec<&Rational> = p.terms().flat_map(|(_, c)| c.values()).collect();
+    let (Some(lead), Some(largest)) = (values.last(), values.iter().map(|v| v.abs()).max()) else { return p.clone() };
     let denominators = values.iter().fold(BigInt::one(), |lcm, v| lcm.lcm(v.denom()));
     let content = values.iter().fold(BigInt::zero(), |gcd, v| gcd.gcd(&(v.numer() * (&denominators / v.denom()))));
     let mut factor = Rational::new(denominators, content);
-    let Some(largest) = values.iter().map(|v| v.abs()).max() else { return p.clone() };
     if &largest * &factor > Rational::from_integer(WHOLE.into()) {
         factor = largest.recip();
     }

@@ -227,3 +227,24 @@ impl JetAlgebra {
         }) && self.basis[0] == Polynomial::one()
     }
 }
+
+impl fmt::Display for JetAlgebra {
+    /// The basis, one element to a line, each with its product rule beyond `x_0 y_k + x_k y_0`, in terms of squares
+    /// `[a a]` and symmetric pairs `[a b]` of rows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rows, order, products) = (self.rows(), self.order, self.products());
+        writeln!(f, "{rows} rows (at least {}), order {order}, {products} products", self.lower_bound())?;
+        for (k, v) in self.basis.iter().enumerate() {
+            write!(f, "{k}: {v}")?;
+            for (n, e) in self.table.iter().filter(|e| e.out == k).enumerate() {
+                let sign = if n == 0 { " <-" } else { " +" };
+                match e.c == Coefficient::one() {
+                    true => write!(f, "{sign} [{} {}]", e.a, e.b)?,
+                    false => write!(f, "{sign} ({}) [{} {}]", e.c, e.a, e.b)?,
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
