@@ -17,6 +17,7 @@
 //! | `certificate` | the lower bound as a proof that can be checked again |
 //! | `structure` | reading off a basis, and the structure table, exact by construction |
 //! | `constant` | bases for constant coefficients, by echelon forms in several orders |
+//! | `blocks` | monomials instead of elimination, where a block of polynomials has full rank |
 //! | `quadratic` | fewer products at order 2, by diagonalising |
 //! | `varying` | bases for varying coefficients |
 //! | `compare` | rows of other methods for the same targets |
@@ -31,6 +32,7 @@
 //! assert_eq!(algebra.rows(), 27);
 //! ```
 
+mod blocks;
 mod certificate;
 mod coefficient;
 mod compare;
