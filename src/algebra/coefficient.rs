@@ -73,6 +73,11 @@ impl Coefficient {
         constant.into_iter().chain(self.varying.iter().map(|(m, c)| (m.clone(), c)))
     }
 
+    /// The numbers of the nonzero terms, lowest monomial first.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Rational> {
+        (!self.constant.is_zero()).then_some(&self.constant).into_iter().chain(self.varying.values())
+    }
+
     /// The symbols that occur.
     pub fn symbols(&self) -> BTreeSet<u32> {
         self.varying.keys().flat_map(|m| m.factors().iter().map(|f| f.0)).collect()

@@ -108,11 +108,16 @@ fn coprime(sum: u32, count: u32) -> u128 {
 
 /// Ways to write `sum` as an unordered sum of `count` positive numbers.
 fn partitions(sum: usize, count: usize) -> u128 {
-    match (sum, count) {
-        (0, 0) => 1,
-        _ if count == 0 || sum < count => 0,
-        _ => partitions(sum - 1, count - 1).saturating_add(partitions(sum - count, count)),
+    // Of numbers up to `count`, at least one of them `count`: the conjugate partitions.
+    let Some(rest) = sum.checked_sub(count) else { return 0 };
+    let mut ways = vec![0u128; rest + 1];
+    ways[0] = 1;
+    for part in 1..=count {
+        for total in part..=rest {
+            ways[total] = ways[total].saturating_add(ways[total - part]);
+        }
     }
+    ways[rest]
 }
 
 fn binomial(n: u128, k: u128) -> u128 {

@@ -4,6 +4,7 @@
 //! up to binomials: sparse elements give sparse tables. Which order is best depends on the targets; the form with the
 //! fewest structure constants is kept.
 
+use super::blocks::simplified;
 use super::coefficient::Coefficient;
 use super::monomial::Monomial;
 use super::polynomial::Polynomial;
@@ -31,21 +32,25 @@ const ORDERS: [Order; 5] = [
     |a, b| b.factors().len().cmp(&a.factors().len()).then_with(|| a.cmp(b)),
 ];
 
-/// An algebra on the span of the polynomials (closed under derivatives, constant coefficients), with few structure
-/// constants. None where the span is not closed after all.
+/// An algebra on the span of linearly independent polynomials (closed under derivatives, constant coefficients), with few
+/// structure constants. None where the span is not closed after all.
 pub(crate) fn algebra(span: &[Polynomial]) -> Option<JetAlgebra> {
+    let span: Vec<Polynomial> = without_constants(span);
     let large = span.iter().map(Polynomial::len).sum::<usize>() > SEARCH_TERMS;
     let orders = if large { &ORDERS[..1] } else { &ORDERS[..] };
     let mut best: Option<JetAlgebra> = None;
     let mut seen: Vec<Vec<Polynomial>> = Vec::new();
     for order in orders {
-        let basis = basis(span, order);
+        let mut basis: Vec<Polynomial> = echelon(&span, order).iter().map(scaled).collect();
+        basis.sort_by(order_of_elements);
+        basis.insert(0, Polynomial::one());
         if seen.contains(&basis) {
             continue;
         }
         let candidate = JetAlgebra::from_basis(basis.clone())?;
         seen.push(basis);
-        let cost = |algebra: &JetAlgebra| (algebra.products(), algebra.basis.iter().map(Polynomial::len).sum::<usize>());
+        let terms = |algebra: &JetAlgebra| algebra.basis.iter().map(Polynomial::len).sum::<usize>();
+        let cost = |algebra: &JetAlgebra| (algebra.products(), terms(algebra));
         if best.as_ref().is_none_or(|best| cost(&candidate) < cost(best)) {
             best = Some(candidate);
         }
@@ -53,13 +58,11 @@ pub(crate) fn algebra(span: &[Polynomial]) -> Option<JetAlgebra> {
     best.map(quadratic::diagonalised)
 }
 
-/// 1, then the reduced echelon form of the rest, by degree.
-fn basis(span: &[Polynomial], order: &Order) -> Vec<Polynomial> {
-    let rest: Vec<Polynomial> = span.iter().map(|p| p.clone().without_constant()).collect();
-    let mut rows: Vec<Polynomial> = echelon(&rest, order).iter().map(scaled).collect();
-    rows.sort_by(|a, b| order_of_elements(a, b));
-    rows.insert(0, Polynomial::one());
-    rows
+/// A basis of the span modulo 1: one element less, where 1 is in the span.
+fn without_constants(span: &[Polynomial]) -> Vec<Polynomial> {
+    let Some(unit) = span.iter().position(|p| !p.is_zero() && p.degree() == 0) else { return Vec::new() };
+    let rest = span.iter().enumerate().filter(|&(k, _)| k != unit);
+    simplified(&rest.map(|(_, p)| p.clone().without_constant()).collect::<Vec<_>>())
 }
 
 /// By degree, then by highest monomial, symbol 0 first.
@@ -124,15 +127,14 @@ fn subtract(row: &mut BTreeMap<u32, Rational>, factor: &Rational, other: &BTreeM
     }
 }
 
-/// The multiple of a polynomial with constant coefficients that reads best and is safe in floating point: small whole
-/// coefficients without common factor where there is one, else a largest coefficient of 1; the leading one is positive.
+/// The multiple of a polynomial by a number that reads best and is safe in floating point: small whole numbers without
+/// common factor where there is one, else a largest number of 1; the leading one is positive.
 pub(crate) fn scaled(p: &Polynomial) -> Polynomial {
-    let values: Vec<&Rational> = p.terms().filter_map(|(_, c)| c.as_constant()).collect();
-    let (Some(lead), true) = (values.last(), values.len() == p.len()) else { return p.clone() };
+    let values: Vec<&Rational> = p.terms().flat_map(|(_, c)| c.values()).collect();
+    let (Some(lead), Some(largest)) = (values.last(), values.iter().map(|v| v.abs()).max()) else { return p.clone() };
     let denominators = values.iter().fold(BigInt::one(), |lcm, v| lcm.lcm(v.denom()));
     let content = values.iter().fold(BigInt::zero(), |gcd, v| gcd.gcd(&(v.numer() * (&denominators / v.denom()))));
     let mut factor = Rational::new(denominators, content);
-    let Some(largest) = values.iter().map(|v| v.abs()).max() else { return p.clone() };
     if &largest * &factor > Rational::from_integer(WHOLE.into()) {
         factor = largest.recip();
     }

@@ -17,6 +17,7 @@
 //! | `certificate` | the lower bound as a proof that can be checked again |
 //! | `structure` | reading off a basis, and the structure table, exact by construction |
 //! | `constant` | bases for constant coefficients, by echelon forms in several orders |
+//! | `blocks` | monomials instead of elimination, where a block of polynomials has full rank |
 //! | `quadratic` | fewer products at order 2, by diagonalising |
 //! | `varying` | bases for varying coefficients |
 //! | `compare` | rows of other methods for the same targets |
@@ -31,6 +32,7 @@
 //! assert_eq!(algebra.rows(), 27);
 //! ```
 
+mod blocks;
 mod certificate;
 mod coefficient;
 mod compare;
@@ -225,5 +227,26 @@ impl JetAlgebra {
             table.retain(|_, p| !p.is_zero());
             v.coefficient(&Monomial::one()).is_none() && table == structure::reduced_coproduct(v)
         }) && self.basis[0] == Polynomial::one()
+    }
+}
+
+impl fmt::Display for JetAlgebra {
+    /// The basis, one element to a line, each with its product rule beyond `x_0 y_k + x_k y_0`, in terms of squares
+    /// `[a a]` and symmetric pairs `[a b]` of rows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rows, order, products) = (self.rows(), self.order, self.products());
+        writeln!(f, "{rows} rows (at least {}), order {order}, {products} products", self.lower_bound())?;
+        for (k, v) in self.basis.iter().enumerate() {
+            write!(f, "{k}: {v}")?;
+            for (n, e) in self.table.iter().filter(|e| e.out == k).enumerate() {
+                let sign = if n == 0 { " <-" } else { " +" };
+                match e.c == Coefficient::one() {
+                    true => write!(f, "{sign} [{} {}]", e.a, e.b)?,
+                    false => write!(f, "{sign} ({}) [{} {}]", e.c, e.a, e.b)?,
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
     }
 }

@@ -130,6 +130,12 @@ impl Polynomial {
         self
     }
 
+    /// Without the terms of some monomials.
+    pub(crate) fn without(&self, monomials: &BTreeSet<Monomial>) -> Self {
+        let terms = self.terms.iter().filter(|(m, _)| !monomials.contains(m));
+        Polynomial { terms: terms.map(|(m, c)| (m.clone(), c.clone())).collect() }
+    }
+
     /// With every coefficient replaced.
     pub(crate) fn map(&self, f: impl Fn(&Coefficient) -> Coefficient) -> Self {
         let terms = self.terms.iter().map(|(m, c)| (m.clone(), f(c))).filter(|(_, c)| !c.is_zero());

@@ -94,23 +94,24 @@ impl Reader {
 /// The structure table of the span of the basis (1 first, no constant terms elsewhere), sorted by (out, a, b); none where
 /// the span is not closed, or not without dividing by a coefficient.
 pub(crate) fn structure(basis: &[Polynomial], reader: &Reader) -> Option<Vec<Entry>> {
-    let mut table = Vec::new();
-    for (out, v) in basis.iter().enumerate().skip(1) {
-        let mut columns: BTreeMap<usize, Polynomial> = BTreeMap::new();
-        for (left, right) in reduced_coproduct(v) {
-            for (element, value) in reader.read(basis, &right)? {
-                columns.entry(element).or_default().add_term(left.clone(), &value);
-            }
-        }
-        for (b, column) in columns {
-            for (a, c) in reader.read(basis, &column)? {
-                if a <= b {
-                    table.push(Entry { out, a, b, c });
-                }
-            }
+    let rows: Option<Vec<Vec<Entry>>> = (1..basis.len()).map(|out| row_structure(basis, reader, out)).collect();
+    Some(rows?.into_iter().flatten().collect())
+}
+
+/// The part of the table for one row.
+pub(crate) fn row_structure(basis: &[Polynomial], reader: &Reader, out: usize) -> Option<Vec<Entry>> {
+    let mut columns: BTreeMap<usize, Polynomial> = BTreeMap::new();
+    for (left, right) in reduced_coproduct(&basis[out]) {
+        for (element, value) in reader.read(basis, &right)? {
+            columns.entry(element).or_default().add_term(left.clone(), &value);
         }
     }
-    table.sort_by_key(|e| (e.out, e.a, e.b));
+    let mut table = Vec::new();
+    for (b, column) in columns {
+        let read = reader.read(basis, &column)?.into_iter();
+        table.extend(read.filter(|(a, _)| *a <= b).map(|(a, c)| Entry { out, a, b, c }));
+    }
+    table.sort_by_key(|e| (e.a, e.b));
     Some(table)
 }
 

@@ -12,6 +12,7 @@
 //! 4. The constant hull, with more rows than the bound: valid always.
 
 use super::coefficient::Coefficient;
+use super::blocks::full_monomials;
 use super::constant::{self, order_of_elements};
 use super::monomial::Monomial;
 use super::polynomial::Polynomial;
@@ -125,18 +126,11 @@ fn reduced(elements: &[Polynomial]) -> Vec<Polynomial> {
             }
         }
         let group = eliminated(group.iter().filter(|p| !p.is_zero()).map(primitive).collect());
-        for block in blocks(group) {
-            let monomials: BTreeSet<Monomial> =
-                block.iter().flat_map(|e| e.p.terms().map(|(m, _)| m.clone())).collect();
-            if block.len() == monomials.len() {
-                done.extend(monomials.into_iter().map(|m| Element {
-                    p: Polynomial::term(m.clone(), Coefficient::one()),
-                    pivot: Some(m),
-                }));
-            } else {
-                done.extend(block);
-            }
-        }
+        let polynomials: Vec<&Polynomial> = group.iter().map(|e| &e.p).collect();
+        let full = full_monomials(&polynomials);
+        let monomial = |m: Monomial| Element { p: Polynomial::term(m.clone(), Coefficient::one()), pivot: Some(m) };
+        done.extend(group.into_iter().filter(|e| e.p.terms().any(|(m, _)| !full.contains(m))));
+        done.extend(full.into_iter().map(monomial));
     }
     done.into_iter().map(|e| constant::scaled(&e.p)).collect()
 }
@@ -151,12 +145,18 @@ fn eliminated(mut rest: Vec<Polynomial>) -> Vec<Element> {
         let Some((_, k, m)) = candidates.min_by_key(|c| (c.0, c.1)) else { break };
         let p = rest.swap_remove(k);
         let Some(p) = p.coefficient(&m).and_then(|c| Some(p.scale(&Coefficient::one().divide(c)?))) else { break };
-        for other in rest.iter_mut().chain(done.iter_mut().map(|e| &mut e.p)) {
+        for other in &mut rest {
+            if let Some(factor) = other.coefficient(&m).cloned() {
+                other.subtract_multiple(&factor, &p);
+                *other = primitive(other);
+            }
+        }
+        for Element { p: other, .. } in &mut done {
             if let Some(factor) = other.coefficient(&m).cloned() {
                 other.subtract_multiple(&factor, &p);
             }
         }
-        rest = rest.iter().filter(|p| !p.is_zero()).map(primitive).collect();
+        rest.retain(|p| !p.is_zero());
         done.push(Element { p, pivot: Some(m) });
     }
     done.extend(rest.into_iter().map(|p| Element { p, pivot: None }));
@@ -172,21 +172,3 @@ fn primitive(p: &Polynomial) -> Polynomial {
     p.map(|c| c.divide(&divisor).unwrap_or_else(|| c.clone()))
 }
 
-/// Elements connected by common monomials, in the order of their first ones.
-fn blocks(elements: Vec<Element>) -> Vec<Vec<Element>> {
-    let mut blocks: Vec<(BTreeSet<Monomial>, Vec<Element>)> = Vec::new();
-    for element in elements {
-        let mut monomials: BTreeSet<Monomial> = element.p.terms().map(|(m, _)| m.clone()).collect();
-        let (touching, mut apart): (Vec<_>, Vec<_>) =
-            blocks.into_iter().partition(|(held, _)| !held.is_disjoint(&monomials));
-        let mut members = Vec::new();
-        for (held, others) in touching {
-            monomials.extend(held);
-            members.extend(others);
-        }
-        members.push(element);
-        apart.push((monomials, members));
-        blocks = apart;
-    }
-    blocks.into_iter().map(|(_, members)| members).collect()
-}
