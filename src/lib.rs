@@ -1,6 +1,8 @@
 //! jetc: from differential operators of neural networks to Taylor-propagation kernels, and solvers on top of them.
 
 pub mod algebra;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod cpu;
 pub mod diagnostic;
 pub mod jet;
