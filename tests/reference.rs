@@ -41,7 +41,7 @@ fn the_interpreter_agrees_with_the_reference() {
         assert!(diagnostics.is_empty(), "{case:?}: {diagnostics:?}");
         let (program, diagnostics) = resolve(&ast, &Overrides::default());
         let program = program.unwrap_or_else(|| panic!("{case:?}: {diagnostics:?}"));
-        let plan = jetc::plan::plan(&program, false).unwrap_or_else(|e| panic!("{case:?}: {e:?}"));
+        let plan = jetc::plan::plan(&program, Default::default()).unwrap_or_else(|e| panic!("{case:?}: {e:?}"));
         let set = &plan.sets[0];
         let mut parameters = Parameters::<f64>::initial(&program, 0);
         if !program.nets.is_empty() {

@@ -43,6 +43,8 @@ pub struct NetworkCall {
     pub net: NetId,
     /// Its concatenated arguments.
     pub arguments: Vec<Argument>,
+    /// 0; another number tells apart applications that would be the same.
+    pub copy: u32,
 }
 
 /// One argument of a network.
@@ -754,6 +756,48 @@ impl Graph {
         let out = f(self, rebuilt).unwrap_or(rebuilt);
         memo.insert(id, out);
         out
+    }
+
+    /// Another application of the network with the same arguments, told apart by its number.
+    pub fn duplicate_call(&mut self, call: u32) -> u32 {
+        let mut copy = self.calls[call as usize].clone();
+        copy.copy = self.calls.len() as u32;
+        self.calls.insert_full(copy).0 as u32
+    }
+
+    /// Writes out the reductions that hold derivatives of networks.
+    pub fn write_out(&mut self, id: Id, memo: &mut HashMap<Id, Id>) -> Id {
+        if !self.has_atom(id) {
+            return id;
+        }
+        if let Some(done) = memo.get(&id) {
+            return *done;
+        }
+        let out = match *self.node(id) {
+            Node::Reduce { reduction, lo, hi, .. } => {
+                let (var, body) = self.open(id).expect("a reduction");
+                let mut parts = Vec::new();
+                for k in lo..hi {
+                    let part = self.substitute(body, var, &Index::constant(k));
+                    parts.push(self.write_out(part, memo));
+                }
+                self.combine(reduction, parts)
+            }
+            _ => self.map_children(id, &mut |g, c| g.write_out(c, memo), Symbol::clone),
+        };
+        memo.insert(id, out);
+        out
+    }
+
+    /// The sum or the maximum of expressions.
+    pub fn combine(&mut self, reduction: Reduction, parts: Vec<Id>) -> Id {
+        match reduction {
+            Reduction::Sum => self.linear(parts.into_iter().map(|p| (p, BigRational::one()))),
+            Reduction::Max => {
+                let max = parts.into_iter().reduce(|a, b| self.call(Function::Max, vec![a, b]));
+                max.unwrap_or_else(|| self.int(0))
+            }
+        }
     }
 
     /// The value of an expression without points, tables and networks.

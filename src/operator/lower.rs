@@ -184,7 +184,7 @@ impl<'a> Lowering<'a> {
                     Some(i) => self.constant_index(i, e)?,
                 };
                 let arguments = self.arguments(arguments)?;
-                let (call, _) = self.graph.calls.insert_full(NetworkCall { net: *net, arguments });
+                let (call, _) = self.graph.calls.insert_full(NetworkCall { net: *net, arguments, copy: 0 });
                 let atom = Atom { call: call as u32, component: component as u32, symbols: Vec::new() };
                 Ok(self.graph.intern(Node::Atom(atom)))
             }
@@ -405,16 +405,10 @@ impl<'a> Lowering<'a> {
             self.env.insert(index, Index::constant(i));
             terms.push(self.component(body, at)?);
         }
-        Ok(match reduction {
-            Reduction::Sum => self.graph.linear(terms.into_iter().map(|t| (t, BigRational::one()))),
-            Reduction::Max => {
-                let mut terms = terms.into_iter();
-                match terms.next() {
-                    Some(first) => terms.fold(first, |a, b| self.graph.call(Function::Max, vec![a, b])),
-                    None => return Err(Diagnostic::error(self.span(e), "the maximum of nothing")),
-                }
-            }
-        })
+        if reduction == Reduction::Max && terms.is_empty() {
+            return Err(Diagnostic::error(self.span(e), "the maximum of nothing"));
+        }
+        Ok(self.graph.combine(reduction, terms))
     }
 
     fn laplacian(&mut self, e: ExprId, of: ExprId, at: &[Index]) -> Lowered {
