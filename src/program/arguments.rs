@@ -39,7 +39,6 @@ impl<'a> CallRef<'a> {
 /// The arguments of a call by the names of its signature.
 pub(super) struct Arguments<'a> {
     slots: Vec<(&'static str, Option<&'a Argument>)>,
-    pub span: Span,
 }
 
 impl<'a> Arguments<'a> {
@@ -101,7 +100,7 @@ impl<'a> Resolver<'a> {
             }
             *taken = Some(argument);
         }
-        Arguments { slots, span: call.span }
+        Arguments { slots }
     }
 
     /// A constant scalar; `what` names it in the error.
@@ -186,7 +185,7 @@ impl<'a> Resolver<'a> {
         let error = match word {
             Some(call) => Diagnostic::error(expr.span, format!("there is no {what} `{}`", call.name))
                 .suggest(call.name, names.iter().copied()),
-            None => Diagnostic::error(expr.span, format!("this is not the name of a {what}")),
+            None => Diagnostic::error(expr.span, format!("this does not name any {what}")),
         };
         self.fail(error.note(format!("choose from {}", listed(&names))))
     }

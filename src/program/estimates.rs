@@ -107,7 +107,7 @@ impl<'a> Resolver<'a> {
                 let k = self.samples(call, arguments.get("k"));
                 let shared = match arguments.get("shared") {
                     None => Some(false),
-                    Some(expr) => self.word(expr, "answer", &[("true", true), ("false", false)]),
+                    Some(expr) => self.word(expr, "truth value", &[("true", true), ("false", false)]),
                 };
                 let (k, shared) = (k?, shared?);
                 let k = self.at_most(k, self.dimension(target).max(1), call.span, "terms");

@@ -17,6 +17,9 @@ impl<'a> Resolver<'a> {
         if self.level >= MAX_LEVEL {
             return self.fail(self.too_deep(expr.span));
         }
+        if self.full {
+            return None;
+        }
         self.level += 1;
         let result = self.expr_kind(expr);
         self.level -= 1;

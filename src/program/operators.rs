@@ -190,9 +190,13 @@ impl<'a> Resolver<'a> {
             return Some(Letters::Normal);
         }
         let Some(split) = split.or_else(|| self::split(letters, groups, true)) else {
-            let message = format!("`{letters}` is not made of the names of coordinates");
+            let message = match letters {
+                "" => "`d_` needs the names of coordinates".to_owned(),
+                _ => format!("`{letters}` is not made of the names of coordinates"),
+            };
             let names: Vec<String> = groups.iter().map(|group| format!("`{}`", group.name)).collect();
             let error = Diagnostic::error(span, message);
+            let error = error.suggest(letters, groups.iter().map(|group| group.name.as_str()));
             return self.fail(match names.is_empty() {
                 true => error.note("there are no coordinates"),
                 false => error.note(format!("the coordinates are {}", names.join(", "))),

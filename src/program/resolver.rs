@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 pub const MAX_DEPTH: usize = 1000;
 
 /// Most expressions in a program: a chain of operators can double them at each step.
-const MAX_EXPRESSIONS: usize = 1 << 20;
+const MAX_EXPRESSIONS: usize = 1 << 18;
 
 /// What an expression depends on, itself included: bits of [`Facts::flags`].
 pub(super) mod depends {
@@ -81,6 +81,8 @@ pub(super) struct Resolver<'a> {
     pub space_known: bool,
     /// False if the length of a coordinate is wrong: the dimension of space says nothing then.
     pub space_sound: bool,
+    /// True once there are too many expressions: nothing is resolved any more.
+    pub full: bool,
     pub used_groups: Vec<bool>,
     pub used_nets: Vec<bool>,
     /// Where the inputs of each network were first counted.
@@ -117,6 +119,7 @@ impl<'a> Resolver<'a> {
             level: 0,
             space_known: false,
             space_sound: true,
+            full: false,
             used_groups: Vec::new(),
             used_nets: Vec::new(),
             first_use: Vec::new(),
@@ -178,6 +181,7 @@ impl<'a> Resolver<'a> {
             return self.fail(self.too_deep(span));
         }
         if self.program.exprs.len() >= MAX_EXPRESSIONS {
+            self.full = true;
             let message = format!("the program expands to more than {MAX_EXPRESSIONS} expressions");
             return self.fail(Diagnostic::error(span, message));
         }
