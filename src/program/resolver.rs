@@ -149,7 +149,10 @@ impl<'a> Resolver<'a> {
         if let Some((place, origin)) = &self.origin {
             diagnostic = elsewhere(diagnostic, *place, origin);
         }
-        if self.said.insert((diagnostic.span(), diagnostic.message.clone())) {
+        if self
+            .said
+            .insert((diagnostic.span(), diagnostic.message.clone()))
+        {
             self.diagnostics.push(diagnostic);
         }
     }
@@ -161,7 +164,12 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves text that is not in the file.
-    pub fn from_elsewhere<T>(&mut self, place: Span, origin: String, run: impl FnOnce(&mut Self) -> T) -> T {
+    pub fn from_elsewhere<T>(
+        &mut self,
+        place: Span,
+        origin: String,
+        run: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         let outer = self.origin.replace((place, origin));
         let result = run(self);
         self.origin = outer;
@@ -170,7 +178,10 @@ impl<'a> Resolver<'a> {
 
     /// Adds an expression whose shape has been checked.
     pub fn push(&mut self, kind: Kind, shape: Shape, span: Span) -> Option<ExprId> {
-        let mut facts = Facts { depth: 0, flags: self.own_flags(&kind) };
+        let mut facts = Facts {
+            depth: 0,
+            flags: self.own_flags(&kind),
+        };
         kind.for_each_child(|child| {
             let of = self.facts[child.index()];
             facts.depth = facts.depth.max(of.depth);
@@ -194,8 +205,11 @@ impl<'a> Resolver<'a> {
 
     /// The error of expressions that are nested too deep.
     pub fn too_deep(&self, span: Span) -> Diagnostic {
-        Diagnostic::error(span, format!("expressions are nested deeper than {MAX_DEPTH}"))
-            .note("chains of `let`, `field` and `operator` count with what they stand for")
+        Diagnostic::error(
+            span,
+            format!("expressions are nested deeper than {MAX_DEPTH}"),
+        )
+        .note("chains of `let`, `field` and `operator` count with what they stand for")
     }
 
     fn own_flags(&self, kind: &Kind) -> u16 {
@@ -203,7 +217,9 @@ impl<'a> Resolver<'a> {
         match kind {
             Kind::Coordinates(_) => COORDINATE,
             Kind::Network { .. } => NETWORK,
-            Kind::Param(id) if self.program.params[id.index()].learn != Learning::Fixed => PARAM | LEARNED,
+            Kind::Param(id) if self.program.params[id.index()].learn != Learning::Fixed => {
+                PARAM | LEARNED
+            }
             Kind::Param(_) => PARAM,
             Kind::Coef(_) => COEF,
             Kind::Data { .. } => DATA,
