@@ -183,6 +183,10 @@ impl<'a> Resolver<'a> {
     /// A constant whole number.
     pub fn whole(&mut self, expr: &'a ast::Expr, what: &str) -> Option<i64> {
         let id = self.constant(expr, what)?;
+        if let Kind::IndexValue(_) = self.program.expr(id).kind {
+            let message = format!("{what} must be constant, but this depends on an index");
+            return self.fail(Diagnostic::error(expr.span, message));
+        }
         let text = match &self.program.expr(id).kind {
             Kind::Number(value) if value.is_integer() => match value.to_integer().to_i64() {
                 Some(whole) => return Some(whole),

@@ -123,7 +123,7 @@ impl<'a> Resolver<'a> {
         resolve: impl FnOnce(&mut Self, &'a ast::Expr) -> Option<T>,
     ) -> Option<T> {
         match self.value_set(symbol) {
-            Some(value) => self.from_elsewhere(span, format!("--set {name}=.."), |this| {
+            Some(value) => self.in_other_text(span, format!("--set {name}=.."), |this| {
                 resolve(this, value)
             }),
             None => resolve(self, given),

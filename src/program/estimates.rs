@@ -60,7 +60,7 @@ impl<'a> Resolver<'a> {
     pub fn estimate_overrides(&mut self) {
         let overrides = self.overrides;
         for (target, method, origin) in &overrides.estimates {
-            let found = self.from_elsewhere(Span::default(), origin.clone(), |this| {
+            let found = self.in_other_text(Span::default(), origin.clone(), |this| {
                 let goal = this.target(target);
                 let Some(call) = CallRef::of(method) else {
                     return this.fail(Diagnostic::error(

@@ -164,7 +164,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves text that is not in the file.
-    pub fn from_elsewhere<T>(
+    pub fn in_other_text<T>(
         &mut self,
         place: Span,
         origin: String,
