@@ -66,28 +66,17 @@ fn interpolation() {
 #[test]
 fn bad_data_makes_a_picture_all_the_same() {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
-    let columns: [&[f64]; 9] = [
-        &[],
-        &[nan, nan],
-        &[0.0, 0.0],
-        &[1.0],
-        &[5.0, 5.0, 5.0],
-        &[inf, -inf],
-        &[1e308, -1e308],
-        &[5e-324, 1.0],
-        &[-1.0, nan, 2.0],
-    ];
+    let columns: [&[f64]; 7] =
+        [&[], &[nan, nan], &[0.0, 0.0], &[1.0], &[inf, -inf, 5.0], &[1e308, -1e308], &[5e-324, 1.0, nan]];
     for values in columns {
         let curve = [Curve { name: "a condition with a very long name, longer than the legend", values }];
         drawn("bad.png", |p| loss(p, &[1.0, 2.0, 3.0], values, &curve, &curve));
         drawn("bad.png", |p| line(p, "x", "u", &[0.0, 1.0, 2.0], values, Some(values)));
         drawn("bad.png", |p| line(p, "", "", values, values, None));
-        for counts in [[0, 0], [3, 1]] {
-            let grid = Grid { axes: ["x", "y"], ranges: [(0.0, 1.0), (nan, inf)], counts };
-            drawn("bad.png", |p| heat(p, "u", &grid, values, None));
-        }
+        let grid = Grid { axes: ["x", "y"], ranges: [(0.0, 1.0), (nan, inf)], counts: [3, 1] };
+        drawn("bad.png", |p| heat(p, "u", &grid, values, None));
     }
-    for counts in [[1, 1], [2, 2], [1000, 1000]] {
+    for counts in [[0, 0], [2, 2], [1000, 1000]] {
         let grid = Grid { axes: ["x", "y"], ranges: [(0.0, 0.0), (nan, inf)], counts };
         drawn("bad.png", |p| heat(p, "u", &grid, &[-1.0, nan, 2.0], Some(&[1.0])));
     }
