@@ -32,10 +32,10 @@ const ORDERS: [Order; 5] = [
     |a, b| b.factors().len().cmp(&a.factors().len()).then_with(|| a.cmp(b)),
 ];
 
-/// An algebra on the span of linearly independent polynomials (closed under derivatives, constant coefficients), with few
-/// structure constants. None where the span is not closed after all.
+/// An algebra on the span of 1 and linearly independent polynomials without constant terms (closed under derivatives,
+/// constant coefficients), with few structure constants. None where the span is not closed after all.
 pub(crate) fn algebra(span: &[Polynomial]) -> Option<JetAlgebra> {
-    let span: Vec<Polynomial> = without_constants(span);
+    let span = simplified(span);
     let large = span.iter().map(Polynomial::len).sum::<usize>() > SEARCH_TERMS;
     let orders = if large { &ORDERS[..1] } else { &ORDERS[..] };
     let mut best: Option<JetAlgebra> = None;
@@ -56,13 +56,6 @@ pub(crate) fn algebra(span: &[Polynomial]) -> Option<JetAlgebra> {
         }
     }
     best.map(quadratic::diagonalised)
-}
-
-/// A basis of the span modulo 1: one element less, where 1 is in the span.
-fn without_constants(span: &[Polynomial]) -> Vec<Polynomial> {
-    let Some(unit) = span.iter().position(|p| !p.is_zero() && p.degree() == 0) else { return Vec::new() };
-    let rest = span.iter().enumerate().filter(|&(k, _)| k != unit);
-    simplified(&rest.map(|(_, p)| p.clone().without_constant()).collect::<Vec<_>>())
 }
 
 /// By degree, then by highest monomial, symbol 0 first.

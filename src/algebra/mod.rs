@@ -39,6 +39,8 @@ mod compare;
 mod constant;
 mod monomial;
 mod polynomial;
+#[cfg(test)]
+mod properties;
 mod quadratic;
 mod span;
 mod structure;
@@ -140,7 +142,7 @@ pub fn closure(targets: &[Polynomial]) -> Result<JetAlgebra, TooLarge> {
     for prime in PRIMES {
         let work = if order > MAX_ORDER { span::COUNTING_WORK } else { u64::MAX };
         let span = match Span::closure(targets, prime, MAX_ROWS, work) {
-            Ok(span) if order > MAX_ORDER => return Err(too_large(RowCount::Exactly(span.rank().max(1)))),
+            Ok(span) if order > MAX_ORDER => return Err(too_large(RowCount::Exactly(span.rank()))),
             Ok(span) => span,
             Err(Failure::TooLarge(rows)) => return Err(too_large(rows)),
             Err(Failure::Prime) => continue,

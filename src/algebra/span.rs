@@ -41,14 +41,15 @@ pub(crate) struct Member {
     pub path: Monomial,
 }
 
-/// The span of all derivatives of the targets modulo a prime.
+/// The span of 1 and all derivatives of the targets modulo a prime. (1 is the highest derivative of any nonzero target,
+/// and the value itself is always kept.)
 pub(crate) struct Span {
     prime: u64,
     ids: HashMap<Monomial, u32>,
     monomials: Vec<Monomial>,
     /// Echelon form: pivot (the smallest number in the row) to row, pivot coefficient 1.
     rows: HashMap<u32, Vec<(u32, u64)>>,
-    /// Independent derivatives that span everything.
+    /// Independent derivatives, modulo 1, that span everything together with 1.
     pub members: Vec<Member>,
 }
 
@@ -63,6 +64,8 @@ impl Span {
             rows: HashMap::new(),
             members: Vec::new(),
         };
+        let unit = span.id(&Monomial::one());
+        span.rows.insert(unit, vec![(unit, 1)]);
         let mut todo: VecDeque<(Member, Vec<(u32, u64)>)> = VecDeque::new();
         for (target, p) in targets.iter().enumerate() {
             todo.push_back((Member { target, path: Monomial::one() }, span.encode(p).ok_or(Failure::Prime)?));

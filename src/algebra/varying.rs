@@ -18,7 +18,7 @@ use super::monomial::Monomial;
 use super::polynomial::Polynomial;
 use super::span::{Failure, PRIMES, Span};
 use super::{JetAlgebra, MAX_ROWS, Rational, RowCount};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Targets of which one at a time is split (step 3), at most.
 const MIXED_TARGETS: usize = 16;
@@ -36,7 +36,7 @@ pub(crate) fn smallest(targets: &[Polynomial], mut span: Span) -> Result<Option<
     if inside.len() == all_parts.len()
         && let Ok(hull) = hull(&all_parts)
         && let Some(algebra) = hull.filter(reads)
-        && algebra.rows() == span.rank().max(1)
+        && algebra.rows() == span.rank()
     {
         return Ok(Some(algebra));
     }
@@ -64,9 +64,9 @@ pub(crate) fn smallest(targets: &[Polynomial], mut span: Span) -> Result<Option<
     }
 }
 
-/// The independent derivatives themselves.
+/// The independent derivatives themselves, modulo 1.
 fn derivatives(targets: &[Polynomial], span: &Span) -> Vec<Polynomial> {
-    span.members.iter().map(|m| targets[m.target].derivative_along(&m.path)).collect()
+    span.members.iter().map(|m| targets[m.target].derivative_along(&m.path).without_constant()).collect()
 }
 
 /// The constant polynomials of which p is the combination with monomials of coefficients.
@@ -113,8 +113,8 @@ fn module(targets: &[Polynomial]) -> Option<JetAlgebra> {
 /// Reduces by increasing degree; the result spans the same, over the field of fractions.
 fn reduced(elements: &[Polynomial]) -> Vec<Polynomial> {
     let mut by_degree: BTreeMap<usize, Vec<Polynomial>> = BTreeMap::new();
-    for p in elements.iter().map(|p| p.clone().without_constant()).filter(|p| !p.is_zero()) {
-        by_degree.entry(p.degree()).or_default().push(p);
+    for p in elements {
+        by_degree.entry(p.degree()).or_default().push(p.clone());
     }
     let mut done: Vec<Element> = Vec::new();
     for (_, mut group) in by_degree {
