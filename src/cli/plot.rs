@@ -45,13 +45,13 @@ pub fn loss(
     errors: &[Curve<'_>],
 ) -> Result<(), PlotError> {
     let has_errors = errors.iter().any(|e| e.values.iter().any(|x| x.is_finite() && *x > 0.0));
-    let size = if has_errors { (1000, 760) } else { (1000, 500) };
+    let size = if has_errors { (1000.0, 760.0) } else { (1000.0, 500.0) };
     canvas::draw(path, size, |canvas| {
         let middle = if has_errors { 460.0 } else { 430.0 };
         let last = steps.iter().copied().filter(|s| s.is_finite()).fold(1.0, f64::max);
         let x = Axis::exact(0.0, last);
         let all = conditions.iter().flat_map(|c| c.values).chain(total).copied();
-        let panel = Panel { canvas, edges: [90.0, 40.0, 790.0, middle], x, y: Axis::log(all) };
+        let panel = Panel { canvas, edges: [95.0, 40.0, 770.0, middle], x, y: Axis::log(all) };
         panel.axes("loss", if has_errors { "" } else { "step" }, "", true)?;
         let parts = if conditions.len() > 1 { conditions } else { &[] };
         let mut legend = vec![("loss".to_owned(), INK, false)];
@@ -66,7 +66,7 @@ pub fn loss(
         }
         if has_errors {
             let y = Axis::log(errors.iter().flat_map(|e| e.values).copied());
-            let panel = Panel { canvas, edges: [90.0, middle + 50.0, 790.0, 700.0], x, y };
+            let panel = Panel { canvas, edges: [95.0, middle + 50.0, 770.0, 700.0], x, y };
             panel.axes("relative error", "step", "", true)?;
             let mut legend = Vec::new();
             for (error, colour) in errors.iter().zip(PALETTE[1..].iter().cycle()) {
@@ -88,7 +88,7 @@ pub fn line(
     solution: &[f64],
     exact: Option<&[f64]>,
 ) -> Result<(), PlotError> {
-    let size = if exact.is_some() { (1000, 760) } else { (1000, 500) };
+    let size = if exact.is_some() { (1000.0, 760.0) } else { (1000.0, 500.0) };
     canvas::draw(path, size, |canvas| {
         let bottom = if exact.is_some() { 470.0 } else { 430.0 };
         let finite = |x: &&f64| x.is_finite();
@@ -96,7 +96,7 @@ pub fn line(
         let hi = x.iter().filter(finite).copied().fold(f64::NEG_INFINITY, f64::max);
         let x_axis = Axis::exact(lo, hi);
         let y = Axis::around(solution.iter().chain(exact.into_iter().flatten()).copied());
-        let panel = Panel { canvas, edges: [90.0, 40.0, 840.0, bottom], x: x_axis, y };
+        let panel = Panel { canvas, edges: [95.0, 40.0, 820.0, bottom], x: x_axis, y };
         panel.axes(field, if exact.is_some() { "" } else { axis }, "", true)?;
         let mut legend = vec![("solution".to_owned(), MAIN, false)];
         panel.line(x, solution, MAIN, 2.4, false)?;
@@ -111,7 +111,7 @@ pub fn line(
         if let Some(exact) = exact {
             let difference: Vec<f64> = solution.iter().zip(exact).map(|(a, b)| a - b).collect();
             let y = Axis::around(difference.iter().copied().chain([0.0]));
-            let panel = Panel { canvas, edges: [90.0, bottom + 50.0, 840.0, 700.0], x: x_axis, y };
+            let panel = Panel { canvas, edges: [95.0, bottom + 50.0, 820.0, 700.0], x: x_axis, y };
             panel.axes("", axis, "", true)?;
             panel.line(&[x_axis.lo, x_axis.hi], &[0.0, 0.0], colour::FRAME, 1.0, false)?;
             panel.line(x, &difference, PALETTE[2], 1.8, false)?;
@@ -160,8 +160,8 @@ pub fn heat(
 ) -> Result<(), PlotError> {
     const SIDE: f64 = 300.0;
     const STRIDE: f64 = 470.0;
-    let panels = if exact.is_some() { 3 } else { 1 };
-    canvas::draw(path, (STRIDE as u32 * panels, 420), |canvas| {
+    let panels = if exact.is_some() { 3.0 } else { 1.0 };
+    canvas::draw(path, (STRIDE * panels, 420.0), |canvas| {
         let values = extent_of(solution.iter().chain(exact.into_iter().flatten()).copied());
         let map = |k: usize, title: &str, colours: &colour::Map, range: Axis, values: &[f64]| {
             let left = 80.0 + STRIDE * k as f64;

@@ -20,9 +20,9 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use proof::explain;
+pub use proof::{explain, prove};
 
-use crate::operator::{Graph, Id, Node};
+use crate::operator::{Graph, Id};
 use egg::{BackoffScheduler, Runner, StopReason};
 use extract::Extractor;
 use facts::{Classes, Facts, import_with};
@@ -100,7 +100,7 @@ pub fn rewrite(
             egraph.union_trusted(id, *root, proof::EXPAND);
         }
         egraph.rebuild();
-        let runner = saturate(egraph, Use::Rewriting, ITERATION_LIMIT, None);
+        let runner = saturate(egraph, &rewrites(|r| r.used == Use::Rewriting), ITERATION_LIMIT, None);
         report.iterations = runner.iterations.len();
         report.stop = match runner.stop_reason {
             Some(StopReason::Saturated) => "saturated",
@@ -136,7 +136,12 @@ pub fn rewrite(
 }
 
 /// Applies the rules until nothing is new, a limit is reached, or two classes are equal.
-fn saturate(egraph: Classes, used: Use, iterations: usize, goal: Option<(egg::Id, egg::Id)>) -> Runner<Form, Facts> {
+fn saturate(
+    egraph: Classes,
+    rules: &[egg::Rewrite<Form, Facts>],
+    iterations: usize,
+    goal: Option<(egg::Id, egg::Id)>,
+) -> Runner<Form, Facts> {
     let limit = egraph.analysis.node_limit;
     Runner::new(Facts::default())
         .with_egraph(egraph)
@@ -148,7 +153,12 @@ fn saturate(egraph: Classes, used: Use, iterations: usize, goal: Option<(egg::Id
             Some((a, b)) if runner.egraph.find(a) == runner.egraph.find(b) => Err("proved".to_string()),
             _ => Ok(()),
         })
-        .run(&rewrites(used))
+        .run(rules)
+}
+
+/// Name and algebra of every rule, in the order in which they are applied.
+pub fn rules() -> impl Iterator<Item = (&'static str, &'static str)> {
+    rules::table().map(|r| (r.name, r.algebra))
 }
 
 /// Number of nodes below some roots.
@@ -167,7 +177,7 @@ fn reachable<'i>(graph: &Graph, roots: impl Iterator<Item = &'i Id>) -> usize {
 fn has_derivative(graph: &Graph, roots: &[Id]) -> bool {
     let mut todo = roots.to_vec();
     while let Some(id) = todo.pop() {
-        if matches!(graph.node(id), Node::Derivative(..)) {
+        if matches!(graph.node(id), crate::operator::Node::Derivative(..)) {
             return true;
         }
         todo.extend(graph.children(id));

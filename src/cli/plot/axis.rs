@@ -87,8 +87,17 @@ impl Axis {
     fn log_ticks(&self, count: usize) -> Vec<(f64, String)> {
         let (first, last) = (self.lo.log10().ceil() as i32, self.hi.log10().floor() as i32);
         let every = ((last - first).max(0) as usize / count + 1) as i32;
-        let powers = (first..=last).filter(|e| e.rem_euclid(every) == 0);
-        powers.map(|e| (10f64.powi(e), format!("10{}", superscript(e)))).collect()
+        if last - first >= 2 {
+            let powers = (first..=last).filter(|e| e.rem_euclid(every) == 0);
+            return powers.map(|e| (10f64.powi(e), format!("10{}", superscript(e)))).collect();
+        }
+        // Few powers: 2 and 5 times them too.
+        let label = |m: u32, e: i32| match m {
+            1 => format!("10{}", superscript(e)),
+            m => format!("{m}\u{d7}10{}", superscript(e)),
+        };
+        let ticks = (first - 1..=last).flat_map(|e| [1, 2, 5].map(|m| (f64::from(m) * 10f64.powi(e), label(m, e))));
+        ticks.filter(|(x, _)| *x >= self.lo && *x <= self.hi).collect()
     }
 
     /// Places of unlabelled ticks between the powers of a logarithmic axis.
@@ -136,6 +145,7 @@ mod tests {
         assert_eq!(labels(Axis::exact(-1.0, 1.0)), "−1.0 −0.5 0.0 0.5 1.0 ");
         assert_eq!(labels(Axis::exact(0.0, 10000.0)), "0 2000 4000 6000 8000 10000 ");
         assert_eq!(labels(Axis::exact(-2e-4, 3e-4)), "−2 −1 0 1 2 3 ×10⁻⁴");
+        assert_eq!(labels(Axis { lo: 3e-4, hi: 4e-3, scale: Scale::Log }), "5×10⁻⁴ 10⁻³ 2×10⁻³ ");
         assert_eq!(labels(Axis { lo: 2e-5, hi: 30.0, scale: Scale::Log }), "10⁻⁴ 10⁻² 10⁰ ");
     }
 

@@ -8,9 +8,9 @@ use plotters::style::RGBColor;
 use plotters::style::text_anchor::{HPos, VPos};
 
 /// Size of labels.
-pub const SMALL: f64 = 13.0;
+pub const SMALL: f64 = 15.0;
 /// Size of titles.
-pub const LARGE: f64 = 15.0;
+pub const LARGE: f64 = 18.0;
 const TICK: f64 = 4.0;
 
 /// Where a panel is and what its axes mean; pixels, y downwards.
@@ -34,20 +34,21 @@ impl Panel<'_, '_> {
 
     fn frame(&self) -> Result<(), PlotError> {
         let [l, t, r, b] = self.edges;
-        self.canvas.path(&[(l, t), (r, t), (r, b), (l, b), (l, t)], FRAME, 1.0)
+        let corners = [(l, t), (r, t), (r, b), (l, b), (l, t)];
+        corners.windows(2).try_for_each(|side| self.canvas.hair(side[0], side[1], FRAME))
     }
 
     /// Grid, frame, ticks, names. An empty x name leaves out the numbers along x.
     pub fn axes(&self, title: &str, x_name: &str, y_name: &str, grid: bool) -> Result<(), PlotError> {
         let [left, top, right, bottom] = self.edges;
-        let (x_ticks, x_factor) = self.x.ticks(((right - left) / 80.0) as usize);
+        let (x_ticks, x_factor) = self.x.ticks(((right - left) / 65.0) as usize);
         let (y_ticks, y_factor) = self.y.ticks(((bottom - top) / 50.0) as usize);
         for (value, label) in &x_ticks {
             let Some((x, _)) = self.place(*value, self.y.lo) else { continue };
             if grid {
-                self.canvas.path(&[(x, top), (x, bottom)], GRID, 1.0)?;
+                self.canvas.hair((x, top), (x, bottom), GRID)?;
             }
-            self.canvas.path(&[(x, bottom), (x, bottom + TICK)], FRAME, 1.0)?;
+            self.canvas.hair((x, bottom), (x, bottom + TICK), FRAME)?;
             if !x_name.is_empty() {
                 self.canvas.text(label, (x, bottom + TICK + 3.0), SMALL, (HPos::Center, VPos::Top))?;
             }
@@ -56,24 +57,28 @@ impl Panel<'_, '_> {
         for (value, label) in &y_ticks {
             let Some((_, y)) = self.place(self.x.lo, *value) else { continue };
             if grid {
-                self.canvas.path(&[(left, y), (right, y)], GRID, 1.0)?;
+                self.canvas.hair((left, y), (right, y), GRID)?;
             }
-            self.canvas.path(&[(left - TICK, y), (left, y)], FRAME, 1.0)?;
+            self.canvas.hair((left - TICK, y), (left, y), FRAME)?;
             self.canvas.text(label, (left - TICK - 4.0, y), SMALL, (HPos::Right, VPos::Center))?;
             widest = widest.max(self.canvas.text_width(label, SMALL));
         }
         for y in self.y.minor().into_iter().filter_map(|value| Some(self.place(self.x.lo, value)?.1)) {
-            self.canvas.path(&[(left - 0.5 * TICK, y), (left, y)], FRAME, 1.0)?;
+            self.canvas.hair((left - 0.5 * TICK, y), (left, y), FRAME)?;
         }
         self.frame()?;
         self.canvas.text(title, (left, top - 8.0), LARGE, (HPos::Left, VPos::Bottom))?;
         self.canvas.text(&y_factor, (left - TICK, top - 8.0), SMALL, (HPos::Right, VPos::Bottom))?;
         if !x_name.is_empty() {
-            let below = bottom + TICK + 24.0;
+            let below = bottom + TICK + 26.0;
             self.canvas.text(x_name, ((left + right) / 2.0, below), SMALL, (HPos::Center, VPos::Top))?;
             self.canvas.text(&x_factor, (right, below), SMALL, (HPos::Right, VPos::Top))?;
         }
-        self.canvas.upright(y_name, (left - TICK - widest - 16.0, (top + bottom) / 2.0), SMALL)
+        let beside = (left - TICK - widest - 18.0, (top + bottom) / 2.0);
+        match y_name.chars().count() {
+            0..=2 => self.canvas.text(y_name, beside, SMALL, (HPos::Center, VPos::Center)),
+            _ => self.canvas.upright(y_name, beside, SMALL),
+        }
     }
 
     /// A line through the points that have a place, broken where one has none; a lone point is a dot.
@@ -120,7 +125,7 @@ impl Panel<'_, '_> {
         let (ticks, factor) = range.ticks(((bottom - top) / 50.0) as usize);
         for (value, label) in ticks {
             let Some((_, y)) = bar.place(0.0, value) else { continue };
-            self.canvas.path(&[(bar_right, y), (bar_right + TICK, y)], FRAME, 1.0)?;
+            self.canvas.hair((bar_right, y), (bar_right + TICK, y), FRAME)?;
             self.canvas.text(&label, (bar_right + TICK + 4.0, y), SMALL, (HPos::Left, VPos::Center))?;
         }
         self.canvas.text(&factor, (bar_left, top - 8.0), SMALL, (HPos::Left, VPos::Bottom))
@@ -156,7 +161,7 @@ impl Panel<'_, '_> {
 }
 
 fn shortened(name: &str) -> String {
-    const LONGEST: usize = 20;
+    const LONGEST: usize = 18;
     if name.chars().count() <= LONGEST {
         return name.to_owned();
     }

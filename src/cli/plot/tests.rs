@@ -28,8 +28,8 @@ fn losses_with_and_without_errors() {
     let conditions = [("interior", &interior), ("edge", &edge), ("start", &start)];
     let conditions = conditions.map(|(name, values)| Curve { name, values });
     let errors = [Curve { name: "error(u, exact)", values: &error }];
-    assert_eq!(drawn("loss.png", |p| loss(p, &steps, &total, &conditions, &errors)), (1000, 760));
-    assert_eq!(drawn("loss_only.png", |p| loss(p, &steps, &total, &conditions[..1], &[])), (1000, 500));
+    assert_eq!(drawn("loss.png", |p| loss(p, &steps, &total, &conditions, &errors)), (1500, 1140));
+    assert_eq!(drawn("loss_only.png", |p| loss(p, &steps, &total, &conditions[..1], &[])), (1500, 750));
 }
 
 #[test]
@@ -37,8 +37,8 @@ fn solutions_of_one_coordinate() {
     let x: Vec<f64> = (0..=200).map(|i| f64::from(i) / 200.0).collect();
     let exact: Vec<f64> = x.iter().map(|x| (PI * x).sin()).collect();
     let solution: Vec<f64> = x.iter().map(|x| (PI * x).sin() + 2e-4 * (9.0 * x).sin()).collect();
-    assert_eq!(drawn("line.png", |p| line(p, "x", "u", &x, &solution, Some(&exact))), (1000, 760));
-    assert_eq!(drawn("line_only.png", |p| line(p, "x", "u", &x, &solution, None)), (1000, 500));
+    assert_eq!(drawn("line.png", |p| line(p, "x", "u", &x, &solution, Some(&exact))), (1500, 1140));
+    assert_eq!(drawn("line_only.png", |p| line(p, "x", "u", &x, &solution, None)), (1500, 750));
 }
 
 #[test]
@@ -48,8 +48,8 @@ fn solutions_of_two_coordinates() {
     let exact: Vec<f64> = (0..81 * 61).map(at).map(|(x, t)| -(PI * x).sin() * (-2.0 * t).exp()).collect();
     let solution: Vec<f64> =
         (0..81 * 61).map(at).zip(&exact).map(|((x, t), e)| e + 3e-3 * (5.0 * x).cos() * (t - 0.2)).collect();
-    assert_eq!(drawn("heat.png", |p| heat(p, "u", &grid, &solution, Some(&exact))), (1410, 420));
-    assert_eq!(drawn("heat_only.png", |p| heat(p, "u", &grid, &solution, None)), (470, 420));
+    assert_eq!(drawn("heat.png", |p| heat(p, "u", &grid, &solution, Some(&exact))), (2115, 630));
+    assert_eq!(drawn("heat_only.png", |p| heat(p, "u", &grid, &solution, None)), (705, 630));
 }
 
 /// Interpolation is exact at the grid points and for bilinear fields between them.
@@ -66,27 +66,19 @@ fn interpolation() {
 #[test]
 fn bad_data_makes_a_picture_all_the_same() {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
-    let columns: [&[f64]; 9] = [
-        &[],
-        &[nan, nan],
-        &[0.0, 0.0],
-        &[1.0],
-        &[5.0, 5.0, 5.0],
-        &[inf, -inf],
-        &[1e308, -1e308],
-        &[5e-324, 1.0],
-        &[-1.0, nan, 2.0],
-    ];
+    let columns: [&[f64]; 7] =
+        [&[], &[nan, nan], &[0.0, 0.0], &[1.0], &[inf, -inf, 5.0], &[1e308, -1e308], &[5e-324, 1.0, nan]];
     for values in columns {
         let curve = [Curve { name: "a condition with a very long name, longer than the legend", values }];
-        drawn("bad.png", |p| loss(p, values, values, &curve, &curve));
         drawn("bad.png", |p| loss(p, &[1.0, 2.0, 3.0], values, &curve, &curve));
         drawn("bad.png", |p| line(p, "x", "u", &[0.0, 1.0, 2.0], values, Some(values)));
         drawn("bad.png", |p| line(p, "", "", values, values, None));
-        for counts in [[0, 0], [1, 1], [3, 1], [2, 2], [1000, 1000]] {
-            let grid = Grid { axes: ["x", "y"], ranges: [(0.0, 1.0), (nan, inf)], counts };
-            drawn("bad.png", |p| heat(p, "u", &grid, values, Some(values)));
-        }
+        let grid = Grid { axes: ["x", "y"], ranges: [(0.0, 1.0), (nan, inf)], counts: [3, 1] };
+        drawn("bad.png", |p| heat(p, "u", &grid, values, None));
+    }
+    for counts in [[0, 0], [2, 2], [1000, 1000]] {
+        let grid = Grid { axes: ["x", "y"], ranges: [(0.0, 0.0), (nan, inf)], counts };
+        drawn("bad.png", |p| heat(p, "u", &grid, &[-1.0, nan, 2.0], Some(&[1.0])));
     }
     let gone = line(Path::new("no/such/folder/x.png"), "x", "u", &[], &[], None);
     assert!(matches!(gone, Err(PlotError::Write { .. })));

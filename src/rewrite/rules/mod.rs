@@ -77,10 +77,10 @@ pub fn table() -> impl Iterator<Item = &'static Rule> {
     [derivatives::RULES, sums::RULES, arithmetic::RULES, functions::RULES, strength::RULES].into_iter().flatten()
 }
 
-/// The rules for egg.
-pub fn rewrites(used: Use) -> Vec<Rewrite<Form, Facts>> {
+/// Some of the rules, for egg.
+pub fn rewrites(wanted: impl Fn(&Rule) -> bool) -> Vec<Rewrite<Form, Facts>> {
     table()
-        .filter(|r| used == Use::Proof || r.used == Use::Rewriting)
+        .filter(|r| wanted(r))
         .map(|r| Rewrite::new(r.name, Matching(r.on), Applying(r)).expect("rules bind no variables"))
         .collect()
 }
