@@ -8,6 +8,6 @@ mod types;
 mod validate;
 
 pub use interpreter::{Inputs, interpret};
-//pub use parse::ParseError;
+pub use parse::ParseError;
 pub use types::*;
 pub use validate::{Invalid, MAX_ORDER};
