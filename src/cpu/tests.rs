@@ -324,3 +324,74 @@ fn wrong_lengths_are_errors_and_nan_passes() {
     executor.run(&none, &mut outputs, &mut []).unwrap();
     assert_eq!(outputs, [vec![], vec![0.0, 0.0]]);
 }
+
+fn scalar_program(code: Pointwise, columns: usize) -> JetProgram {
+    JetProgram {
+        columns,
+        tensors: vec![tensor("c", &[7])],
+        ops: vec![Op::Points, Op::Pointwise(code)],
+        outputs: vec![("y".into(), ValueId(1))],
+        ..Default::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn scalar_code_is_what_the_oracle_says(seed: u64, count in 0..150usize) {
+        let code = crate::jet::tests::scalar_code(&mut crate::jet::tests::Choices::new(seed), ValueId(0), (1, 4));
+        let program = scalar_program(code, 4);
+        let inputs = inputs(&program, count, seed % 1000);
+        let truth = interpret(&program, &inputs).unwrap();
+        close("y", &execute::<f64>(&program, &inputs).0[0], &truth[1], 1e-10);
+    }
+}
+
+#[test]
+fn a_long_sum_keeps_its_digits_and_drawn_addresses_are_checked() {
+    let d = 200_000;
+    let square = |feature| {
+        vec![Instruction::Load { input: 0, row: Address::fixed(0), feature }, Instruction::Binary(Binary::Mul, 0, 0)]
+    };
+    let all = Address { offset: 0, terms: vec![(0, 1)], register: None };
+    let code = vec![
+        Instruction::Loop { var: 0, lo: 0, hi: d as i64, body: square(all), reductions: vec![(Fold::Sum, 1)] },
+        Instruction::Store { row: Address::fixed(0), feature: Address::fixed(0), value: 2 },
+        // Column c[0], c[1], c[2] as numbers.
+        Instruction::Loop {
+            var: 1,
+            lo: 0,
+            hi: 3,
+            body: vec![
+                Instruction::Load {
+                    input: 1,
+                    row: Address::fixed(0),
+                    feature: Address { offset: 0, terms: vec![(1, 1)], register: None },
+                },
+                Instruction::Load {
+                    input: 0,
+                    row: Address::fixed(0),
+                    feature: Address { offset: 0, terms: vec![], register: Some(3) },
+                },
+                Instruction::Store {
+                    row: Address::fixed(0),
+                    feature: Address { offset: 1, terms: vec![(1, 1)], register: None },
+                    value: 4,
+                },
+            ],
+            reductions: vec![],
+        },
+    ];
+    let inputs_of = vec![Source::Value(ValueId(0)), Source::Tensor(TensorId(0))];
+    let program = scalar_program(Pointwise { inputs: inputs_of, rows: 1, features: 4, code }, d);
+    let mut inputs = inputs(&program, 2, 3);
+    inputs.points.iter_mut().for_each(|x| *x = x.abs());
+    inputs.tensors[0][..3].copy_from_slice(&[5.0, -1.0, d as f64]);
+    let y = &execute::<f32>(&program, &inputs).0[0];
+    for p in 0..2 {
+        let exact: f64 = inputs.points[p * d..][..d].iter().map(|x| (*x as f32 as f64).powi(2)).sum();
+        assert!((y[4 * p] as f64 / exact - 1.0).abs() < 2e-6, "{} {exact}", y[4 * p]);
+        assert_eq!(y[4 * p + 1], inputs.points[p * d + 5] as f32);
+        assert!(y[4 * p + 2].is_nan() && y[4 * p + 3].is_nan());
+    }
+}

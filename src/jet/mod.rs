@@ -7,6 +7,9 @@ mod text;
 mod types;
 mod validate;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 pub use interpreter::{Inputs, interpret};
 pub use parse::ParseError;
 pub use types::*;
