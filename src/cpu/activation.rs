@@ -187,6 +187,9 @@ mod tests {
             taylor(activation, &x, &mut s);
             for h in [-0.13, 0.0, 0.11] {
                 for l in 0..LANES {
+                    if activation == Activation::Relu && (x[l] > 0.0) != (x[l] + h > 0.0) {
+                        continue; // across its corner
+                    }
                     let sum = s.iter().rev().fold(0.0, |sum, s| sum * h + s[l]);
                     let exact = value(activation, x[l] + h);
                     assert!((sum - exact).abs() <= 4e-15 * (1.0 + exact.abs()), "{activation:?} {} {h}: {sum} {exact}", x[l]);
