@@ -42,7 +42,7 @@ impl Axis {
         let (lo, hi) = extent(numbers.filter(|x| *x > 0.0)).unwrap_or((0.1, 10.0));
         let margin = 0.05 * (hi / lo).log10().max(1.0);
         let factor = 10f64.powf(margin);
-        let (lo, hi) = ((lo / factor).max(1e-300), (hi * factor).min(1e300));
+        let (lo, hi) = ((lo / factor).clamp(1e-300, 1e299), (hi * factor).min(1e300));
         Axis { lo, hi: hi.max(10.0 * lo), scale: Scale::Log }
     }
 
@@ -147,6 +147,15 @@ mod tests {
         assert_eq!(labels(Axis::exact(-2e-4, 3e-4)), "−2 −1 0 1 2 3 ×10⁻⁴");
         assert_eq!(labels(Axis { lo: 3e-4, hi: 4e-3, scale: Scale::Log }), "5×10⁻⁴ 10⁻³ 2×10⁻³ ");
         assert_eq!(labels(Axis { lo: 2e-5, hi: 30.0, scale: Scale::Log }), "10⁻⁴ 10⁻² 10⁰ ");
+    }
+
+    #[test]
+    fn extreme_numbers_have_few_ticks() {
+        for numbers in [[1e308, 1e308], [5e-324, 5e-324], [5e-324, 1e308]] {
+            let axis = Axis::log(numbers.into_iter());
+            assert!(axis.lo < axis.hi && axis.hi.is_finite());
+            assert!(axis.ticks(5).0.len() <= 7 && axis.minor().len() < 100);
+        }
     }
 
     proptest! {
