@@ -360,3 +360,63 @@ fn other_methods() {
     let astronomical = product(&(0..16).collect::<Vec<_>>());
     assert_eq!(rows(astronomical).3, 601080390);
 }
+
+#[test]
+fn varying_coefficients_of_products_and_systems() {
+    let one = Coefficient::one();
+    let l = &x(0).scale(&(&one + &c(0))) + &x(1).scale(&(&one + &c(1)));
+    let m = &x(0).scale(&c(0)) + &x(1).scale(&c(1));
+    let k = &x(0).scale(&c(2)) + &x(1).scale(&c(3));
+    let p = sum((0..3).map(|i| x(i).pow(2).scale(&c(i))));
+    let q = sum((0..3).map(|i| x(i).pow(2).scale(&c(3 + i))));
+    let ml = &m.pow(2) + &(&x(2) * &x(3)).scale(&c(5));
+    for (name, rows, targets) in [
+        ("m^3", 4, vec![m.pow(3)]),
+        ("m^4 + t", 5, vec![&m.pow(4) + &x(2)]),
+        ("m^2 z", 6, vec![&m.pow(2) * &x(2)]),
+        ("m^2, k^2", 5, vec![m.pow(2), k.pow(2)]),
+        ("m^2, m k", 5, vec![m.pow(2), &m * &k]),
+        ("m^2 + c zw", 5, vec![ml]),
+        ("p, q", 6, vec![p.clone(), q.clone()]),
+        ("p z, q", 11, vec![&p * &x(4), q.clone()]),
+        ("p^2", 14, vec![p.pow(2)]),
+        ("p^2 + p", 14, vec![&p.pow(2) + &p.scale(&c(7))]),
+        (
+            "nu lap^2 + m",
+            14,
+            vec![&lap(0..3).pow(2).scale(&c(8)) + &m],
+        ),
+        (
+            "t + nu lap, t",
+            6,
+            vec![&x(4) + &lap(0..3).scale(&c(8)), x(4)],
+        ),
+        (
+            "t + nu lap, t + mu lap",
+            6,
+            vec![
+                &x(4) + &lap(0..3).scale(&c(8)),
+                &x(4) + &lap(0..3).scale(&c(9)),
+            ],
+        ),
+        (
+            "x, t + a xxx + b xx",
+            4,
+            vec![
+                x(0),
+                &(&x(1) + &x(0).pow(3).scale(&c(0))) + &x(0).pow(2).scale(&c(1)),
+            ],
+        ),
+    ] {
+        let algebra = checked(&targets);
+        assert_eq!(
+            (algebra.rows(), algebra.lower_bound()),
+            (rows, rows),
+            "{name}"
+        );
+    }
+    // The derivatives are (1 + a) l and (1 + b) l, of which l is no combination with whole coefficients: the
+    // constant hull serves, and the certificate tells the difference.
+    let algebra = checked(&[l.pow(2)]);
+    assert_eq!((algebra.rows(), algebra.lower_bound()), (6, 3));
+}

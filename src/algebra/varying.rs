@@ -10,6 +10,8 @@
 //!    left keeps its varying coefficients, without their common factor. Parts that lie in the span anyway come first.
 //! 3. *Mixed.* The module basis, with one target split into its parts.
 //! 4. The constant hull, with more rows than the bound: valid always.
+//!
+//! Common factors are sought among monomials only: ((1 + a) d_x + (1 + b) d_y)^2 u ends in step 4.
 
 use super::blocks::full_monomials;
 use super::coefficient::Coefficient;
