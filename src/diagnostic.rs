@@ -83,6 +83,8 @@ impl Diagnostic {
             .filter(|c| *c != name)
             .map(|c| (strsim::damerau_levenshtein(name, c), c))
             .filter(|(distance, c)| *distance <= 1 + c.len().min(name.len()) / 4)
+            // Two different letters have nothing in common.
+            .filter(|(distance, c)| *distance < c.len().min(name.len()) || c.eq_ignore_ascii_case(name))
             .min();
         match close {
             Some((_, c)) => self.note(format!("did you mean `{c}`?")),

@@ -11,5 +11,6 @@ pub mod operator;
 pub mod plan;
 pub mod program;
 pub mod rewrite;
+pub mod solver;
 pub mod syntax;
 pub mod train;

@@ -1,7 +1,7 @@
 //! The lower bound as a proof that can be checked again: independent derivatives of the targets.
 //!
 //! A scheme that knows p(D)(h^2) for a target p must keep functionals whose span holds all derivatives of p. At some
-//! values of the coefficients the listed derivatives are linearly independent over Q; so they are at almost all
+//! values of the coefficients 1 and the listed derivatives are linearly independent over Q; so they are at almost all
 //! values, and every such scheme keeps at least so many rows there.
 
 use super::Rational;
@@ -11,7 +11,7 @@ use super::polynomial::Polynomial;
 use super::span::{Span, value_of};
 use std::collections::BTreeSet;
 
-/// Linearly independent derivatives of the targets.
+/// Derivatives of the targets that are linearly independent, together with 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Certificate {
     /// (coefficient symbol, value) at which they are independent, ordered by symbol.
@@ -22,16 +22,26 @@ pub struct Certificate {
 
 impl Certificate {
     pub(super) fn new(targets: &[Polynomial], span: &Span) -> Certificate {
-        let symbols: BTreeSet<u32> = targets.iter().flat_map(Polynomial::coefficient_symbols).collect();
+        let symbols: BTreeSet<u32> = targets
+            .iter()
+            .flat_map(Polynomial::coefficient_symbols)
+            .collect();
         Certificate {
-            values: symbols.into_iter().map(|symbol| (symbol, value_of(symbol))).collect(),
-            derivatives: span.members.iter().map(|m| (m.target, m.path.clone())).collect(),
+            values: symbols
+                .into_iter()
+                .map(|symbol| (symbol, value_of(symbol)))
+                .collect(),
+            derivatives: span
+                .members
+                .iter()
+                .map(|m| (m.target, m.path.clone()))
+                .collect(),
         }
     }
 
-    /// Rows that are needed at least; one for the value itself where there are no derivatives.
+    /// Rows that are needed at least: one for the value itself, and one for each derivative.
     pub fn rank(&self) -> usize {
-        self.derivatives.len().max(1)
+        self.derivatives.len() + 1
     }
 
     /// Checks the independence again, over Q.
@@ -41,7 +51,13 @@ impl Certificate {
             Err(_) => Rational::from_integer(0.into()),
         };
         let derivatives = self.derivatives.iter().map(|(target, path)| {
-            Some(targets.get(*target)?.map(|c| c.evaluate(&value).into()).derivative_along(path))
+            Some(
+                targets
+                    .get(*target)?
+                    .map(|c| c.evaluate(&value).into())
+                    .derivative_along(path)
+                    .without_constant(),
+            )
         });
         let derivatives: Option<Vec<Polynomial>> = derivatives.collect();
         derivatives.is_some_and(|rows| echelon(&rows, &Monomial::cmp).len() == rows.len())

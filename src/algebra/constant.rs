@@ -4,6 +4,7 @@
 //! up to binomials: sparse elements give sparse tables. Which order is best depends on the targets; the form with the
 //! fewest structure constants is kept.
 
+use super::blocks::simplified;
 use super::coefficient::Coefficient;
 use super::monomial::Monomial;
 use super::polynomial::Polynomial;
@@ -27,67 +28,97 @@ const ORDERS: [Order; 5] = [
     Monomial::cmp,
     |a, b| a.lexicographic(b),
     |a, b| a.degree().cmp(&b.degree()).then_with(|| b.lexicographic(a)),
-    |a, b| a.factors().len().cmp(&b.factors().len()).then_with(|| a.cmp(b)),
-    |a, b| b.factors().len().cmp(&a.factors().len()).then_with(|| a.cmp(b)),
+    |a, b| {
+        a.factors()
+            .len()
+            .cmp(&b.factors().len())
+            .then_with(|| a.cmp(b))
+    },
+    |a, b| {
+        b.factors()
+            .len()
+            .cmp(&a.factors().len())
+            .then_with(|| a.cmp(b))
+    },
 ];
 
-/// An algebra on the span of the polynomials (closed under derivatives, constant coefficients), with few structure
-/// constants. None where the span is not closed after all.
+/// An algebra on the span of 1 and linearly independent polynomials without constant terms (closed under derivatives,
+/// constant coefficients), with few structure constants. None where the span is not closed after all.
 pub(crate) fn algebra(span: &[Polynomial]) -> Option<JetAlgebra> {
+    let span = simplified(span);
     let large = span.iter().map(Polynomial::len).sum::<usize>() > SEARCH_TERMS;
     let orders = if large { &ORDERS[..1] } else { &ORDERS[..] };
     let mut best: Option<JetAlgebra> = None;
     let mut seen: Vec<Vec<Polynomial>> = Vec::new();
     for order in orders {
-        let basis = basis(span, order);
+        let mut basis: Vec<Polynomial> = echelon(&span, order).iter().map(scaled).collect();
+        basis.sort_by(order_of_elements);
+        basis.insert(0, Polynomial::one());
         if seen.contains(&basis) {
             continue;
         }
         let candidate = JetAlgebra::from_basis(basis.clone())?;
         seen.push(basis);
-        let cost = |algebra: &JetAlgebra| (algebra.products(), algebra.basis.iter().map(Polynomial::len).sum::<usize>());
-        if best.as_ref().is_none_or(|best| cost(&candidate) < cost(best)) {
+        let terms = |algebra: &JetAlgebra| algebra.basis.iter().map(Polynomial::len).sum::<usize>();
+        let cost = |algebra: &JetAlgebra| (algebra.products(), terms(algebra));
+        if best
+            .as_ref()
+            .is_none_or(|best| cost(&candidate) < cost(best))
+        {
             best = Some(candidate);
         }
     }
     best.map(quadratic::diagonalised)
 }
 
-/// 1, then the reduced echelon form of the rest, by degree.
-fn basis(span: &[Polynomial], order: &Order) -> Vec<Polynomial> {
-    let rest: Vec<Polynomial> = span.iter().map(|p| p.clone().without_constant()).collect();
-    let mut rows: Vec<Polynomial> = echelon(&rest, order).iter().map(scaled).collect();
-    rows.sort_by(|a, b| order_of_elements(a, b));
-    rows.insert(0, Polynomial::one());
-    rows
-}
-
 /// By degree, then by highest monomial, symbol 0 first.
 pub(crate) fn order_of_elements(a: &Polynomial, b: &Polynomial) -> Ordering {
-    let lead = |p: &Polynomial| p.terms().next_back().map(|(m, _)| m.clone()).unwrap_or_default();
-    a.degree().cmp(&b.degree()).then_with(|| lead(b).cmp(&lead(a)))
+    let lead = |p: &Polynomial| {
+        p.terms()
+            .next_back()
+            .map(|(m, _)| m.clone())
+            .unwrap_or_default()
+    };
+    a.degree()
+        .cmp(&b.degree())
+        .then_with(|| lead(b).cmp(&lead(a)))
 }
 
 /// Reduced echelon form over Q of polynomials with constant coefficients: as many as their rank, each with coefficient 1
 /// at its largest monomial, which no other holds.
-pub(crate) fn echelon(rows: &[Polynomial], order: &dyn Fn(&Monomial, &Monomial) -> Ordering) -> Vec<Polynomial> {
-    let mut monomials: Vec<&Monomial> = rows.iter().flat_map(|p| p.terms().map(|(m, _)| m)).collect::<BTreeSet<_>>().into_iter().collect();
+pub(crate) fn echelon(
+    rows: &[Polynomial],
+    order: &dyn Fn(&Monomial, &Monomial) -> Ordering,
+) -> Vec<Polynomial> {
+    let mut monomials: Vec<&Monomial> = rows
+        .iter()
+        .flat_map(|p| p.terms().map(|(m, _)| m))
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     monomials.sort_by(|a, b| order(b, a));
-    let index: std::collections::HashMap<&Monomial, u32> = monomials.iter().enumerate().map(|(k, &m)| (m, k as u32)).collect();
+    let index: std::collections::HashMap<&Monomial, u32> = monomials
+        .iter()
+        .enumerate()
+        .map(|(k, &m)| (m, k as u32))
+        .collect();
     let mut by_length: Vec<&Polynomial> = rows.iter().collect();
     by_length.sort_by_key(|p| p.len());
     // Pivot (smallest index in the row) to the rest of the row, scaled to 1 at the pivot.
     let mut pivots: BTreeMap<u32, BTreeMap<u32, Rational>> = BTreeMap::new();
     for p in by_length {
-        let mut row: BTreeMap<u32, Rational> =
-            p.terms().filter_map(|(m, c)| Some((index[m], c.as_constant()?.clone()))).collect();
+        let mut row: BTreeMap<u32, Rational> = p
+            .terms()
+            .filter_map(|(m, c)| Some((index[m], c.as_constant()?.clone())))
+            .collect();
         while let Some((lead, factor)) = row.pop_first() {
             if let Some(pivot_row) = pivots.get(&lead) {
                 subtract(&mut row, &factor, pivot_row);
                 continue;
             }
             if !factor.is_one() {
-                row.values_mut().for_each(|value| *value = &*value / &factor);
+                row.values_mut()
+                    .for_each(|value| *value = &*value / &factor);
             }
             pivots.insert(lead, row);
             break;
@@ -96,8 +127,14 @@ pub(crate) fn echelon(rows: &[Polynomial], order: &dyn Fn(&Monomial, &Monomial) 
     // Back substitution: rows below a pivot are reduced before it is.
     let leads: Vec<u32> = pivots.keys().rev().copied().collect();
     for lead in leads {
-        let Some(mut row) = pivots.remove(&lead) else { continue };
-        let held: Vec<u32> = row.keys().filter(|k| pivots.contains_key(k)).copied().collect();
+        let Some(mut row) = pivots.remove(&lead) else {
+            continue;
+        };
+        let held: Vec<u32> = row
+            .keys()
+            .filter(|k| pivots.contains_key(k))
+            .copied()
+            .collect();
         for k in held {
             if let Some(factor) = row.remove(&k) {
                 subtract(&mut row, &factor, &pivots[&k]);
@@ -107,7 +144,9 @@ pub(crate) fn echelon(rows: &[Polynomial], order: &dyn Fn(&Monomial, &Monomial) 
     }
     let monomial = |k: u32| monomials[k as usize].clone();
     let polynomial = |(lead, row): (u32, BTreeMap<u32, Rational>)| {
-        let rest = row.into_iter().map(|(k, value)| (monomial(k), Coefficient::from(value)));
+        let rest = row
+            .into_iter()
+            .map(|(k, value)| (monomial(k), Coefficient::from(value)));
         Polynomial::from_terms(rest.chain([(monomial(lead), Coefficient::one())]))
     };
     pivots.into_iter().map(polynomial).collect()
@@ -124,15 +163,20 @@ fn subtract(row: &mut BTreeMap<u32, Rational>, factor: &Rational, other: &BTreeM
     }
 }
 
-/// The multiple of a polynomial with constant coefficients that reads best and is safe in floating point: small whole
-/// coefficients without common factor where there is one, else a largest coefficient of 1; the leading one is positive.
+/// The multiple of a polynomial by a number that reads best and is safe in floating point: small whole numbers without
+/// common factor where there is one, else a largest number of 1; the leading one is positive.
 pub(crate) fn scaled(p: &Polynomial) -> Polynomial {
-    let values: Vec<&Rational> = p.terms().filter_map(|(_, c)| c.as_constant()).collect();
-    let (Some(lead), true) = (values.last(), values.len() == p.len()) else { return p.clone() };
-    let denominators = values.iter().fold(BigInt::one(), |lcm, v| lcm.lcm(v.denom()));
-    let content = values.iter().fold(BigInt::zero(), |gcd, v| gcd.gcd(&(v.numer() * (&denominators / v.denom()))));
+    let values: Vec<&Rational> = p.terms().flat_map(|(_, c)| c.values()).collect();
+    let (Some(lead), Some(largest)) = (values.last(), values.iter().map(|v| v.abs()).max()) else {
+        return p.clone();
+    };
+    let denominators = values
+        .iter()
+        .fold(BigInt::one(), |lcm, v| lcm.lcm(v.denom()));
+    let content = values.iter().fold(BigInt::zero(), |gcd, v| {
+        gcd.gcd(&(v.numer() * (&denominators / v.denom())))
+    });
     let mut factor = Rational::new(denominators, content);
-    let Some(largest) = values.iter().map(|v| v.abs()).max() else { return p.clone() };
     if &largest * &factor > Rational::from_integer(WHOLE.into()) {
         factor = largest.recip();
     }

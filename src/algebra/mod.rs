@@ -17,6 +17,7 @@
 //! | `certificate` | the lower bound as a proof that can be checked again |
 //! | `structure` | reading off a basis, and the structure table, exact by construction |
 //! | `constant` | bases for constant coefficients, by echelon forms in several orders |
+//! | `blocks` | monomials instead of elimination, where a block of polynomials has full rank |
 //! | `quadratic` | fewer products at order 2, by diagonalising |
 //! | `varying` | bases for varying coefficients |
 //! | `compare` | rows of other methods for the same targets |
@@ -31,12 +32,15 @@
 //! assert_eq!(algebra.rows(), 27);
 //! ```
 
+mod blocks;
 mod certificate;
 mod coefficient;
 mod compare;
 mod constant;
 mod monomial;
 mod polynomial;
+#[cfg(test)]
+mod properties;
 mod quadratic;
 mod span;
 mod structure;
@@ -123,7 +127,10 @@ impl fmt::Display for RowCount {
 impl fmt::Display for TooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let TooLarge { order, rows } = self;
-        write!(f, "order {order} with {rows} rows is too large: at most order {MAX_ORDER} and {MAX_ROWS} rows")
+        write!(
+            f,
+            "order {order} with {rows} rows is too large: at most order {MAX_ORDER} and {MAX_ROWS} rows"
+        )
     }
 }
 
@@ -136,29 +143,53 @@ pub fn closure(targets: &[Polynomial]) -> Result<JetAlgebra, TooLarge> {
     let too_large = |rows| TooLarge { order, rows };
     let mut certificate = Certificate::default();
     for prime in PRIMES {
-        let work = if order > MAX_ORDER { span::COUNTING_WORK } else { u64::MAX };
+        let work = if order > MAX_ORDER {
+            span::COUNTING_WORK
+        } else {
+            u64::MAX
+        };
         let span = match Span::closure(targets, prime, MAX_ROWS, work) {
-            Ok(span) if order > MAX_ORDER => return Err(too_large(RowCount::Exactly(span.rank().max(1)))),
+            Ok(span) if order > MAX_ORDER => return Err(too_large(RowCount::Exactly(span.rank()))),
             Ok(span) => span,
             Err(Failure::TooLarge(rows)) => return Err(too_large(rows)),
             Err(Failure::Prime) => continue,
         };
         certificate = Certificate::new(targets, &span);
         match varying::smallest(targets, span) {
-            Ok(Some(algebra)) => return Ok(JetAlgebra { certificate, ..algebra }),
+            Ok(Some(algebra)) => {
+                return Ok(JetAlgebra {
+                    certificate,
+                    ..algebra
+                });
+            }
             Ok(None) => {} // a rank that was lost to the prime
             Err(rows) => return Err(too_large(rows)),
         }
     }
     // Every divisor of every monomial: closed whatever the coefficients, seldom the smallest.
-    let monomials: BTreeSet<&Monomial> = targets.iter().flat_map(|p| p.terms().map(|(m, _)| m)).collect();
-    let divisors: BTreeSet<Monomial> = monomials.iter().flat_map(|m| m.splits()).map(|(divisor, ..)| divisor).collect();
+    let monomials: BTreeSet<&Monomial> = targets
+        .iter()
+        .flat_map(|p| p.terms().map(|(m, _)| m))
+        .collect();
+    let divisors: BTreeSet<Monomial> = monomials
+        .iter()
+        .flat_map(|m| m.splits())
+        .map(|(divisor, ..)| divisor)
+        .collect();
     if divisors.len() > MAX_ROWS {
-        return Err(too_large(RowCount::MoreThan(certificate.rank().saturating_sub(1))));
+        return Err(too_large(RowCount::MoreThan(
+            certificate.rank().saturating_sub(1),
+        )));
     }
-    let basis = divisors.into_iter().map(|m| Polynomial::term(m, Coefficient::one())).collect();
+    let basis = divisors
+        .into_iter()
+        .map(|m| Polynomial::term(m, Coefficient::one()))
+        .collect();
     let algebra = JetAlgebra::from_basis(basis).ok_or(too_large(RowCount::MoreThan(0)))?;
-    Ok(JetAlgebra { certificate, ..algebra })
+    Ok(JetAlgebra {
+        certificate,
+        ..algebra
+    })
 }
 
 impl JetAlgebra {
@@ -168,7 +199,13 @@ impl JetAlgebra {
         let reader = Reader::new(&basis);
         let table = structure(&basis, &reader)?;
         let order = basis.iter().map(Polynomial::degree).max().unwrap_or(0);
-        Some(JetAlgebra { basis, order, table, certificate: Certificate::default(), reader })
+        Some(JetAlgebra {
+            basis,
+            order,
+            table,
+            certificate: Certificate::default(),
+            reader,
+        })
     }
 
     /// Dimension: numbers kept per neuron.
@@ -202,20 +239,37 @@ impl JetAlgebra {
     pub fn seeds(&self) -> Vec<(usize, u32, Coefficient)> {
         let linear = |v: &Polynomial| -> Vec<(u32, Coefficient)> {
             let linear = v.terms().filter(|(m, _)| m.degree() == 1);
-            linear.map(|(m, c)| (m.factors()[0].0, c.clone())).collect::<BTreeMap<_, _>>().into_iter().collect()
+            linear
+                .map(|(m, c)| (m.factors()[0].0, c.clone()))
+                .collect::<BTreeMap<_, _>>()
+                .into_iter()
+                .collect()
         };
         let rows = self.basis.iter().enumerate().skip(1);
-        rows.flat_map(|(row, v)| linear(v).into_iter().map(move |(symbol, c)| (row, symbol, c))).collect()
+        rows.flat_map(|(row, v)| {
+            linear(v)
+                .into_iter()
+                .map(move |(symbol, c)| (row, symbol, c))
+        })
+        .collect()
     }
 
     /// Checks v(xi + eta) = v(xi) + v(eta) + the table, term by term, for every basis element: the product rule of all rows.
     pub fn is_closed(&self) -> bool {
         let mut tables: BTreeMap<usize, BTreeMap<Monomial, Polynomial>> = BTreeMap::new();
         for Entry { out, a, b, c } in &self.table {
-            let sides = if a == b { vec![(a, b)] } else { vec![(a, b), (b, a)] };
+            let sides = if a == b {
+                vec![(a, b)]
+            } else {
+                vec![(a, b), (b, a)]
+            };
             for (left, right) in sides {
                 for (m, x) in self.basis[*left].terms() {
-                    let row = tables.entry(*out).or_default().entry(m.clone()).or_default();
+                    let row = tables
+                        .entry(*out)
+                        .or_default()
+                        .entry(m.clone())
+                        .or_default();
                     row.subtract_multiple(&-&(x * c), &self.basis[*right]);
                 }
             }
@@ -225,5 +279,30 @@ impl JetAlgebra {
             table.retain(|_, p| !p.is_zero());
             v.coefficient(&Monomial::one()).is_none() && table == structure::reduced_coproduct(v)
         }) && self.basis[0] == Polynomial::one()
+    }
+}
+
+impl fmt::Display for JetAlgebra {
+    /// The basis, one element to a line, each with its product rule beyond `x_0 y_k + x_k y_0`, in terms of squares
+    /// `[a a]` and symmetric pairs `[a b]` of rows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rows, order, products) = (self.rows(), self.order, self.products());
+        writeln!(
+            f,
+            "{rows} rows (at least {}), order {order}, {products} products",
+            self.lower_bound()
+        )?;
+        for (k, v) in self.basis.iter().enumerate() {
+            write!(f, "{k}: {v}")?;
+            for (n, e) in self.table.iter().filter(|e| e.out == k).enumerate() {
+                let sign = if n == 0 { " <-" } else { " +" };
+                match e.c == Coefficient::one() {
+                    true => write!(f, "{sign} [{} {}]", e.a, e.b)?,
+                    false => write!(f, "{sign} ({}) [{} {}]", e.c, e.a, e.b)?,
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
     }
 }

@@ -37,10 +37,15 @@ impl Reader {
             }
         }
         // Constant pivots first: they always divide.
-        let class = |k: usize, m: &Monomial| basis[k].coefficient(m).is_none_or(|c| !c.is_constant());
+        let class =
+            |k: usize, m: &Monomial| basis[k].coefficient(m).is_none_or(|c| !c.is_constant());
         let mut ready: BTreeSet<(bool, usize, &Monomial)> = BTreeSet::new();
         for (k, v) in basis.iter().enumerate() {
-            ready.extend(v.terms().filter(|(m, _)| holders[m].0 == 1).map(|(m, _)| (class(k, m), k, m)));
+            ready.extend(
+                v.terms()
+                    .filter(|(m, _)| holders[m].0 == 1)
+                    .map(|(m, _)| (class(k, m), k, m)),
+            );
         }
         let mut peeled = vec![false; basis.len()];
         let mut steps = Vec::with_capacity(basis.len());
@@ -50,36 +55,59 @@ impl Reader {
             }
             steps.push((k, pivot.clone()));
             for (m, _) in basis[k].terms() {
-                let Some(holder) = holders.get_mut(m) else { continue };
+                let Some(holder) = holders.get_mut(m) else {
+                    continue;
+                };
                 *holder = (holder.0 - 1, holder.1 - k);
                 if holder.0 == 1 {
                     ready.insert((class(holder.1, m), holder.1, m));
                 }
             }
         }
-        let step_of = steps.iter().enumerate().map(|(step, (_, m))| (m.clone(), step)).collect();
+        let step_of = steps
+            .iter()
+            .enumerate()
+            .map(|(step, (_, m))| (m.clone(), step))
+            .collect();
         let core = (0..basis.len()).filter(|&k| !peeled[k]).collect();
-        Reader { steps, step_of, core }
+        Reader {
+            steps,
+            step_of,
+            core,
+        }
     }
 
     /// Coordinates of p, ordered by element; none where p is no combination (or where it takes a division by a coefficient).
     pub fn read(&self, basis: &[Polynomial], p: &Polynomial) -> Option<Vec<(usize, Coefficient)>> {
         let mut rest = p.clone();
         let mut out = BTreeMap::new();
-        let mut todo: BTreeSet<usize> = p.terms().filter_map(|(m, _)| self.step_of.get(m).copied()).collect();
+        let mut todo: BTreeSet<usize> = p
+            .terms()
+            .filter_map(|(m, _)| self.step_of.get(m).copied())
+            .collect();
         while let Some(step) = todo.pop_first() {
             let (element, pivot) = &self.steps[step];
-            let Some(have) = rest.coefficient(pivot) else { continue };
+            let Some(have) = rest.coefficient(pivot) else {
+                continue;
+            };
             let v = &basis[*element];
             let factor = have.divide(v.coefficient(pivot)?)?;
             rest.subtract_multiple(&factor, v);
-            todo.extend(v.terms().filter_map(|(m, _)| self.step_of.get(m).copied()).filter(|&s| s > step));
+            todo.extend(
+                v.terms()
+                    .filter_map(|(m, _)| self.step_of.get(m).copied())
+                    .filter(|&s| s > step),
+            );
             out.insert(*element, factor);
         }
         for &element in &self.core {
-            let Some((m, have)) = rest.terms().next_back() else { break };
+            let Some((m, have)) = rest.terms().next_back() else {
+                break;
+            };
             let v = &basis[element];
-            let Some(factor) = v.coefficient(m).and_then(|c| have.divide(c)) else { continue };
+            let Some(factor) = v.coefficient(m).and_then(|c| have.divide(c)) else {
+                continue;
+            };
             let mut left = rest.clone();
             left.subtract_multiple(&factor, v);
             if left.is_zero() {
@@ -94,23 +122,36 @@ impl Reader {
 /// The structure table of the span of the basis (1 first, no constant terms elsewhere), sorted by (out, a, b); none where
 /// the span is not closed, or not without dividing by a coefficient.
 pub(crate) fn structure(basis: &[Polynomial], reader: &Reader) -> Option<Vec<Entry>> {
-    let mut table = Vec::new();
-    for (out, v) in basis.iter().enumerate().skip(1) {
-        let mut columns: BTreeMap<usize, Polynomial> = BTreeMap::new();
-        for (left, right) in reduced_coproduct(v) {
-            for (element, value) in reader.read(basis, &right)? {
-                columns.entry(element).or_default().add_term(left.clone(), &value);
-            }
-        }
-        for (b, column) in columns {
-            for (a, c) in reader.read(basis, &column)? {
-                if a <= b {
-                    table.push(Entry { out, a, b, c });
-                }
-            }
+    let rows: Option<Vec<Vec<Entry>>> = (1..basis.len())
+        .map(|out| row_structure(basis, reader, out))
+        .collect();
+    Some(rows?.into_iter().flatten().collect())
+}
+
+/// The part of the table for one row.
+pub(crate) fn row_structure(
+    basis: &[Polynomial],
+    reader: &Reader,
+    out: usize,
+) -> Option<Vec<Entry>> {
+    let mut columns: BTreeMap<usize, Polynomial> = BTreeMap::new();
+    for (left, right) in reduced_coproduct(&basis[out]) {
+        for (element, value) in reader.read(basis, &right)? {
+            columns
+                .entry(element)
+                .or_default()
+                .add_term(left.clone(), &value);
         }
     }
-    table.sort_by_key(|e| (e.out, e.a, e.b));
+    let mut table = Vec::new();
+    for (b, column) in columns {
+        let read = reader.read(basis, &column)?.into_iter();
+        table.extend(
+            read.filter(|(a, _)| *a <= b)
+                .map(|(a, c)| Entry { out, a, b, c }),
+        );
+    }
+    table.sort_by_key(|e| (e.a, e.b));
     Some(table)
 }
 
@@ -120,7 +161,9 @@ pub(crate) fn reduced_coproduct(v: &Polynomial) -> BTreeMap<Monomial, Polynomial
     for (m, c) in v.terms().filter(|(m, _)| m.degree() > 1) {
         for (left, right, ways) in m.splits() {
             if !left.is_one() && !right.is_one() {
-                out.entry(left).or_default().add_term(right, &c.scale(&Rational::from_integer(ways)));
+                out.entry(left)
+                    .or_default()
+                    .add_term(right, &c.scale(&Rational::from_integer(ways)));
             }
         }
     }

@@ -10,32 +10,43 @@
 //!    left keeps its varying coefficients, without their common factor. Parts that lie in the span anyway come first.
 //! 3. *Mixed.* The module basis, with one target split into its parts.
 //! 4. The constant hull, with more rows than the bound: valid always.
+//!
+//! Common factors are sought among monomials only: ((1 + a) d_x + (1 + b) d_y)^2 u ends in step 4.
 
+use super::blocks::full_monomials;
 use super::coefficient::Coefficient;
 use super::constant::{self, order_of_elements};
 use super::monomial::Monomial;
 use super::polynomial::Polynomial;
 use super::span::{Failure, PRIMES, Span};
 use super::{JetAlgebra, MAX_ROWS, Rational, RowCount};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Targets of which one at a time is split (step 3), at most.
 const MIXED_TARGETS: usize = 16;
 
 /// The smallest algebra that this room finds, from the span of all derivatives of the targets. `Ok(None)` where the span
 /// is not closed over Q; an error where only too many rows would do.
-pub(crate) fn smallest(targets: &[Polynomial], mut span: Span) -> Result<Option<JetAlgebra>, RowCount> {
+pub(crate) fn smallest(
+    targets: &[Polynomial],
+    mut span: Span,
+) -> Result<Option<JetAlgebra>, RowCount> {
     let reads = |algebra: &JetAlgebra| targets.iter().all(|p| algebra.read(p).is_some());
     if targets.iter().all(Polynomial::has_constant_coefficients) {
         return Ok(constant::algebra(&derivatives(targets, &span)).filter(reads));
     }
     let parts: Vec<Vec<Polynomial>> = targets.iter().map(parts).collect();
-    let inside: Vec<Polynomial> = parts.iter().flatten().filter(|p| span.contains(p)).cloned().collect();
+    let inside: Vec<Polynomial> = parts
+        .iter()
+        .flatten()
+        .filter(|p| span.contains(p))
+        .cloned()
+        .collect();
     let all_parts: Vec<Polynomial> = parts.iter().flatten().cloned().collect();
     if inside.len() == all_parts.len()
         && let Ok(hull) = hull(&all_parts)
         && let Some(algebra) = hull.filter(reads)
-        && algebra.rows() == span.rank().max(1)
+        && algebra.rows() == span.rank()
     {
         return Ok(Some(algebra));
     }
@@ -46,11 +57,17 @@ pub(crate) fn smallest(targets: &[Polynomial], mut span: Span) -> Result<Option<
     let hull = hull(&all_parts).map(|hull| hull.filter(reads));
     let mut best = hull.as_ref().ok().and_then(Clone::clone);
     if targets.len() <= MIXED_TARGETS {
-        for split in 0..targets.len() {
-            let kept = targets.iter().enumerate().filter(|&(k, _)| k != split).map(|(_, p)| p.clone());
-            let mixed: Vec<Polynomial> = parts[split].iter().cloned().chain(kept).collect();
+        for (split, split_parts) in parts.iter().enumerate() {
+            let kept = targets
+                .iter()
+                .enumerate()
+                .filter(|&(k, _)| k != split)
+                .map(|(_, p)| p.clone());
+            let mixed: Vec<Polynomial> = split_parts.iter().cloned().chain(kept).collect();
             if let Some(algebra) = module(&with_inside(&mixed)).filter(reads)
-                && best.as_ref().is_none_or(|best| algebra.rows() < best.rows())
+                && best
+                    .as_ref()
+                    .is_none_or(|best| algebra.rows() < best.rows())
             {
                 best = Some(algebra);
             }
@@ -63,9 +80,16 @@ pub(crate) fn smallest(targets: &[Polynomial], mut span: Span) -> Result<Option<
     }
 }
 
-/// The independent derivatives themselves.
+/// The independent derivatives themselves, modulo 1.
 fn derivatives(targets: &[Polynomial], span: &Span) -> Vec<Polynomial> {
-    span.members.iter().map(|m| targets[m.target].derivative_along(&m.path)).collect()
+    span.members
+        .iter()
+        .map(|m| {
+            targets[m.target]
+                .derivative_along(&m.path)
+                .without_constant()
+        })
+        .collect()
 }
 
 /// The constant polynomials of which p is the combination with monomials of coefficients.
@@ -73,7 +97,10 @@ fn parts(p: &Polynomial) -> Vec<Polynomial> {
     let mut parts: BTreeMap<Monomial, Polynomial> = BTreeMap::new();
     for (m, c) in p.terms() {
         for (factor, value) in c.terms() {
-            parts.entry(factor).or_default().add_term(m.clone(), &Coefficient::constant(value.clone()));
+            parts
+                .entry(factor)
+                .or_default()
+                .add_term(m.clone(), &Coefficient::constant(value.clone()));
         }
     }
     parts.into_values().collect()
@@ -112,8 +139,8 @@ fn module(targets: &[Polynomial]) -> Option<JetAlgebra> {
 /// Reduces by increasing degree; the result spans the same, over the field of fractions.
 fn reduced(elements: &[Polynomial]) -> Vec<Polynomial> {
     let mut by_degree: BTreeMap<usize, Vec<Polynomial>> = BTreeMap::new();
-    for p in elements.iter().map(|p| p.clone().without_constant()).filter(|p| !p.is_zero()) {
-        by_degree.entry(p.degree()).or_default().push(p);
+    for p in elements {
+        by_degree.entry(p.degree()).or_default().push(p.clone());
     }
     let mut done: Vec<Element> = Vec::new();
     for (_, mut group) in by_degree {
@@ -124,19 +151,25 @@ fn reduced(elements: &[Polynomial]) -> Vec<Polynomial> {
                 }
             }
         }
-        let group = eliminated(group.iter().filter(|p| !p.is_zero()).map(primitive).collect());
-        for block in blocks(group) {
-            let monomials: BTreeSet<Monomial> =
-                block.iter().flat_map(|e| e.p.terms().map(|(m, _)| m.clone())).collect();
-            if block.len() == monomials.len() {
-                done.extend(monomials.into_iter().map(|m| Element {
-                    p: Polynomial::term(m.clone(), Coefficient::one()),
-                    pivot: Some(m),
-                }));
-            } else {
-                done.extend(block);
-            }
-        }
+        let group = eliminated(
+            group
+                .iter()
+                .filter(|p| !p.is_zero())
+                .map(primitive)
+                .collect(),
+        );
+        let polynomials: Vec<&Polynomial> = group.iter().map(|e| &e.p).collect();
+        let full = full_monomials(&polynomials);
+        let monomial = |m: Monomial| Element {
+            p: Polynomial::term(m.clone(), Coefficient::one()),
+            pivot: Some(m),
+        };
+        done.extend(
+            group
+                .into_iter()
+                .filter(|e| e.p.terms().any(|(m, _)| !full.contains(m))),
+        );
+        done.extend(full.into_iter().map(monomial));
     }
     done.into_iter().map(|e| constant::scaled(&e.p)).collect()
 }
@@ -145,18 +178,39 @@ fn reduced(elements: &[Polynomial]) -> Vec<Polynomial> {
 fn eliminated(mut rest: Vec<Polynomial>) -> Vec<Element> {
     let mut done: Vec<Element> = Vec::new();
     let rank = |p: &Polynomial| (!p.has_constant_coefficients(), p.len());
-    let pivot = |p: &Polynomial| p.terms().rev().find(|(_, c)| c.is_constant()).map(|(m, _)| m.clone());
+    let pivot = |p: &Polynomial| {
+        p.terms()
+            .rev()
+            .find(|(_, c)| c.is_constant())
+            .map(|(m, _)| m.clone())
+    };
     loop {
-        let candidates = rest.iter().enumerate().filter_map(|(k, p)| Some((rank(p), k, pivot(p)?)));
-        let Some((_, k, m)) = candidates.min_by_key(|c| (c.0, c.1)) else { break };
+        let candidates = rest
+            .iter()
+            .enumerate()
+            .filter_map(|(k, p)| Some((rank(p), k, pivot(p)?)));
+        let Some((_, k, m)) = candidates.min_by_key(|c| (c.0, c.1)) else {
+            break;
+        };
         let p = rest.swap_remove(k);
-        let Some(p) = p.coefficient(&m).and_then(|c| Some(p.scale(&Coefficient::one().divide(c)?))) else { break };
-        for other in rest.iter_mut().chain(done.iter_mut().map(|e| &mut e.p)) {
+        let Some(p) = p
+            .coefficient(&m)
+            .and_then(|c| Some(p.scale(&Coefficient::one().divide(c)?)))
+        else {
+            break;
+        };
+        for other in &mut rest {
+            if let Some(factor) = other.coefficient(&m).cloned() {
+                other.subtract_multiple(&factor, &p);
+                *other = primitive(other);
+            }
+        }
+        for Element { p: other, .. } in &mut done {
             if let Some(factor) = other.coefficient(&m).cloned() {
                 other.subtract_multiple(&factor, &p);
             }
         }
-        rest = rest.iter().filter(|p| !p.is_zero()).map(primitive).collect();
+        rest.retain(|p| !p.is_zero());
         done.push(Element { p, pivot: Some(m) });
     }
     done.extend(rest.into_iter().map(|p| Element { p, pivot: None }));
@@ -170,23 +224,4 @@ fn primitive(p: &Polynomial) -> Polynomial {
     let content = contents.fold(first, |gcd, m| gcd.gcd(&m));
     let divisor = Coefficient::term(content, Rational::from_integer(1.into()));
     p.map(|c| c.divide(&divisor).unwrap_or_else(|| c.clone()))
-}
-
-/// Elements connected by common monomials, in the order of their first ones.
-fn blocks(elements: Vec<Element>) -> Vec<Vec<Element>> {
-    let mut blocks: Vec<(BTreeSet<Monomial>, Vec<Element>)> = Vec::new();
-    for element in elements {
-        let mut monomials: BTreeSet<Monomial> = element.p.terms().map(|(m, _)| m.clone()).collect();
-        let (touching, mut apart): (Vec<_>, Vec<_>) =
-            blocks.into_iter().partition(|(held, _)| !held.is_disjoint(&monomials));
-        let mut members = Vec::new();
-        for (held, others) in touching {
-            monomials.extend(held);
-            members.extend(others);
-        }
-        members.push(element);
-        apart.push((monomials, members));
-        blocks = apart;
-    }
-    blocks.into_iter().map(|(_, members)| members).collect()
 }

@@ -1,3 +1,89 @@
-//! What only the command line needs.
+//! The command line: arguments, progress, pictures, and how diagnostics look. Everything else is in the library.
+//!
+//! Exit codes: 0 done; 1 the work failed (a loss that is not finite, a comparison that does not hold); 2 bad input.
 
+mod args;
+mod bench;
+mod doctor;
+mod eval;
+mod plan;
+pub mod plot;
 pub mod render;
+mod source;
+mod train;
+mod verify;
+
+use args::{Args, Command};
+use clap::{CommandFactory, Parser};
+use std::process::ExitCode;
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub enum Failure {
+    /// Bad input: what to say (nothing if it was said already). Exit code 2.
+    Input(String),
+    /// The work failed. Exit code 1.
+    Work(String),
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(e: E) -> Self {
+        Failure::Input(format!("{:#}", anyhow::Error::new(e)))
+    }
+}
+
+type Done = Result<(), Failure>;
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(threads) = args.threads {
+        // fails only if a pool exists already, which would be ours
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+    match run(args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Input(message)) => {
+            complain(&message);
+            ExitCode::from(2)
+        }
+        Err(Failure::Work(message)) => {
+            complain(&message);
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn complain(message: &str) {
+    if !message.is_empty() {
+        eprintln!("error: {message}");
+    }
+}
+
+fn run(command: Command) -> Done {
+    match command {
+        Command::Check(a) => plan::check(&a),
+        Command::Plan(a) => plan::plan(&a),
+        Command::Emit(a) => plan::emit(&a),
+        Command::Eval(a) => eval::eval(&a),
+        Command::Train(a) => train::train(&a),
+        Command::Verify(a) => verify::verify(&a),
+        Command::Bench(a) => bench::bench(&a),
+        Command::Doctor => doctor::doctor(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "jetc", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man { directory } => {
+            clap_mangen::generate_to(Args::command(), &directory)?;
+            println!("man pages written to {}", directory.display());
+            Ok(())
+        }
+    }
+}
+
+/// Prints to standard output; a closed pipe (`jetc plan ... | head`) is no error.
+pub(crate) fn print(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

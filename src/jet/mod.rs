@@ -11,7 +11,10 @@ mod types;
 mod validate;
 
 pub use adjoint::{adjoint, mean_square};
+#[cfg(test)]
+pub(crate) mod tests;
+
 pub use interpreter::{Inputs, interpret};
-//pub use parse::ParseError;
+pub use parse::ParseError;
 pub use types::*;
 pub use validate::{Invalid, MAX_ORDER};

@@ -3,30 +3,42 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use tempfile::Builder;
+use tempfile::{Builder, NamedTempFile};
 
-/// Writes a file through `write`. If anything fails before the end, or the process dies, what was at `path` stays.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
+/// An empty file beside `path`, to be written and then renamed with [`replace`]; it vanishes if it is dropped.
+pub fn beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    // Some writers choose the format by the ending.
+    let suffix = path.extension().map_or(String::new(), |e| format!(".{}", e.to_string_lossy()));
     let mut builder = Builder::new();
-    builder.prefix(".jetc-").suffix(".part");
+    builder.prefix(".jetc-").suffix(&suffix);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         // Temporary files are private by default; this one becomes a result. The umask still applies.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let temporary = builder.tempfile_in(folder)?;
+    builder.tempfile_in(folder)
+}
+
+/// Puts a file that is written in its place.
+pub fn replace(temporary: NamedTempFile, path: &Path) -> io::Result<()> {
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// Writes a file through `write`. If anything fails before the end, or the process dies, what was at `path` stays.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
+    let temporary = beside(path)?;
     let mut out = BufWriter::with_capacity(1 << 20, temporary.as_file());
     write(&mut out)?;
     out.flush()?;
     drop(out);
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    replace(temporary, path)
 }
 
 #[cfg(test)]

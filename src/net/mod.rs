@@ -9,7 +9,7 @@ mod parameters;
 pub mod philox;
 mod weights;
 
-pub use atomic::write_atomically;
+pub use atomic::{beside, replace, write_atomically};
 pub use element::Element;
 pub use layout::{Role, TensorSpec, layout};
 pub use parameters::Parameters;

@@ -43,6 +43,8 @@ pub struct NetworkCall {
     pub net: NetId,
     /// Its concatenated arguments.
     pub arguments: Vec<Argument>,
+    /// 0; another number tells apart applications that would be the same.
+    pub copy: u32,
 }
 
 /// One argument of a network.
@@ -756,6 +758,48 @@ impl Graph {
         out
     }
 
+    /// Another application of the network with the same arguments, told apart by its number.
+    pub fn duplicate_call(&mut self, call: u32) -> u32 {
+        let mut copy = self.calls[call as usize].clone();
+        copy.copy = self.calls.len() as u32;
+        self.calls.insert_full(copy).0 as u32
+    }
+
+    /// Writes out the reductions that hold derivatives of networks.
+    pub fn write_out(&mut self, id: Id, memo: &mut HashMap<Id, Id>) -> Id {
+        if !self.has_atom(id) {
+            return id;
+        }
+        if let Some(done) = memo.get(&id) {
+            return *done;
+        }
+        let out = match *self.node(id) {
+            Node::Reduce { reduction, lo, hi, .. } => {
+                let (var, body) = self.open(id).expect("a reduction");
+                let mut parts = Vec::new();
+                for k in lo..hi {
+                    let part = self.substitute(body, var, &Index::constant(k));
+                    parts.push(self.write_out(part, memo));
+                }
+                self.combine(reduction, parts)
+            }
+            _ => self.map_children(id, &mut |g, c| g.write_out(c, memo), Symbol::clone),
+        };
+        memo.insert(id, out);
+        out
+    }
+
+    /// The sum or the maximum of expressions.
+    pub fn combine(&mut self, reduction: Reduction, parts: Vec<Id>) -> Id {
+        match reduction {
+            Reduction::Sum => self.linear(parts.into_iter().map(|p| (p, BigRational::one()))),
+            Reduction::Max => {
+                let max = parts.into_iter().reduce(|a, b| self.call(Function::Max, vec![a, b]));
+                max.unwrap_or_else(|| self.int(0))
+            }
+        }
+    }
+
     /// The value of an expression without points, tables and networks.
     pub fn constant_value(&self, id: Id) -> Option<f64> {
         Some(match self.node(id) {
@@ -777,33 +821,15 @@ impl Graph {
             }
             Node::Power(a, b) => self.constant_value(*a)?.powf(self.constant_value(*b)?),
             Node::Call(Func::Of(f), arguments) => {
-                let a: Option<Vec<f64>> = arguments.iter().map(|a| self.constant_value(*a)).collect();
-                f.value(&a?)
+                let first = self.constant_value(*arguments.first()?)?;
+                let second = match arguments.get(1) {
+                    Some(a) => self.constant_value(*a)?,
+                    None => 0.0,
+                };
+                f.value(first, second)
             }
             _ => return None,
         })
-    }
-}
-
-impl Function {
-    /// Its value at numbers.
-    pub fn value(self, a: &[f64]) -> f64 {
-        match self {
-            Function::Sqrt => a[0].sqrt(),
-            Function::Exp => a[0].exp(),
-            Function::Log => a[0].ln(),
-            Function::Sin => a[0].sin(),
-            Function::Cos => a[0].cos(),
-            Function::Tan => a[0].tan(),
-            Function::Sinh => a[0].sinh(),
-            Function::Cosh => a[0].cosh(),
-            Function::Tanh => a[0].tanh(),
-            Function::Atan => a[0].atan(),
-            Function::Erf => libm::erf(a[0]),
-            Function::Abs => a[0].abs(),
-            Function::Min => a[0].min(a[1]),
-            Function::Max => a[0].max(a[1]),
-        }
     }
 }
 

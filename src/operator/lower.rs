@@ -5,7 +5,7 @@ use super::graph::{Argument, Atom, Graph, Id, NetworkCall, Node, Sampler, Sample
 use super::index::{Index, LoopVar, Slot, Symbol};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::program::{
-    CoordinateRef, Domain, EstimateTarget, ExprId, Function, IndexExpr, IndexId, Kind, Method,
+    CoordinateRef, Domain, EstimateTarget, ExprId, Function, GroupId, IndexExpr, IndexId, Kind, Method,
     Program, Reduction, Region, Shape,
 };
 use num_bigint::BigInt;
@@ -184,7 +184,7 @@ impl<'a> Lowering<'a> {
                     Some(i) => self.constant_index(i, e)?,
                 };
                 let arguments = self.arguments(arguments)?;
-                let (call, _) = self.graph.calls.insert_full(NetworkCall { net: *net, arguments });
+                let (call, _) = self.graph.calls.insert_full(NetworkCall { net: *net, arguments, copy: 0 });
                 let atom = Atom { call: call as u32, component: component as u32, symbols: Vec::new() };
                 Ok(self.graph.intern(Node::Atom(atom)))
             }
@@ -405,16 +405,10 @@ impl<'a> Lowering<'a> {
             self.env.insert(index, Index::constant(i));
             terms.push(self.component(body, at)?);
         }
-        Ok(match reduction {
-            Reduction::Sum => self.graph.linear(terms.into_iter().map(|t| (t, BigRational::one()))),
-            Reduction::Max => {
-                let mut terms = terms.into_iter();
-                match terms.next() {
-                    Some(first) => terms.fold(first, |a, b| self.graph.call(Function::Max, vec![a, b])),
-                    None => return Err(Diagnostic::error(self.span(e), "the maximum of nothing")),
-                }
-            }
-        })
+        if reduction == Reduction::Max && terms.is_empty() {
+            return Err(Diagnostic::error(self.span(e), "the maximum of nothing"));
+        }
+        Ok(self.graph.combine(reduction, terms))
     }
 
     fn laplacian(&mut self, e: ExprId, of: ExprId, at: &[Index]) -> Lowered {
@@ -603,9 +597,10 @@ impl<'a> Lowering<'a> {
                 }
                 continue;
             }
+            let periodic = self.program.periodic_argument(*a);
             for id in self.components(*a)? {
-                match self.periodic(id) {
-                    Some(embedded) => out.extend(embedded.map(Argument::Scalar)),
+                match periodic {
+                    Some(group) => out.extend(self.periodic(id, group).map(Argument::Scalar)),
                     None => out.push(Argument::Scalar(id)),
                 }
             }
@@ -632,18 +627,17 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// (cos, sin) of one period of a periodic coordinate given as it is.
-    fn periodic(&mut self, id: Id) -> Option<[Id; 2]> {
-        let Node::Point(index) = self.graph.node(id) else { return None };
-        let column = index.as_constant()? as usize;
-        let group = self.program.groups.iter().find(|g| g.first <= column && column < g.first + g.len)?;
-        let (true, Domain::Interval(lo, hi)) = (group.periodic, group.domain) else { return None };
-        // the phase does not matter; 2 pi x / period
-        let period = BigRational::from_float(hi - lo)?;
+    /// (cos, sin) of one period of a coordinate; its phase does not matter.
+    fn periodic(&mut self, coordinate: Id, group: GroupId) -> [Id; 2] {
+        let length = match self.program.groups[group.index()].domain {
+            Domain::Interval(lo, hi) => hi - lo,
+            _ => 1.0,
+        };
+        let period = BigRational::from_float(length).unwrap_or_else(BigRational::one);
         let pi = self.graph.intern(Node::Pi);
-        let angle = self.graph.mul(pi, id);
+        let angle = self.graph.mul(pi, coordinate);
         let angle = self.graph.scale(BigRational::from_integer(BigInt::from(2)) / period, angle);
-        Some([Function::Cos, Function::Sin].map(|f| self.graph.call(f, vec![angle])))
+        [Function::Cos, Function::Sin].map(|f| self.graph.call(f, vec![angle]))
     }
 
     /// Whether the components of an expression can be indexed by a loop variable.

@@ -309,16 +309,7 @@ fn unroll(graph: &mut Graph, id: Id, families: &HashSet<u32>, memo: &mut HashMap
                 let part = graph.substitute(body, var, &Index::constant(at[0].1));
                 parts.push(unroll(graph, part, families, memo));
             }
-            match reduction {
-                crate::program::Reduction::Sum => {
-                    graph.linear(parts.into_iter().map(|p| (p, BigRational::from_integer(1.into()))))
-                }
-                crate::program::Reduction::Max => {
-                    let max = crate::program::Function::Max;
-                    let first = parts[0];
-                    parts[1..].iter().fold(first, |a, b| graph.call(max, vec![a, *b]))
-                }
-            }
+            graph.combine(reduction, parts)
         }
         _ => graph.map_children(id, &mut |g, c| unroll(g, c, families, memo), Symbol::clone),
     };

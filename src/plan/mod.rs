@@ -16,12 +16,13 @@ use crate::algebra::{self, Compared, JetAlgebra, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{Activation, JetProgram, adjoint, mean_square};
 use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, fold};
+use crate::rewrite::{self, rewrite};
 use crate::program::{ExprId, GradientTerm, Program, Region};
 use build::build;
 use builder::Builder;
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use targets::Targets;
 
 /// What will be computed, and how.
@@ -54,10 +55,10 @@ pub struct PointSet {
     pub bases: Vec<Vec<String>>,
     /// What is sampled, as text.
     pub estimators: Vec<String>,
-    /// What the e-graph did, as text.
-    pub rewriting: String,
-    /// The roots before and after rewriting, for explanations.
-    pub explanation: Vec<String>,
+    /// What the e-graph did.
+    pub rewriting: rewrite::Report,
+    /// For each residual that was rewritten, why the two forms are equal.
+    pub explanation: Vec<Vec<String>>,
     /// Work per point and bytes per step.
     pub cost: Cost,
 }
@@ -81,9 +82,31 @@ pub struct NetworkPlan {
     pub compared: Compared,
 }
 
-/// Plans outputs and conditions. `explain` asks for proofs of the rewritten forms.
-pub fn plan(program: &Program, explain: bool) -> Result<Plan, Vec<Diagnostic>> {
-    let mut planner = Planner { program, explain };
+/// Plans outputs and conditions.
+pub fn plan(program: &Program, options: Options) -> Result<Plan, Vec<Diagnostic>> {
+    on_large_stack(|| plan_here(program, options))
+}
+
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Ask for proofs of the rewritten forms.
+    pub explain: bool,
+    /// Which algebras.
+    pub algebras: Algebras,
+}
+
+/// Expressions nest up to a thousand deep, and most passes recurse; the stack of a caller's thread may be small.
+fn on_large_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    const STACK: usize = 512 << 20;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, f).expect("a thread to plan in");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn plan_here(program: &Program, options: Options) -> Result<Plan, Vec<Diagnostic>> {
+    let mut planner = Planner { program, explain: options.explain, algebras: options.algebras };
     let mut sets = Vec::new();
     let mut errors = Vec::new();
     if !program.outputs.is_empty() {
@@ -97,13 +120,17 @@ pub fn plan(program: &Program, explain: bool) -> Result<Plan, Vec<Diagnostic>> {
 
 /// Plans any expressions of the program, all at the same points, in order (reports, fields).
 pub fn plan_expressions(program: &Program, name: &str, expressions: &[ExprId]) -> Result<PointSet, Diagnostic> {
+    on_large_stack(|| plan_expressions_here(program, name, expressions))
+}
+
+fn plan_expressions_here(program: &Program, name: &str, expressions: &[ExprId]) -> Result<PointSet, Diagnostic> {
     let mut lowering = Lowering::new(program);
     let mut roots = Vec::new();
     for e in expressions {
         roots.extend(lowering.expression(*e)?);
     }
     let span = expressions.first().map_or(Span::default(), |e| program.expr(*e).span);
-    Planner { program, explain: false }.set(lowering.graph, name, &roots, None, span)
+    Planner { program, explain: false, algebras: Algebras::Minimal }.set(lowering.graph, name, &roots, None, span)
 }
 
 fn keep(result: Result<PointSet, Diagnostic>, sets: &mut Vec<PointSet>, errors: &mut Vec<Diagnostic>) {
@@ -114,9 +141,22 @@ fn keep(result: Result<PointSet, Diagnostic>, sets: &mut Vec<PointSet>, errors: 
     }
 }
 
+/// Which algebra a network gets: the smallest one, or, to check it, another way to the same numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algebras {
+    /// The smallest one.
+    #[default]
+    Minimal,
+    /// All derivatives up to the order.
+    FullJet,
+    /// Every derivative by itself, in a network application of its own.
+    PerDerivative,
+}
+
 struct Planner<'p> {
     program: &'p Program,
     explain: bool,
+    algebras: Algebras,
 }
 
 impl Planner<'_> {
@@ -191,16 +231,17 @@ impl Planner<'_> {
         span: Span,
     ) -> Result<PointSet, Diagnostic> {
         let program = self.program;
-        let mut expanded = Vec::new();
-        for r in roots {
-            let e = graph.expand(*r);
-            expanded.push(graph.draw(e));
-        }
+        let expanded: Vec<Id> = roots.iter().map(|r| graph.expand(*r)).collect();
         let residuals: Vec<String> =
             expanded.iter().map(|e| Printer { program, graph: &graph }.expression(*e)).collect();
-        let rewritten = rewrite(&mut graph, roots, &expanded);
-        let explanation = if self.explain { rewritten.explain(&mut graph, &expanded) } else { Vec::new() };
-        let folded = fold(&mut graph, &rewritten.roots);
+        let rewritten = rewrite(&mut graph, roots, &expanded, &rows_of);
+        let explanation = if self.explain { self.explain(&mut graph, roots, &rewritten.roots) } else { Vec::new() };
+        let drawn: Vec<Id> = rewritten.roots.iter().map(|r| graph.draw(*r)).collect();
+        let drawn = match self.algebras {
+            Algebras::PerDerivative => separate(&mut graph, &drawn),
+            _ => drawn,
+        };
+        let folded = fold(&mut graph, &drawn);
         let targets = Targets::new(&mut graph, &folded.functionals).map_err(|e| too_many(e.0, span))?;
         let algebras = self.algebras(&graph, &targets, span)?;
         let normals = rewritten.roots.iter().any(|r| reads(&graph, *r, |n| matches!(n, Node::Normal(_))));
@@ -238,6 +279,14 @@ impl Planner<'_> {
         })
     }
 
+    /// A proof for each root that rewriting changed.
+    fn explain(&self, graph: &mut Graph, raw: &[Id], rewritten: &[Id]) -> Vec<Vec<String>> {
+        let program = self.program;
+        let leaf = |g: &Graph, id: Id| Printer { program, graph: g }.expression(id);
+        let pairs = raw.iter().zip(rewritten).filter(|(a, b)| a != b);
+        pairs.filter_map(|(a, b)| rewrite::explain(graph, &leaf, *a, *b)).collect()
+    }
+
     fn training(&self, jet: &JetProgram, weight: f64, span: Span) -> Result<JetProgram, Diagnostic> {
         let broken = |e: crate::jet::Invalid| Diagnostic::error(span, format!("no gradient of this residual: {e}"));
         let (with_loss, loss) = mean_square(jet, weight).map_err(broken)?;
@@ -270,7 +319,11 @@ impl Planner<'_> {
     ) -> Result<BTreeMap<u32, JetAlgebra>, Diagnostic> {
         let mut out = BTreeMap::new();
         for call in targets.symbols.keys() {
-            let algebra = algebra::closure(&polynomials(targets, *call)).map_err(|e| {
+            let mut wanted = polynomials(targets, *call);
+            if self.algebras == Algebras::FullJet {
+                wanted.extend(all_derivatives(&wanted));
+            }
+            let algebra = algebra::closure(&wanted).map_err(|e| {
                 Diagnostic::error(span, format!("this needs derivatives of order {} with {} rows", e.order, e.rows))
                     .note(format!("at most order {} and {} rows are compiled", algebra::MAX_ORDER, algebra::MAX_ROWS))
             })?;
@@ -290,6 +343,51 @@ impl Planner<'_> {
         }
         Ok(out)
     }
+}
+
+/// Every derivative of the highest order in the symbols that occur.
+fn all_derivatives(targets: &[Polynomial]) -> Vec<Polynomial> {
+    let symbols: BTreeSet<u32> = targets.iter().flat_map(|p| p.symbols()).collect();
+    let order = targets.iter().map(Polynomial::degree).max().unwrap_or(0);
+    let mut monomials = vec![algebra::Monomial::one()];
+    for _ in 0..order {
+        let longer: BTreeSet<algebra::Monomial> = monomials
+            .iter()
+            .flat_map(|m| symbols.iter().map(|s| m.times(&algebra::Monomial::symbol(*s))))
+            .collect();
+        monomials = longer.into_iter().collect();
+    }
+    monomials.into_iter().map(|m| Polynomial::term(m, algebra::Coefficient::one())).collect()
+}
+
+/// Gives each derivative a network application of its own. Sums over derivatives are written out.
+fn separate(graph: &mut Graph, roots: &[Id]) -> Vec<Id> {
+    let mut memo = HashMap::new();
+    let mut out = Vec::new();
+    for r in roots {
+        out.push(graph.write_out(*r, &mut memo));
+    }
+    let mut calls: HashMap<(u32, Vec<Symbol>), u32> = HashMap::new();
+    let mut memo = HashMap::new();
+    out.iter()
+        .map(|r| {
+            graph.transform(*r, &mut memo, &mut |g, id| {
+                let Node::Atom(atom) = g.node(id).clone() else { return None };
+                let key = (atom.call, atom.symbols.clone());
+                let call = *calls.entry(key).or_insert_with(|| g.duplicate_call(atom.call));
+                Some(g.intern(Node::Atom(crate::operator::Atom { call, ..atom })))
+            })
+        })
+        .collect()
+}
+
+/// Rows of the largest algebra that residuals need; the most there can be where they cannot be compiled.
+fn rows_of(graph: &mut Graph, roots: &[Id]) -> usize {
+    let drawn: Vec<Id> = roots.iter().map(|r| graph.draw(*r)).collect();
+    let folded = fold(graph, &drawn);
+    let Ok(targets) = Targets::new(graph, &folded.functionals) else { return usize::MAX };
+    let rows = |call: &u32| algebra::closure(&polynomials(&targets, *call)).map_or(usize::MAX, |a| a.rows());
+    targets.symbols.keys().map(rows).max().unwrap_or(0)
 }
 
 /// All polynomials of one call, families included.
@@ -348,17 +446,3 @@ fn too_many_inputs(inputs: usize, span: Span) -> Diagnostic {
     Diagnostic::error(span, format!("a network with {inputs} inputs that are not adjacent coordinates"))
         .note("give the coordinates in the order of their declarations: `N(x, t)` after `space x[d]`, `time t`")
 }
-
-struct Rewriting {
-    roots: Vec<Id>,
-    report: String,
-}
-impl Rewriting {
-    fn explain(&self, _graph: &mut Graph, _expanded: &[Id]) -> Vec<String> {
-        Vec::new()
-    }
-}
-fn rewrite(_graph: &mut Graph, _raw: &[Id], expanded: &[Id]) -> Rewriting {
-    Rewriting { roots: expanded.to_vec(), report: String::new() }
-}
-

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 pub const MAX_DEPTH: usize = 1000;
 
 /// Most expressions in a program: a chain of operators can double them at each step.
-const MAX_EXPRESSIONS: usize = 1 << 20;
+const MAX_EXPRESSIONS: usize = 1 << 18;
 
 /// What an expression depends on, itself included: bits of [`Facts::flags`].
 pub(super) mod depends {
@@ -81,6 +81,8 @@ pub(super) struct Resolver<'a> {
     pub space_known: bool,
     /// False if the length of a coordinate is wrong: the dimension of space says nothing then.
     pub space_sound: bool,
+    /// True once there are too many expressions: nothing is resolved any more.
+    pub full: bool,
     pub used_groups: Vec<bool>,
     pub used_nets: Vec<bool>,
     /// Where the inputs of each network were first counted.
@@ -117,6 +119,7 @@ impl<'a> Resolver<'a> {
             level: 0,
             space_known: false,
             space_sound: true,
+            full: false,
             used_groups: Vec::new(),
             used_nets: Vec::new(),
             first_use: Vec::new(),
@@ -146,7 +149,10 @@ impl<'a> Resolver<'a> {
         if let Some((place, origin)) = &self.origin {
             diagnostic = elsewhere(diagnostic, *place, origin);
         }
-        if self.said.insert((diagnostic.span(), diagnostic.message.clone())) {
+        if self
+            .said
+            .insert((diagnostic.span(), diagnostic.message.clone()))
+        {
             self.diagnostics.push(diagnostic);
         }
     }
@@ -158,7 +164,12 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves text that is not in the file.
-    pub fn from_elsewhere<T>(&mut self, place: Span, origin: String, run: impl FnOnce(&mut Self) -> T) -> T {
+    pub fn in_other_text<T>(
+        &mut self,
+        place: Span,
+        origin: String,
+        run: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         let outer = self.origin.replace((place, origin));
         let result = run(self);
         self.origin = outer;
@@ -167,7 +178,10 @@ impl<'a> Resolver<'a> {
 
     /// Adds an expression whose shape has been checked.
     pub fn push(&mut self, kind: Kind, shape: Shape, span: Span) -> Option<ExprId> {
-        let mut facts = Facts { depth: 0, flags: self.own_flags(&kind) };
+        let mut facts = Facts {
+            depth: 0,
+            flags: self.own_flags(&kind),
+        };
         kind.for_each_child(|child| {
             let of = self.facts[child.index()];
             facts.depth = facts.depth.max(of.depth);
@@ -178,6 +192,7 @@ impl<'a> Resolver<'a> {
             return self.fail(self.too_deep(span));
         }
         if self.program.exprs.len() >= MAX_EXPRESSIONS {
+            self.full = true;
             let message = format!("the program expands to more than {MAX_EXPRESSIONS} expressions");
             return self.fail(Diagnostic::error(span, message));
         }
@@ -190,8 +205,11 @@ impl<'a> Resolver<'a> {
 
     /// The error of expressions that are nested too deep.
     pub fn too_deep(&self, span: Span) -> Diagnostic {
-        Diagnostic::error(span, format!("expressions are nested deeper than {MAX_DEPTH}"))
-            .note("chains of `let`, `field` and `operator` count with what they stand for")
+        Diagnostic::error(
+            span,
+            format!("expressions are nested deeper than {MAX_DEPTH}"),
+        )
+        .note("chains of `let`, `field` and `operator` count with what they stand for")
     }
 
     fn own_flags(&self, kind: &Kind) -> u16 {
@@ -199,7 +217,9 @@ impl<'a> Resolver<'a> {
         match kind {
             Kind::Coordinates(_) => COORDINATE,
             Kind::Network { .. } => NETWORK,
-            Kind::Param(id) if self.program.params[id.index()].learn != Learning::Fixed => PARAM | LEARNED,
+            Kind::Param(id) if self.program.params[id.index()].learn != Learning::Fixed => {
+                PARAM | LEARNED
+            }
             Kind::Param(_) => PARAM,
             Kind::Coef(_) => COEF,
             Kind::Data { .. } => DATA,

@@ -94,7 +94,7 @@ fn list(names: &[String]) -> String {
 impl Table {
     /// Number of mentioned columns.
     pub fn width(&self) -> usize {
-        if self.rows == 0 { 0 } else { self.values.len() / self.rows }
+        self.values.len().checked_div(self.rows).unwrap_or(0)
     }
 
     /// Reads a data set of a program; relative paths start at `folder`.

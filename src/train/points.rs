@@ -287,7 +287,7 @@ impl<'a> Draw<'a> {
             }
         }
         if let Some((radius, volume)) = ball {
-            self.into_ball(p, number, norm2, radius, volume, point);
+            self.scale_to_ball(p, number, norm2, radius, volume, point);
         }
         if let Some(face) = face {
             point[face.column] = T::of(face.value);
@@ -324,7 +324,7 @@ impl<'a> Draw<'a> {
     }
 
     /// Scales the normal numbers of all groups of the ball, whose sum of squares is `norm2`, to their radius.
-    fn into_ball<T: Element>(&self, p: usize, face: usize, norm2: f64, radius: f64, volume: bool, point: &mut [T]) {
+    fn scale_to_ball<T: Element>(&self, p: usize, face: usize, norm2: f64, radius: f64, volume: bool, point: &mut [T]) {
         let is_ball = |g: &&Group| matches!(g.domain, Domain::Ball { .. });
         let u = self.stratified(p, face, self.sampler.columns);
         let dimension: usize = self.sampler.groups.iter().filter(is_ball).map(|g| g.len).sum();

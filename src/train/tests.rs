@@ -215,6 +215,31 @@ fn a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint() {
     assert!(steps.windows(2).all(|w| w[0] < w[1]), "rows of the failed session are gone");
 }
 
+/// A run that dies between two checkpoints repeats the steps since the last one and ends in the same bits.
+#[test]
+fn a_run_that_dies_goes_on_from_its_last_checkpoint() {
+    let [whole, broken] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (expected, unbroken) = run::<f64>(&options(whole.path(), Decay::Cosine, 60), &mut Silent).unwrap();
+    let often = Options {
+        resume: true,
+        checkpoint_every: std::time::Duration::ZERO,
+        ..options(broken.path(), Decay::Cosine, 60)
+    };
+    struct Slow;
+    impl Observer for Slow {
+        fn progress(&mut self, _: &Progress<'_>) -> Flow {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            Flow::Continue
+        }
+    }
+    let error = train(&mut Quadratic { poison_at: Some(50) }, &mut parameters::<f64>(), &often, &mut Slow).unwrap_err();
+    assert!(matches!(error, Error::Loss { step: 50, checkpoint: Some(1..=50), .. }), "{error}");
+    let (found, outcome) = run::<f64>(&often, &mut Silent).unwrap();
+    assert!(outcome.resumed_from.is_some());
+    assert_eq!(found, expected);
+    assert_eq!(timeless(&outcome), timeless(&unbroken));
+}
+
 #[test]
 fn parameters_that_do_not_fit_are_errors() {
     let folder = tempfile::tempdir().unwrap();

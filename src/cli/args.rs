@@ -1,0 +1,201 @@
+//! The arguments.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Differential operators of neural networks, compiled.
+///
+/// A .jet file says what is wanted: an operator of a network, or a differential equation with its boundary.
+/// `jetc train examples/poisson_2d.jet` solves one; `jetc plan FILE` says what will be computed, and at what cost.
+#[derive(Parser, Debug)]
+#[command(name = "jetc", version, max_term_width = 100)]
+pub struct Args {
+    /// Threads to use; all cores by default. Results do not depend on it.
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Parse and check a program: every error and warning, with its place
+    Check(Source),
+    /// Say what will be computed: residuals, algebra and certificate, rows against other methods, estimators, cost
+    Plan(Plan),
+    /// Print the compiled program
+    Emit(Emit),
+    /// Evaluate the outputs (or fields) of a program at points
+    Eval(Eval),
+    /// Train the networks of a program and write weights, history, report and pictures
+    Train(Train),
+    /// Check the compiled program against the full jet, and its gradient against difference quotients, in f64
+    Verify(Verify),
+    /// Measure steps (or points) per second
+    Bench(Bench),
+    /// Say what this machine has, and what is missing for what
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a folder
+    Man {
+        /// The folder
+        directory: PathBuf,
+    },
+}
+
+/// A program and what the command line changes in it.
+#[derive(ClapArgs, Debug)]
+pub struct Source {
+    /// The program: a .jet file
+    pub file: PathBuf,
+    /// Set a const or param: --set d=1000000
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    pub set: Vec<(String, String)>,
+    /// Set the estimator of an output, a condition or an operator: --estimate "lap(u)=sparse(16)"
+    #[arg(long = "estimate", value_name = "NAME=METHOD", value_parser = pair)]
+    pub estimate: Vec<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    if name.trim().is_empty() || value.trim().is_empty() {
+        return Err("expected NAME=VALUE".into());
+    }
+    Ok((name.trim().to_string(), value.trim().to_string()))
+}
+
+/// `jetc plan`
+#[derive(ClapArgs, Debug)]
+pub struct Plan {
+    #[command(flatten)]
+    pub source: Source,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Say why the rewritten forms are equal to the written ones
+    #[arg(long)]
+    pub explain: bool,
+    /// Write to a file instead of the screen
+    #[arg(short, long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+}
+
+/// What to print.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The intermediate representation
+    Jet,
+}
+
+/// `jetc emit`
+#[derive(ClapArgs, Debug)]
+pub struct Emit {
+    #[command(flatten)]
+    pub source: Source,
+    /// What to print
+    #[arg(long, value_enum, default_value = "jet")]
+    pub target: Target,
+    /// The programs of the training step (residual, loss, gradient) instead of the values
+    #[arg(long)]
+    pub gradient: bool,
+    /// Write to a file instead of the screen
+    #[arg(short, long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+}
+
+/// Floating-point precision.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Single
+    F32,
+    /// Double
+    F64,
+}
+
+/// `jetc eval`
+#[derive(ClapArgs, Debug)]
+pub struct Eval {
+    #[command(flatten)]
+    pub source: Source,
+    /// Points: an NPY file [points, coordinates], f32 or f64; columns in the order of the declarations
+    #[arg(long, value_name = "P.npy")]
+    pub points: PathBuf,
+    /// Weights (safetensors); without them the initial ones of the seed
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights: Option<PathBuf>,
+    /// Where the values go: NPY [points, components]; without it they are printed as CSV
+    #[arg(long, value_name = "R.npy")]
+    pub out: Option<PathBuf>,
+    /// Precision of the computation
+    #[arg(long, value_enum, default_value = "f64")]
+    pub precision: Precision,
+    /// auto, cpu or cuda:0
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Seed of estimators and initial weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `jetc train`
+#[derive(ClapArgs, Debug)]
+pub struct Train {
+    #[command(flatten)]
+    pub source: Source,
+    /// Steps, instead of those of the file
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Seed of all random numbers
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// auto, cpu or cuda:0
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Precision of the computation
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: Precision,
+    /// Folder of the results [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Continue the run in that folder
+    #[arg(long)]
+    pub resume: bool,
+    /// No progress bar
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// `jetc verify`
+#[derive(ClapArgs, Debug)]
+pub struct Verify {
+    #[command(flatten)]
+    pub source: Source,
+    /// Weights (safetensors); without them the initial ones of the seed
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights: Option<PathBuf>,
+    /// Seed of points, weights and estimators
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `jetc bench`
+#[derive(ClapArgs, Debug)]
+pub struct Bench {
+    #[command(flatten)]
+    pub source: Source,
+    /// Points, for a program without conditions
+    #[arg(long, default_value_t = 4096)]
+    pub points: usize,
+    /// Seconds to measure for
+    #[arg(long, default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Precision of the computation
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: Precision,
+}

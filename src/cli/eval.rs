@@ -1,0 +1,104 @@
+//! `eval`: outputs or fields at points.
+
+use super::args::{Eval, Precision};
+use super::source::{Loaded, device, load, write_or_print};
+use super::{Done, Failure};
+use crate::net::write_atomically;
+use crate::plan::{Options, plan, plan_expressions};
+use crate::solver::{Evaluator, Number};
+use ndarray::{Array2, ArrayD, Ix2};
+use ndarray_npy::{ReadNpyExt, ReadableElement, WritableElement, WriteNpyExt};
+use std::fmt::Write;
+use std::fs::File;
+use std::path::Path;
+
+/// `jetc eval FILE --points P.npy`
+pub fn eval(args: &Eval) -> Done {
+    let loaded = load(&args.source)?;
+    loaded.reject_flow()?;
+    device(&args.device)?;
+    let points = read_points(&args.points)?;
+    match args.precision {
+        Precision::F32 => run::<f32>(args, &loaded, &points),
+        Precision::F64 => run::<f64>(args, &loaded, &points),
+    }
+}
+
+fn read<T: ReadableElement>(path: &Path) -> Result<ArrayD<T>, ndarray_npy::ReadNpyError> {
+    let file = File::open(path)?;
+    ArrayD::<T>::read_npy(std::io::BufReader::new(file))
+}
+
+/// A 2-D array of f64 or f32.
+fn read_points(path: &Path) -> Result<Array2<f64>, Failure> {
+    let array = match read::<f64>(path) {
+        Ok(a) => a,
+        Err(first) => match read::<f32>(path) {
+            Ok(a) => a.mapv(f64::from),
+            Err(_) => {
+                return Err(Failure::Input(format!(
+                    "{}: {first}; expected an NPY file of shape [points, coordinates] in f32 or f64",
+                    path.display()
+                )));
+            }
+        },
+    };
+    let shape = array.shape().to_vec();
+    array.into_dimensionality::<Ix2>().map_err(|_| {
+        Failure::Input(format!("{}: an array of shape {shape:?}; expected [points, coordinates]", path.display()))
+    })
+}
+
+fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array2<f64>) -> Done {
+    let program = &loaded.program;
+    let columns = program.columns();
+    if points.ncols() != columns {
+        return Err(Failure::Input(format!(
+            "{}: {} columns, but a point has {columns}: {}",
+            args.points.display(),
+            points.ncols(),
+            crate::solver::column_names(program).join(", ")
+        )));
+    }
+    let (jet, data_columns) = if program.outputs.is_empty() {
+        let fields: Vec<_> = program.fields.iter().map(|f| f.value).collect();
+        if fields.is_empty() {
+            return Err(Failure::Input(format!("{}: there is no output and no field to evaluate", loaded.name)));
+        }
+        let set = plan_expressions(program, "fields", &fields).map_err(|d| loaded.say(&[d]))?;
+        (set.program, 0)
+    } else {
+        let mut plan = plan(program, Options::default()).map_err(|e| loaded.say(&e))?;
+        let set = plan.sets.swap_remove(0);
+        let columns = set.program.data_columns;
+        (set.program, columns)
+    };
+    if data_columns > 0 {
+        return Err(Failure::Input(format!(
+            "{}: the outputs read a data set, which belongs to conditions and reports",
+            loaded.name
+        )));
+    }
+    let parameters = loaded.parameters::<T>(args.weights.as_deref(), args.seed)?;
+    let evaluator = Evaluator::<T>::new(&jet)?;
+    let flat: Vec<T> = points.iter().map(|x| T::of(*x)).collect();
+    let values = evaluator.run(&parameters, points.nrows(), &flat, &[], args.seed, 0)?;
+    let result = Array2::from_shape_vec((points.nrows(), evaluator.width()), values)?;
+    match &args.out {
+        Some(path) => {
+            let write = |file: &mut std::io::BufWriter<&File>| {
+                result.write_npy(file).map_err(|e| std::io::Error::other(e.to_string()))
+            };
+            write_atomically(path, write)
+                .map_err(|e| Failure::Input(format!("cannot write {}: {e}", path.display())))
+        }
+        None => {
+            let mut text = String::new();
+            for row in result.rows() {
+                let cells: Vec<String> = row.iter().map(|v| format!("{v:?}")).collect();
+                let _ = writeln!(text, "{}", cells.join(","));
+            }
+            write_or_print(None, &text)
+        }
+    }
+}

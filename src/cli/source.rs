@@ -1,0 +1,122 @@
+//! Reading a program file, and saying what is wrong with it.
+
+use super::args;
+use super::render::render;
+use super::{Failure, print};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::net::{Element, Parameters, write_atomically};
+use crate::program::{Overrides, Program};
+use crate::solver::compile;
+use crate::syntax;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// A program that has no errors.
+pub struct Loaded {
+    /// The program.
+    pub program: Program,
+    /// Its text.
+    pub text: String,
+    /// Name for messages.
+    pub name: String,
+    /// What the command line changed, as text: part of the identity of a run.
+    pub overrides: String,
+}
+
+/// Reads and resolves a program. Diagnostics go to standard error; errors end the command.
+pub fn load(source: &args::Source) -> Result<Loaded, Failure> {
+    let name = source.file.display().to_string();
+    let bytes = std::fs::read(&source.file).map_err(|e| Failure::Input(format!("cannot read {name}: {e}")))?;
+    let (text, broken) = syntax::decode(&bytes);
+    let text = text.into_owned();
+    if !broken.is_empty() {
+        return Err(say(&name, &text, &broken));
+    }
+    let overrides = Overrides { set: source.set.clone(), estimates: source.estimate.clone() };
+    let (program, diagnostics) = compile(&text, &overrides);
+    let failure = say(&name, &text, &diagnostics);
+    let program = program.ok_or(failure)?;
+    let join = |pairs: &[(String, String)]| -> String {
+        pairs.iter().map(|(n, v)| format!("\n{n}={v}")).collect()
+    };
+    let overrides = format!("{}{}", join(&source.set), join(&source.estimate));
+    Ok(Loaded { program, text, name, overrides })
+}
+
+/// Prints diagnostics to standard error.
+pub fn say(name: &str, text: &str, diagnostics: &[Diagnostic]) -> Failure {
+    if !diagnostics.is_empty() {
+        let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let _ = write!(std::io::stderr(), "{}", render(name, text, diagnostics, color));
+    }
+    Failure::Input(String::new())
+}
+
+impl Loaded {
+    /// Prints diagnostics of a later stage.
+    pub fn say(&self, diagnostics: &[Diagnostic]) -> Failure {
+        say(&self.name, &self.text, diagnostics)
+    }
+
+    /// The failure of a later stage: a diagnostic with a place is shown there.
+    pub fn failure(&self, error: crate::solver::Error) -> Failure {
+        match error {
+            crate::solver::Error::Diagnostic(d) if d.span() != Span::default() => self.say(&[d]),
+            other => other.into(),
+        }
+    }
+
+    /// The folder that data paths are relative to.
+    pub fn folder(&self) -> PathBuf {
+        Path::new(&self.name).parent().map(Path::to_path_buf).unwrap_or_default()
+    }
+
+    /// An error where the program is a flow, which is not compiled.
+    pub fn reject_flow(&self) -> Result<(), Failure> {
+        if self.program.has_flow {
+            return Err(Failure::Input(format!(
+                "{}: `flow` is reserved: this version checks it, and compiles outputs and conditions only",
+                self.name
+            )));
+        }
+        Ok(())
+    }
+
+    /// Initial parameters, or those of a file.
+    pub fn parameters<T: Element>(&self, weights: Option<&Path>, seed: u64) -> Result<Parameters<T>, Failure> {
+        let mut parameters = Parameters::initial(&self.program, seed);
+        match weights {
+            Some(path) => {
+                if let Some(warning) = parameters.load(path)?.warning() {
+                    eprintln!("warning: {}: {warning}", path.display());
+                }
+            }
+            None if !self.program.nets.is_empty() => {
+                eprintln!("note: no --weights: the networks have their initial values (seed {seed})");
+            }
+            None => {}
+        }
+        Ok(parameters)
+    }
+}
+
+/// Writes text to a file, whole or not at all, or prints it.
+pub fn write_or_print(out: Option<&Path>, text: &str) -> Result<(), Failure> {
+    match out {
+        None => print(text.trim_end()),
+        Some(path) => write_atomically(path, |file| file.write_all(text.as_bytes()))
+            .map_err(|e| Failure::Input(format!("cannot write {}: {e}", path.display())))?,
+    }
+    Ok(())
+}
+
+/// The device that a `--device` argument means. This version has one.
+pub fn device(name: &str) -> Result<&'static str, Failure> {
+    match name {
+        "auto" | "cpu" => Ok("cpu"),
+        other if other.starts_with("cuda") => Err(Failure::Input(format!(
+            "device `{other}`: this version runs programs on the CPU only; use --device cpu"
+        ))),
+        other => Err(Failure::Input(format!("unknown device `{other}`: expected auto, cpu or cuda:0"))),
+    }
+}

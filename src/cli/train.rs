@@ -1,0 +1,198 @@
+//! `train`: the run, its progress bar, its pictures.
+
+use super::args::{Precision, Train};
+use super::plan::json;
+use super::plot::{self, Curve, Grid};
+use super::source::{Loaded, device, load};
+use super::{Done, Failure, print};
+use crate::net::{Metadata, Parameters};
+use crate::plan::{Options as PlanOptions, Plan, plan};
+use crate::solver::{Number, Picture, SolverObjective, picture};
+use crate::train::{self as training, Flow, Measurement, Observer, Options, Outcome, Progress};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// `jetc train FILE`
+pub fn train(args: &Train) -> Done {
+    let loaded = load(&args.source)?;
+    loaded.reject_flow()?;
+    device(&args.device)?;
+    if loaded.program.conditions.is_empty() {
+        return Err(Failure::Input(format!("{}: there is no `solve` to train", loaded.name)));
+    }
+    if loaded.program.training.is_none() {
+        return Err(Failure::Input(format!(
+            "{}: there is no `train` statement; add `train adam(lr = 1e-3), steps = 3000`",
+            loaded.name
+        )));
+    }
+    let plan = plan(&loaded.program, PlanOptions::default()).map_err(|e| loaded.say(&e))?;
+    match args.precision {
+        Precision::F32 => run::<f32>(args, &loaded, &plan),
+        Precision::F64 => run::<f64>(args, &loaded, &plan),
+    }
+}
+
+fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
+    let program = &loaded.program;
+    let mut parameters = Parameters::<T>::initial(program, args.seed);
+    let mut objective = SolverObjective::new(program, plan, &parameters, &loaded.folder(), args.seed)
+        .map_err(|e| loaded.failure(e))?;
+    let options = options(args, loaded, plan);
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            // asked twice: the last checkpoint is whole
+            std::process::exit(130);
+        }
+    })?;
+    let mut watcher = Watcher { bar: bar(options.training.steps, args.quiet), stop };
+    let result = training::train(&mut objective, &mut parameters, &options, &mut watcher);
+    watcher.bar.finish_and_clear();
+    let outcome = result.map_err(|e| match e {
+        e @ (training::Error::Loss { .. } | training::Error::Gradient { .. } | training::Error::Objective { .. }) => {
+            Failure::Work(e.to_string())
+        }
+        e => e.into(),
+    })?;
+    pictures(program, &parameters, &outcome, &options.out).map_err(|e| match e {
+        PictureError::Solver(e) => loaded.failure(e),
+        PictureError::Plot(e) => e.into(),
+    })?;
+    summary(&outcome, &options.out);
+    if !outcome.finished {
+        print(&format!("stopped at step {}; continue with --resume", outcome.step));
+    }
+    Ok(())
+}
+
+fn options(args: &Train, loaded: &Loaded, plan: &Plan) -> Options {
+    let stem = args.source.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(stem));
+    let mut training = loaded.program.training.clone().expect("checked by the caller");
+    if let Some(steps) = args.steps {
+        training.steps = steps;
+    }
+    let mut options = Options::new(training, out);
+    options.seed = args.seed;
+    options.resume = args.resume;
+    options.measure_every = loaded.program.reports.iter().filter_map(|r| r.every).min();
+    options.program = format!("{}{}", loaded.text, loaded.overrides);
+    options.metadata = Metadata::from([
+        ("jetc.program".to_string(), loaded.text.clone()),
+        ("jetc.overrides".to_string(), loaded.overrides.clone()),
+        ("jetc.plan".to_string(), json(plan).to_string()),
+        ("jetc.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+    ]);
+    options
+}
+
+struct Watcher {
+    bar: ProgressBar,
+    stop: Arc<AtomicBool>,
+}
+
+fn bar(steps: usize, quiet: bool) -> ProgressBar {
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(10) };
+    let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+impl Observer for Watcher {
+    fn resumed(&mut self, step: u64) {
+        self.bar.println(format!("continuing at step {step}"));
+    }
+
+    fn progress(&mut self, p: &Progress<'_>) -> Flow {
+        self.bar.set_position(p.step);
+        if p.step.is_multiple_of(16) || p.step == p.steps {
+            let error = p.measurements.iter().find_map(Measurement::headline);
+            let error = error.map_or(String::new(), |e| format!("  error {e:.2e}"));
+            let rate = self.bar.per_sec();
+            self.bar.set_message(format!("loss {:.3e}{error}  {rate:.0}/s  {:.0} s left", p.loss, p.remaining));
+        }
+        if self.stop.load(Ordering::SeqCst) { Flow::Stop } else { Flow::Continue }
+    }
+}
+
+fn summary(outcome: &Outcome, out: &Path) {
+    for m in &outcome.measurements {
+        print(&measurement_line(m));
+    }
+    let rate = outcome.steps_per_second.map_or(String::new(), |r| format!(", {r:.1} steps/s"));
+    print(&format!("{} steps in {:.1} s{rate}; results in {}", outcome.step, outcome.seconds, out.display()));
+}
+
+fn measurement_line(m: &Measurement) -> String {
+    let mut line = m.label.clone();
+    if let Some(v) = m.value {
+        line += &format!(" = {v:.6}");
+    }
+    if let (Some(v), Some(r)) = (m.value, m.reference) {
+        line += &format!(" (reference {r}, relative difference {:.2e})", ((v - r) / r).abs());
+    }
+    if let Some(e) = m.l2_relative {
+        line += &format!(": relative L2 {e:.3e}");
+    }
+    if let Some(e) = m.l1_relative {
+        line += &format!(", L1 {e:.3e}");
+    }
+    if let Some(e) = m.best_constant {
+        line += &format!("; best constant network {e:.3e}");
+    }
+    line
+}
+
+enum PictureError {
+    Solver(crate::solver::Error),
+    Plot(plot::PlotError),
+}
+
+/// `loss.png`, and `solution.png` where the field can be drawn.
+fn pictures<T: Number>(
+    program: &crate::program::Program,
+    parameters: &Parameters<T>,
+    outcome: &Outcome,
+    out: &Path,
+) -> Result<(), PictureError> {
+    let history = &outcome.history;
+    let column = |name: &str| history.column(name).unwrap_or_default();
+    let conditions: Vec<(String, Vec<f64>)> =
+        program.conditions.iter().map(|c| (c.name.clone(), column(&c.name))).collect();
+    let errors: Vec<(String, Vec<f64>)> = outcome
+        .measurements
+        .iter()
+        .filter(|m| m.l2_relative.is_some())
+        .map(|m| (m.label.clone(), column(&m.label)))
+        .collect();
+    fn curves(columns: &[(String, Vec<f64>)]) -> Vec<Curve<'_>> {
+        columns.iter().map(|(name, values)| Curve { name, values }).collect()
+    }
+    let path = out.join("loss.png");
+    plot::loss(&path, &column("step"), &column("loss"), &curves(&conditions), &curves(&errors))
+        .map_err(PictureError::Plot)?;
+    match picture(program, parameters).map_err(PictureError::Solver)? {
+        Some(p) => draw(&p, &out.join("solution.png")).map_err(PictureError::Plot),
+        None => Ok(()),
+    }
+}
+
+fn draw(p: &Picture, path: &Path) -> Result<(), plot::PlotError> {
+    if let [axis] = &p.axes[..] {
+        let (lo, hi) = p.ranges[0];
+        let n = p.counts[0];
+        let x: Vec<f64> = (0..n).map(|k| lo + (hi - lo) * k as f64 / (n - 1) as f64).collect();
+        return plot::line(path, axis, &p.field, &x, &p.solution, p.exact.as_deref());
+    }
+    let grid = Grid {
+        axes: [&p.axes[0], &p.axes[1]],
+        ranges: [p.ranges[0], p.ranges[1]],
+        counts: [p.counts[0], p.counts[1]],
+    };
+    plot::heat(path, &p.field, &grid, &p.solution, p.exact.as_deref())
+}

@@ -1,0 +1,157 @@
+//! A first layer on the jet of the points, without that jet.
+//!
+//! Row 0 of a lift is a piece of the points, so its products are with the points as they lie. The other rows hold
+//! constant seeds: a fixed column gives a combination of weight columns that is the same at every point, a drawn column a
+//! gathered weight column, a direction a dense product. [points, rows, columns] is never stored, unless another operation
+//! than a layer reads the lift ([`fill`]).
+//!
+//! A first layer with very many columns (1e6) will get another path: here its gradient is dense, once per chunk.
+
+use super::product::product;
+use super::real::Real;
+use crate::jet::Seed;
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
+
+/// A draw that seeds refer to, on one tile.
+#[derive(Clone, Copy)]
+pub enum Draw<'a, T> {
+    /// Column numbers: [points, k]
+    Columns(&'a [T], usize),
+    /// Directions: [k, points, len]
+    Directions(&'a [T]),
+}
+
+/// A lift on one tile.
+pub struct Lift<'a, T> {
+    /// [points, columns of the lift]
+    pub points: ArrayView2<'a, T>,
+    /// First column.
+    pub first: usize,
+    /// Rows of the algebra.
+    pub rows: usize,
+    /// Elements of the rows beyond 0.
+    pub seeds: &'a [Seed],
+    /// What sampled seeds refer to.
+    pub draws: Vec<Draw<'a, T>>,
+}
+
+/// Sum over the fixed seeds of value times weight column, the same at every point: [rows, out].
+pub fn fixed<T: Real>(rows: usize, seeds: &[Seed], weight: ArrayView2<T>) -> Vec<T> {
+    let out = weight.nrows();
+    let mut sums = vec![T::zero(); rows * out];
+    for seed in seeds.iter().filter(|s| s.sample.is_none()) {
+        let row = &mut sums[seed.row as usize * out..][..out];
+        let value = T::lit(seed.value);
+        row.iter_mut().zip(weight.column(seed.at as usize)).for_each(|(y, w)| *y += value * *w);
+    }
+    sums
+}
+
+impl<'a, T: Real> Lift<'a, T> {
+    /// The column, within the lift, that a sampled seed means at a point.
+    fn column(&self, columns: &[T], k: usize, point: usize, at: u32) -> usize {
+        columns[point * k + at as usize].to_i64() as usize - self.first
+    }
+
+    fn direction(&self, directions: &'a [T], at: u32) -> ArrayView2<'a, T> {
+        let (n, len) = self.points.dim();
+        matrix(&directions[at as usize * n * len..][..n * len], n)
+    }
+
+    /// y = W x, without bias: [rows, points, out]. `fixed` is what the function of that name gives.
+    pub fn linear(&self, weight: ArrayView2<T>, fixed: &[T], y: &mut [T]) {
+        let (n, out) = (self.points.nrows(), weight.nrows());
+        if n * out == 0 {
+            return;
+        }
+        let (row0, rest) = y.split_at_mut(n * out);
+        product(T::one(), self.points, weight.t(), T::zero(), matrix_mut(row0, n));
+        for (y, fixed) in rest.chunks_exact_mut(n * out).zip(fixed[out..].chunks_exact(out)) {
+            y.chunks_exact_mut(out).for_each(|y| y.copy_from_slice(fixed));
+        }
+        for seed in self.seeds {
+            let Some(sample) = seed.sample else { continue };
+            let y = &mut rest[(seed.row as usize - 1) * n * out..][..n * out];
+            let value = T::lit(seed.value);
+            match self.draws[sample as usize] {
+                Draw::Columns(columns, k) => {
+                    for (p, y) in y.chunks_exact_mut(out).enumerate() {
+                        let column = weight.column(self.column(columns, k, p, seed.at));
+                        y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w);
+                    }
+                }
+                Draw::Directions(d) => {
+                    product(value, self.direction(d, seed.at), weight.t(), T::one(), matrix_mut(y, n));
+                }
+            }
+        }
+    }
+
+    /// gradient += sum over points and rows of bar x^T: [out, columns of the lift].
+    pub fn weight_adjoint(&self, bar: &[T], mut gradient: ArrayViewMut2<T>) {
+        let (n, out) = (self.points.nrows(), gradient.nrows());
+        if n * out == 0 {
+            return;
+        }
+        product(T::one(), matrix(&bar[..n * out], n).t(), self.points, T::one(), gradient.view_mut());
+        let mut sums: Option<(u32, Vec<T>)> = None;
+        for seed in self.seeds {
+            let bar = matrix(&bar[seed.row as usize * n * out..][..n * out], n);
+            let value = T::lit(seed.value);
+            match seed.sample.map(|s| self.draws[s as usize]) {
+                None => {
+                    // Seeds of a row share the sum over the points.
+                    if sums.as_ref().is_none_or(|s| s.0 != seed.row) {
+                        sums = Some((seed.row, bar.sum_axis(Axis(0)).to_vec()));
+                    }
+                    let sums = sums.iter().flat_map(|s| &s.1);
+                    gradient.column_mut(seed.at as usize).iter_mut().zip(sums).for_each(|(g, s)| *g += value * *s);
+                }
+                Some(Draw::Columns(columns, k)) => {
+                    for (p, bar) in bar.rows().into_iter().enumerate() {
+                        let mut column = gradient.column_mut(self.column(columns, k, p, seed.at));
+                        column.iter_mut().zip(bar).for_each(|(g, b)| *g += value * *b);
+                    }
+                }
+                Some(Draw::Directions(d)) => {
+                    product(value, bar.t(), self.direction(d, seed.at), T::one(), gradient.view_mut());
+                }
+            }
+        }
+    }
+
+    /// The jet itself: [rows, points, columns of the lift].
+    pub fn fill(&self, y: &mut [T]) {
+        let (n, features) = self.points.dim();
+        y.fill(T::zero());
+        matrix_mut(&mut y[..n * features], n).assign(&self.points);
+        for seed in self.seeds {
+            let mut y = matrix_mut(&mut y[seed.row as usize * n * features..][..n * features], n);
+            let value = T::lit(seed.value);
+            match seed.sample.map(|s| self.draws[s as usize]) {
+                None => y.column_mut(seed.at as usize).iter_mut().for_each(|y| *y += value),
+                Some(Draw::Columns(columns, k)) => {
+                    (0..n).for_each(|p| y[[p, self.column(columns, k, p, seed.at)]] += value);
+                }
+                Some(Draw::Directions(d)) => y.scaled_add(value, &self.direction(d, seed.at)),
+            }
+        }
+    }
+}
+
+/// Columns `first..first + features` of rows that lie one behind the other.
+pub fn columns<T>(rows: &[T], n: usize, first: usize, features: usize) -> ArrayView2<'_, T> {
+    matrix(rows, n).slice_move(s![.., first..first + features])
+}
+
+/// A matrix of n rows.
+pub fn matrix<T>(elements: &[T], n: usize) -> ArrayView2<'_, T> {
+    let shape = (n, elements.len().checked_div(n).unwrap_or(0));
+    ArrayView2::from_shape(shape, &elements[..shape.0 * shape.1]).expect("the length is the product of the sides")
+}
+
+/// A matrix of n rows, to write to.
+pub fn matrix_mut<T>(elements: &mut [T], n: usize) -> ArrayViewMut2<'_, T> {
+    let shape = (n, elements.len().checked_div(n).unwrap_or(0));
+    ArrayViewMut2::from_shape(shape, &mut elements[..shape.0 * shape.1]).expect("the length is the product of the sides")
+}

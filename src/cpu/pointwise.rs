@@ -1,0 +1,500 @@
+//! Scalar code, run for many points at once.
+//!
+//! Code is flattened: loops become a pair of jumps, constants move to the front, registers are allotted by their lifetimes.
+//! A register holds one number of each of up to `LANES` points, so that one dispatch serves all of them, and nothing is
+//! allocated while the code runs. Sums are kept in two levels, a part of 256 summands and the rest, so that a sum of a
+//! million numbers in f32 keeps its digits. An address out of range, which only a register can bring about, reads NaN and
+//! stores nothing.
+
+use super::activation::{LANES, Lane};
+use super::math;
+use super::real::{Kernel, Real};
+use crate::jet::{self, Binary, Fold, Instruction, Pointwise, Source, Unary};
+
+#[derive(Clone, Debug)]
+struct Address {
+    offset: i64,
+    terms: Vec<(usize, i64)>,
+    register: Option<usize>,
+}
+
+/// How a loop ends up in a register: fold, what of the body, the sum of the current part, the result.
+#[derive(Clone, Copy, Debug)]
+struct Reduction {
+    fold: Fold,
+    body: usize,
+    part: usize,
+    total: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Code {
+    Constant { y: usize, value: f64 },
+    Load { y: usize, input: usize, row: Address, feature: Address },
+    Index { y: usize, address: Address },
+    Unary { f: Unary, y: usize, a: usize },
+    Binary { f: Binary, y: usize, a: usize, b: usize },
+    /// A power with a small whole exponent.
+    Power { y: usize, a: usize, exponent: i32 },
+    /// Goes to `end` where there is nothing to do.
+    Begin { var: usize, lo: i64, hi: i64, end: usize, reductions: Vec<Reduction> },
+    /// Goes back behind `begin` until `var` reaches `hi`.
+    End { var: usize, lo: i64, hi: i64, begin: usize, reductions: Vec<Reduction> },
+    Store { row: Address, feature: Address, a: usize },
+}
+
+impl Code {
+    /// Registers that are written, and those that are read.
+    fn registers(&mut self, mut each: impl FnMut(&mut usize, bool)) {
+        let mut read = |address: &mut Address| address.register.iter_mut().for_each(|r| each(r, false));
+        match self {
+            Code::Constant { y, .. } => each(y, true),
+            Code::Load { y, row, feature, .. } => {
+                read(row);
+                read(feature);
+                each(y, true);
+            }
+            Code::Index { y, address } => {
+                read(address);
+                each(y, true);
+            }
+            Code::Unary { y, a, .. } | Code::Power { y, a, .. } => {
+                each(a, false);
+                each(y, true);
+            }
+            Code::Binary { y, a, b, .. } => {
+                each(a, false);
+                each(b, false);
+                each(y, true);
+            }
+            Code::Begin { reductions, .. } => {
+                for r in reductions {
+                    each(&mut r.part, true);
+                    each(&mut r.total, true);
+                }
+            }
+            Code::End { reductions, .. } => {
+                for r in reductions {
+                    each(&mut r.body, false);
+                    each(&mut r.part, false);
+                    each(&mut r.total, false);
+                }
+            }
+            Code::Store { row, feature, a } => {
+                read(row);
+                read(feature);
+                each(a, false);
+            }
+        }
+    }
+}
+
+/// Scalar code, ready to run.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// What loads refer to.
+    pub inputs: Vec<Source>,
+    features: usize,
+    code: Vec<Code>,
+    registers: usize,
+    vars: usize,
+}
+
+impl Compiled {
+    /// Of code that the validator accepts.
+    pub fn new(source: &Pointwise) -> Self {
+        let mut flat = Flattener { constants: vec![], code: vec![], values: vec![], next: 0, temporaries: 0, vars: vec![] };
+        flat.block(&source.code);
+        let shift = flat.constants.len();
+        let mut code = flat.constants;
+        code.extend(flat.code);
+        for c in &mut code[shift..] {
+            if let Code::Begin { end: at, .. } | Code::End { begin: at, .. } = c {
+                *at += shift;
+            }
+        }
+        let registers = allot(&mut code);
+        Compiled { inputs: source.inputs.clone(), features: source.features, code, registers, vars: flat.vars.len() }
+    }
+}
+
+/// Numbers of temporaries (the parts of sums) start here, out of the way of the program's registers.
+const TEMPORARY: usize = 1 << 40;
+
+struct Flattener {
+    constants: Vec<Code>,
+    code: Vec<Code>,
+    /// By register: its value, where it is a constant.
+    values: Vec<(usize, f64)>,
+    next: usize,
+    temporaries: usize,
+    vars: Vec<u32>,
+}
+
+impl Flattener {
+    fn define(&mut self) -> usize {
+        self.next += 1;
+        self.next - 1
+    }
+
+    fn address(&self, address: &jet::Address) -> Address {
+        let place = |var| self.vars.iter().position(|v| *v == var).unwrap_or(0);
+        Address {
+            offset: address.offset,
+            terms: address.terms.iter().map(|&(var, c)| (place(var), c)).collect(),
+            register: address.register.map(|r| r as usize),
+        }
+    }
+
+    /// The value of a register that holds a constant: sorted, because registers are defined in order.
+    fn constant(&self, register: usize) -> Option<f64> {
+        self.values.binary_search_by_key(&register, |v| v.0).ok().map(|i| self.values[i].1)
+    }
+
+    fn block(&mut self, source: &[Instruction]) {
+        for instruction in source {
+            let code = match instruction {
+                Instruction::Constant(value) => {
+                    let y = self.define();
+                    self.values.push((y, *value));
+                    self.constants.push(Code::Constant { y, value: *value });
+                    continue;
+                }
+                Instruction::Load { input, row, feature } => {
+                    let (row, feature) = (self.address(row), self.address(feature));
+                    Code::Load { y: self.define(), input: *input as usize, row, feature }
+                }
+                Instruction::Index(address) => {
+                    let address = self.address(address);
+                    Code::Index { y: self.define(), address }
+                }
+                Instruction::Unary(f, a) => Code::Unary { f: *f, y: self.define(), a: *a as usize },
+                Instruction::Binary(f, a, b) => {
+                    let (a, b, y) = (*a as usize, *b as usize, self.define());
+                    let whole = self.constant(b).filter(|e| *f == Binary::Pow && e.fract() == 0.0 && e.abs() <= 32.0);
+                    match whole {
+                        Some(e) => Code::Power { y, a, exponent: e as i32 },
+                        None => Code::Binary { f: *f, y, a, b },
+                    }
+                }
+                Instruction::Store { row, feature, value } => {
+                    Code::Store { row: self.address(row), feature: self.address(feature), a: *value as usize }
+                }
+                Instruction::Loop { var, lo, hi, body, reductions } => {
+                    let (lo, hi, v) = (*lo, *hi, self.vars.len());
+                    self.vars.push(*var);
+                    let begin = self.code.len();
+                    self.code.push(Code::Begin { var: v, lo, hi, end: 0, reductions: vec![] });
+                    self.block(body);
+                    let results: Vec<_> = reductions
+                        .iter()
+                        .map(|(fold, body)| {
+                            self.temporaries += 1;
+                            let (part, total) = (TEMPORARY + self.temporaries, self.define());
+                            Reduction { fold: *fold, body: *body as usize, part, total }
+                        })
+                        .collect();
+                    let after = self.code.len() + 1;
+                    if let Code::Begin { end, reductions, .. } = &mut self.code[begin] {
+                        (*end, *reductions) = (after, results.clone());
+                    }
+                    Code::End { var: v, lo, hi, begin, reductions: results }
+                }
+            };
+            self.code.push(code);
+        }
+    }
+}
+
+/// Gives each register a place, such that those alive at the same time have different ones. Returns how many.
+/// What is defined before a loop and read inside lives to the loop's end; an instruction never writes what it reads.
+fn allot(code: &mut [Code]) -> usize {
+    use std::collections::BTreeMap;
+    // Register: (written first, read last).
+    let mut lives: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    let mut loops: Vec<(usize, usize)> = Vec::new();
+    for (at, code) in code.iter_mut().enumerate() {
+        if let Code::Begin { end, .. } = code {
+            loops.push((at, *end - 1));
+        }
+        code.registers(|register, _| {
+            let life = lives.entry(*register).or_insert((at, at));
+            // The outermost loop that began after the definition.
+            let end = loops.iter().find(|l| l.0 > life.0).map_or(at, |l| l.1);
+            life.1 = life.1.max(end);
+        });
+        while loops.last().is_some_and(|l| l.1 <= at) {
+            loops.pop();
+        }
+    }
+    let (mut free, mut total) = (Vec::new(), 0);
+    let mut places: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut ends: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (at, code) in code.iter_mut().enumerate() {
+        code.registers(|register, _| {
+            *register = *places.entry(*register).or_insert_with(|| {
+                let place = free.pop().unwrap_or_else(|| {
+                    total += 1;
+                    total - 1
+                });
+                ends.entry(lives[register].1).or_default().push(place);
+                place
+            });
+        });
+        free.extend(ends.remove(&at).unwrap_or_default());
+    }
+    total
+}
+
+/// Where a load reads from.
+#[derive(Clone, Copy)]
+pub enum Input<'a, T> {
+    /// [rows, points, features]
+    Value { elements: &'a [T], rows: usize, features: usize },
+    /// Flat.
+    Tensor(&'a [T]),
+}
+
+/// Registers and loop variables, kept between calls.
+#[derive(Debug, Default)]
+pub struct Registers<T> {
+    lanes: Vec<Lane<T>>,
+    vars: Vec<i64>,
+}
+
+/// A run over a tile.
+pub struct Scalar<'a, T> {
+    /// What to run.
+    pub code: &'a Compiled,
+    /// In the order of its inputs.
+    pub inputs: &'a [Input<'a, T>],
+    /// Points of the tile.
+    pub points: usize,
+    /// Scratch.
+    pub registers: &'a mut Registers<T>,
+    /// [rows, points, features]
+    pub y: &'a mut [T],
+}
+
+/// Summands of a part.
+const PART: i64 = 256;
+
+impl<T: Real> Kernel for Scalar<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let Compiled { code, registers, vars, features, .. } = self.code;
+        self.y.fill(T::zero());
+        if self.y.is_empty() {
+            return;
+        }
+        let lanes = &mut self.registers.lanes;
+        let vars_now = &mut self.registers.vars;
+        lanes.clear();
+        lanes.resize(*registers, [T::zero(); LANES]);
+        vars_now.clear();
+        vars_now.resize(*vars, 0);
+        for first in (0..self.points).step_by(LANES) {
+            let w = LANES.min(self.points - first);
+            let mut at = 0;
+            while let Some(instruction) = code.get(at) {
+                at += 1;
+                match instruction {
+                    Code::Constant { y, value } => lanes[*y] = [T::lit(*value); LANES],
+                    Code::Load { y, input, row, feature } => {
+                        if row.register.is_none() && feature.register.is_none() {
+                            let place = (row.fixed(vars_now), feature.fixed(vars_now));
+                            load(&self.inputs[*input], self.points, first, place, &mut lanes[*y][..w]);
+                        } else {
+                            for l in 0..w {
+                                let place = (row.of(vars_now, lanes, l), feature.of(vars_now, lanes, l));
+                                load(&self.inputs[*input], self.points, first + l, place, &mut lanes[*y][l..l + 1]);
+                            }
+                        }
+                    }
+                    Code::Index { y, address } => {
+                        if address.register.is_none() {
+                            lanes[*y] = [T::lit(address.fixed(vars_now) as f64); LANES];
+                        } else {
+                            for l in 0..w {
+                                lanes[*y][l] = T::lit(address.of(vars_now, lanes, l) as f64);
+                            }
+                        }
+                    }
+                    Code::Unary { f, y, a } => {
+                        if let Ok([y, a]) = lanes.get_disjoint_mut([*y, *a]) {
+                            unary(*f, &a[..w], &mut y[..w]);
+                        }
+                    }
+                    Code::Power { y, a, exponent } => {
+                        if let Ok([y, a]) = lanes.get_disjoint_mut([*y, *a]) {
+                            power(*exponent, &a[..w], &mut y[..w]);
+                        }
+                    }
+                    Code::Binary { f, y, a, b } if a == b => {
+                        if let Ok([y, a]) = lanes.get_disjoint_mut([*y, *a]) {
+                            binary(*f, &a[..w], &a[..w], &mut y[..w]);
+                        }
+                    }
+                    Code::Binary { f, y, a, b } => {
+                        if let Ok([y, a, b]) = lanes.get_disjoint_mut([*y, *a, *b]) {
+                            binary(*f, &a[..w], &b[..w], &mut y[..w]);
+                        }
+                    }
+                    Code::Begin { var, lo, hi, end, reductions } => {
+                        for r in reductions {
+                            let start = if r.fold == Fold::Sum { T::zero() } else { -T::one() / T::zero() };
+                            lanes[r.total] = [start; LANES];
+                            lanes[r.part] = [T::zero(); LANES];
+                        }
+                        vars_now[*var] = *lo;
+                        if lo >= hi {
+                            at = *end;
+                        }
+                    }
+                    Code::End { var, lo, hi, begin, reductions } => {
+                        vars_now[*var] += 1;
+                        let i = vars_now[*var];
+                        let flush = i == *hi || (i - lo) % PART == 0;
+                        for r in reductions {
+                            reduce(r, flush, w, lanes);
+                        }
+                        if i < *hi {
+                            at = *begin + 1;
+                        }
+                    }
+                    Code::Store { row, feature, a } => {
+                        for l in 0..w {
+                            let (row, feature) = (row.of(vars_now, lanes, l), feature.of(vars_now, lanes, l));
+                            if row < 0 || feature < 0 || feature as usize >= *features {
+                                continue;
+                            }
+                            let place = (row as usize * self.points + first + l) * features + feature as usize;
+                            if let Some(y) = self.y.get_mut(place) {
+                                *y += lanes[*a][l];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Address {
+    /// The address but for its register.
+    #[inline(always)]
+    fn fixed(&self, vars: &[i64]) -> i64 {
+        self.terms.iter().fold(self.offset, |sum, (var, c)| sum + c * vars[*var])
+    }
+
+    /// The address in one lane.
+    #[inline(always)]
+    fn of<T: Real>(&self, vars: &[i64], lanes: &[Lane<T>], l: usize) -> i64 {
+        let drawn = self.register.map_or(0, |r| lanes[r][l].to_i64());
+        self.fixed(vars).saturating_add(drawn)
+    }
+}
+
+/// One element at each of `y.len()` points from `first` on.
+#[inline(always)]
+fn load<T: Real>(input: &Input<T>, points: usize, first: usize, (row, feature): (i64, i64), y: &mut [T]) {
+    let (Ok(row), Ok(feature)) = (usize::try_from(row), usize::try_from(feature)) else {
+        return y.fill(T::lit(f64::NAN));
+    };
+    match *input {
+        Input::Value { elements, rows, features } if row < rows && feature < features => {
+            let from = &elements[(row * points + first) * features + feature..];
+            if features == 1 {
+                y.copy_from_slice(&from[..y.len()]);
+            } else {
+                y.iter_mut().zip(from.iter().step_by(features)).for_each(|(y, x)| *y = *x);
+            }
+        }
+        Input::Tensor(elements) if row == 0 && feature < elements.len() => y.fill(elements[feature]),
+        _ => y.fill(T::lit(f64::NAN)),
+    }
+}
+
+#[inline(always)]
+fn reduce<T: Real>(r: &Reduction, flush: bool, w: usize, lanes: &mut [Lane<T>]) {
+    if r.fold == Fold::Max {
+        if let Ok([total, body]) = lanes.get_disjoint_mut([r.total, r.body]) {
+            total[..w].iter_mut().zip(&body[..w]).for_each(|(t, b)| *t = max(*t, *b));
+        }
+        return;
+    }
+    if let Ok([part, body]) = lanes.get_disjoint_mut([r.part, r.body]) {
+        part[..w].iter_mut().zip(&body[..w]).for_each(|(p, b)| *p += *b);
+    }
+    if flush && let Ok([part, total]) = lanes.get_disjoint_mut([r.part, r.total]) {
+        for (p, t) in part[..w].iter_mut().zip(&mut total[..w]) {
+            *t += *p;
+            *p = T::zero();
+        }
+    }
+}
+
+/// NaN where one of the two is.
+#[inline(always)]
+fn max<T: Real>(a: T, b: T) -> T {
+    if a > b || a != a { a } else { b }
+}
+
+#[inline(always)]
+fn map<T: Real>(a: &[T], y: &mut [T], f: impl Fn(T) -> T) {
+    y.iter_mut().zip(a).for_each(|(y, a)| *y = f(*a));
+}
+
+#[inline(always)]
+fn unary<T: Real>(f: Unary, a: &[T], y: &mut [T]) {
+    match f {
+        Unary::Neg => map(a, y, |x| -x),
+        Unary::Recip => map(a, y, |x| T::one() / x),
+        Unary::Sqrt => map(a, y, Real::sqrt),
+        Unary::Exp => map(a, y, math::exp),
+        Unary::Log => map(a, y, math::log),
+        Unary::Sin => math::sin_cos_each(a, |l, s, _| y[l] = s),
+        Unary::Cos => math::sin_cos_each(a, |l, _, c| y[l] = c),
+        Unary::Tan => math::sin_cos_each(a, |l, s, c| y[l] = s / c),
+        Unary::Sinh => map(a, y, math::sinh),
+        Unary::Cosh => map(a, y, math::cosh),
+        Unary::Tanh => map(a, y, math::tanh),
+        Unary::Atan => map(a, y, |x| T::lit(x.to_f64().atan())),
+        Unary::Erf => map(a, y, math::erf),
+        Unary::Abs => map(a, y, Real::abs),
+        Unary::Sign => map(a, y, math::sign),
+    }
+}
+
+#[inline(always)]
+fn binary<T: Real>(f: Binary, a: &[T], b: &[T], y: &mut [T]) {
+    #[inline(always)]
+    fn zip<T: Real>(a: &[T], b: &[T], y: &mut [T], f: impl Fn(T, T) -> T) {
+        y.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y = f(*a, *b));
+    }
+    match f {
+        Binary::Add => zip(a, b, y, |a, b| a + b),
+        Binary::Sub => zip(a, b, y, |a, b| a - b),
+        Binary::Mul => zip(a, b, y, |a, b| a * b),
+        Binary::Div => zip(a, b, y, |a, b| a / b),
+        Binary::Min => zip(a, b, y, |a, b| -max(-a, -b)),
+        Binary::Max => zip(a, b, y, max),
+        Binary::Pow => zip(a, b, y, |a, b| T::lit(a.to_f64().powf(b.to_f64()))),
+        Binary::AtLeast => zip(a, b, y, |a, b| if a >= b { T::one() } else { T::zero() }),
+    }
+}
+
+/// Repeated squaring.
+#[inline(always)]
+fn power<T: Real>(exponent: i32, a: &[T], y: &mut [T]) {
+    y.fill(T::one());
+    for bit in (0..6).rev() {
+        y.iter_mut().for_each(|y| *y = *y * *y);
+        if exponent.unsigned_abs() >> bit & 1 == 1 {
+            y.iter_mut().zip(a).for_each(|(y, a)| *y *= *a);
+        }
+    }
+    if exponent < 0 {
+        y.iter_mut().for_each(|y| *y = T::one() / *y);
+    }
+}

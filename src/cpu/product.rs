@@ -1,0 +1,119 @@
+//! Matrix products of a tile.
+//!
+//! `matrixmultiply` (through ndarray) does the work; products with one very short side, which would mostly pack, are plain loops.
+
+use super::real::{Kernel, Real, dispatch};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+/// Sides up to this length are looped over.
+const SHORT: usize = 3;
+
+/// c = a b + beta c, for a [m, k], b [k, n], c [m, n] with contiguous rows.
+pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, mut c: ArrayViewMut2<T>) {
+    if c.is_empty() {
+        return;
+    }
+    if a.ncols() <= SHORT && b.strides()[1] == 1 {
+        return dispatch(Outer { alpha, a, b, beta, c });
+    }
+    if b.ncols() <= SHORT && a.strides()[1] == 1 && b.strides()[0] == 1 {
+        return dispatch(Inner { alpha, a, b, beta, c });
+    }
+    if a.nrows() <= SHORT && b.strides()[1] == 1 {
+        return dispatch(Outer { alpha, a, b, beta, c });
+    }
+    general_mat_mul(alpha, &a, &b, beta, &mut c);
+}
+
+/// Row by row of c, a sum of rows of b.
+struct Outer<'a, T> {
+    alpha: T,
+    a: ArrayView2<'a, T>,
+    b: ArrayView2<'a, T>,
+    beta: T,
+    c: ArrayViewMut2<'a, T>,
+}
+
+impl<T: Real> Kernel for Outer<'_, T> {
+    #[inline(always)]
+    fn run(mut self) {
+        for (a, mut c) in self.a.rows().into_iter().zip(self.c.rows_mut()) {
+            if self.beta == T::zero() {
+                c.fill(T::zero());
+            } else if self.beta != T::one() {
+                c.iter_mut().for_each(|c| *c *= self.beta);
+            }
+            let Some(c) = c.as_slice_mut() else { continue };
+            for (a, b) in a.iter().zip(self.b.rows()) {
+                let (a, Some(b)) = (self.alpha * *a, b.to_slice()) else { continue };
+                c.iter_mut().zip(b).for_each(|(c, b)| *c += a * *b);
+            }
+        }
+    }
+}
+
+/// Element by element of c, a dot product of rows of a and columns of b.
+struct Inner<'a, T> {
+    alpha: T,
+    a: ArrayView2<'a, T>,
+    b: ArrayView2<'a, T>,
+    beta: T,
+    c: ArrayViewMut2<'a, T>,
+}
+
+impl<T: Real> Kernel for Inner<'_, T> {
+    #[inline(always)]
+    fn run(mut self) {
+        for (a, mut c) in self.a.rows().into_iter().zip(self.c.rows_mut()) {
+            for (b, c) in self.b.columns().into_iter().zip(c.iter_mut()) {
+                let (Some(a), Some(b)) = (a.to_slice(), b.to_slice()) else { continue };
+                let old = if self.beta == T::zero() { T::zero() } else { self.beta * *c };
+                *c = self.alpha * dot(a, b) + old;
+            }
+        }
+    }
+}
+
+/// Dot product in sixteen interleaved sums.
+#[inline(always)]
+pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    let mut sums = [T::zero(); 16];
+    let (a_chunks, a_rest) = a.as_chunks::<16>();
+    let (b_chunks, b_rest) = b.as_chunks::<16>();
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        (0..16).for_each(|l| sums[l] += a[l] * b[l]);
+    }
+    let mut step = 8;
+    while step > 0 {
+        (0..step).for_each(|l| sums[l] = sums[l] + sums[l + step]);
+        step /= 2;
+    }
+    a_rest.iter().zip(b_rest).fold(sums[0], |sum, (a, b)| sum + *a * *b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array2;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_path_is_the_product(
+            m in 1..9usize, k in 0..40usize, n in 1..9usize, turned in 0..4usize, beta in 0..3usize, swap: bool,
+        ) {
+            let (m, n) = if swap { (n * 7, m) } else { (m, n * 7) };
+            let fill = |r, c, s: f64| Array2::from_shape_fn((r, c), |(i, j)| ((i * 7 + j * 13) as f64 * s).sin());
+            let make = |r, c, s: f64, turn| if turn { fill(c, r, s).reversed_axes() } else { fill(r, c, s) };
+            let (a, b) = (make(m, k, 0.3, turned & 1 == 1), make(k, n, 0.7, turned & 2 == 2));
+            let mut c = fill(m, n, 1.1);
+            let beta = [0.0, 1.0, -0.5][beta];
+            let expected = Array2::from_shape_fn((m, n), |(i, j)| {
+                2.0 * (0..k).map(|l| a[[i, l]] * b[[l, j]]).sum::<f64>() + beta * c[[i, j]]
+            });
+            product(2.0, a.view(), b.view(), beta, c.view_mut());
+            prop_assert!((&c - &expected).iter().all(|e| e.abs() < 1e-12), "{c} {expected}");
+        }
+    }
+}

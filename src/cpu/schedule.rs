@@ -1,0 +1,122 @@
+//! Where each value of a program lives while a tile of points is worked on.
+//!
+//! Values that nothing needs are not computed. Points and data lie in the caller's arrays; a lift that only layers read is
+//! never stored; reduced values are sums, one set per chunk; every other value has a slot, shared with values that
+//! are never alive at the same time.
+
+use crate::jet::{JetProgram, Op, Type, ValueId};
+
+/// Where a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// Not needed.
+    Nowhere,
+    /// In the array of points.
+    Points,
+    /// In the array of data.
+    Data,
+    /// A lift that the layers fuse.
+    Fused,
+    /// [rows, points of the tile, features] in this slot.
+    Slot(usize),
+    /// A sum over points, by position.
+    Sum(usize),
+    /// A combination of other reduced values, worked out at the end.
+    Late,
+}
+
+/// The layout of a program.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// By value.
+    pub homes: Vec<Home>,
+    /// Numbers per point in each slot.
+    pub slots: Vec<usize>,
+    /// Lengths of the sums.
+    pub sums: Vec<usize>,
+}
+
+impl Schedule {
+    /// Of a program and the types of its values.
+    pub fn new(program: &JetProgram, types: &[Type]) -> Self {
+        let count = program.ops.len();
+        let results = || program.outputs.iter().map(|o| o.1).chain(program.gradients.iter().map(|g| g.1));
+        let mut needed = vec![false; count];
+        results().for_each(|v| needed[v.index()] = true);
+        for k in (0..count).rev().filter(|k| types.len() > *k) {
+            if needed[k] {
+                program.ops[k].arguments().iter().for_each(|a| needed[a.index()] = true);
+            }
+        }
+        let mut fused: Vec<bool> = program.ops.iter().map(|op| matches!(op, Op::Lift { .. })).collect();
+        results().for_each(|v| fused[v.index()] = false);
+        for (op, _) in program.ops.iter().zip(&needed).filter(|n| *n.1) {
+            for argument in op.arguments() {
+                let layer = match op {
+                    Op::Linear { x, .. } => *x == argument,
+                    Op::WeightAdjoint { x, bar } => *x == argument && *bar != argument,
+                    _ => false,
+                };
+                fused[argument.index()] &= layer;
+            }
+        }
+        // A layer that reads a fused lift reads the lift's draws.
+        let mut last: Vec<usize> = (0..count).collect();
+        for (k, op) in program.ops.iter().enumerate().filter(|(k, _)| needed[*k]) {
+            let mut reads = op.arguments();
+            for argument in op.arguments() {
+                if fused[argument.index()] {
+                    reads.extend(program.ops[argument.index()].arguments());
+                }
+            }
+            reads.into_iter().for_each(|v: ValueId| last[v.index()] = k);
+        }
+        let mut schedule = Schedule { homes: vec![], slots: vec![], sums: vec![] };
+        let mut free: Vec<usize> = Vec::new();
+        for (k, op) in program.ops.iter().enumerate() {
+            let home = match (op, &types[k]) {
+                _ if !needed[k] => Home::Nowhere,
+                (Op::Points, _) => Home::Points,
+                (Op::Data, _) => Home::Data,
+                _ if fused[k] => Home::Fused,
+                (Op::Add { .. }, Type::Reduced { .. }) => Home::Late,
+                (_, Type::Reduced { shape }) => {
+                    schedule.sums.push(shape.iter().product());
+                    Home::Sum(schedule.sums.len() - 1)
+                }
+                (_, Type::PerPoint { rows, features }) => Home::Slot(schedule.slot(rows * features, &mut free)),
+            };
+            schedule.homes.push(home);
+            let ended = (0..=k).filter(|v| last[*v] == k).map(|v| schedule.homes[v]);
+            free.extend(ended.filter_map(|home| if let Home::Slot(slot) = home { Some(slot) } else { None }));
+        }
+        schedule
+    }
+
+    /// The free slot that wastes least, grown where none is large enough, or a new one.
+    fn slot(&mut self, size: usize, free: &mut Vec<usize>) -> usize {
+        let slots = &mut self.slots;
+        let waste = |slot: usize| (slots[slot] < size, slots[slot].abs_diff(size));
+        match (0..free.len()).min_by_key(|i| waste(free[*i])) {
+            Some(i) => {
+                let slot = free.swap_remove(i);
+                slots[slot] = slots[slot].max(size);
+                slot
+            }
+            None => {
+                slots.push(size);
+                slots.len() - 1
+            }
+        }
+    }
+
+    /// Points of a tile: its slots stay in the second cache, and few points still make several tiles.
+    pub fn tile(&self, points: usize, bytes_per_number: usize) -> usize {
+        const CACHE: usize = 512 << 10;
+        let per_point = self.slots.iter().sum::<usize>().max(1) * bytes_per_number;
+        let fits = (CACHE / per_point).clamp(1, 1024);
+        let shared = points.div_ceil(8).max(16);
+        let tile = fits.min(shared);
+        if tile > 8 { tile / 8 * 8 } else { tile }
+    }
+}

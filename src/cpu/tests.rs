@@ -1,0 +1,397 @@
+//! The executor against the oracle, and both against calculus.
+
+use super::*;
+use crate::jet::random::Words;
+use crate::jet::*;
+use proptest::prelude::*;
+
+/// Numbers in (-1, 1) that depend on a seed only.
+pub fn noise(seed: u64, len: usize) -> Vec<f64> {
+    let mut numbers = vec![0.0; len];
+    Words::new(seed, 0, 9, 0).directions(true, |e, v| numbers[e] = (v * 0.7).tanh(), len);
+    numbers
+}
+
+/// Polynomials in `variables`, cut off above `order`, in the basis of scaled monomials. With `varying`, every third
+/// constant refers to a coefficient; the second result holds their values.
+fn truncated(variables: usize, order: usize, seed: u64, varying: bool) -> (Algebra, Vec<f64>) {
+    let mut monomials = vec![vec![0; variables]];
+    let mut at = 0;
+    while at < monomials.len() {
+        for v in 0..variables {
+            let mut next = monomials[at].clone();
+            next[v] += 1;
+            if next.iter().sum::<usize>() <= order && !monomials.contains(&next) {
+                monomials.push(next);
+            }
+        }
+        at += 1;
+    }
+    let rows = monomials.len();
+    let scale: Vec<f64> = noise(seed, rows).iter().map(|v| 1.0 + 0.5 * v).collect();
+    let (mut entries, mut values) = (Vec::new(), Vec::new());
+    for a in 1..rows {
+        for b in a..rows {
+            let sum: Vec<usize> = monomials[a].iter().zip(&monomials[b]).map(|(a, b)| a + b).collect();
+            let Some(out) = monomials.iter().position(|m| *m == sum) else { continue };
+            let c = scale[a] * scale[b] / scale[out];
+            let c = if varying && entries.len() % 3 == 0 {
+                values.push(c);
+                Coefficient::Varying(values.len() as u32 - 1)
+            } else {
+                Coefficient::Constant(c)
+            };
+            entries.push(Entry { out: out as u32, a: a as u32, b: b as u32, c });
+        }
+    }
+    entries.sort_by_key(|e| (e.out, e.a, e.b));
+    (Algebra { rows, order, entries }, values)
+}
+
+/// Columns `first..` of a value, as [rows, features].
+fn unpack(source: ValueId, first: usize, rows: usize, features: usize) -> Op {
+    let flat = |c| Address { offset: first as i64, terms: vec![(0, c), (1, 1)], register: None };
+    let at = |var| Address { offset: 0, terms: vec![(var, 1)], register: None };
+    let inner = vec![
+        Instruction::Load { input: 0, row: Address::fixed(0), feature: flat(features as i64) },
+        Instruction::Store { row: at(0), feature: at(1), value: 0 },
+    ];
+    let inner = Instruction::Loop { var: 1, lo: 0, hi: features as i64, body: inner, reductions: vec![] };
+    let code = vec![Instruction::Loop { var: 0, lo: 0, hi: rows as i64, body: vec![inner], reductions: vec![] }];
+    Op::Pointwise(Pointwise { inputs: vec![Source::Value(source)], rows, features, code })
+}
+
+fn tensor(name: &str, shape: &[usize]) -> Tensor {
+    Tensor { name: name.into(), shape: shape.to_vec(), learned: true }
+}
+
+fn inputs(program: &JetProgram, count: usize, seed: u64) -> Inputs {
+    let tensors = program.tensors.iter().enumerate().map(|(k, t)| noise(seed + 10 + k as u64, t.len())).collect();
+    let points = noise(seed, count * program.columns);
+    Inputs { count, points, data: noise(seed + 1, count * program.data_columns), tensors, seed, step: 3 }
+}
+
+type Results<T> = (Vec<Vec<T>>, Vec<Vec<T>>);
+
+/// Runs a program on the inputs of the oracle.
+pub fn execute<T: Real>(program: &JetProgram, inputs: &Inputs) -> Results<T> {
+    let cast = |v: &[f64]| -> Vec<T> { v.iter().map(|x| T::lit(*x)).collect() };
+    let tensors: Vec<Vec<T>> = inputs.tensors.iter().map(|t| cast(t)).collect();
+    let tensors: Vec<&[T]> = tensors.iter().map(Vec::as_slice).collect();
+    let (points, data) = (cast(&inputs.points), cast(&inputs.data));
+    let call = Call {
+        count: inputs.count,
+        points: &points,
+        data: &data,
+        tensors: &tensors,
+        seed: inputs.seed,
+        step: inputs.step,
+    };
+    let executor = Executor::<T>::new(program).unwrap();
+    let mut results = (vec![vec![]; program.outputs.len()], vec![vec![]; program.gradients.len()]);
+    // Twice, so that what a first call leaves behind would show.
+    for _ in 0..2 {
+        executor.run(&call, &mut results.0, &mut results.1).unwrap();
+    }
+    results
+}
+
+fn close(name: &str, ours: &[impl Real], truth: &[f64], tolerance: f64) {
+    assert_eq!(ours.len(), truth.len(), "{name}");
+    let size = truth.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+    for (i, (a, b)) in ours.iter().zip(truth).enumerate() {
+        let error = (a.to_f64() - b).abs();
+        assert!(error <= tolerance * size.max(1e-3), "{name}[{i}]: {a:?}, not {b}");
+    }
+}
+
+/// Every value of the program, in both precisions, alone and all together.
+fn agrees_with_oracle(mut program: JetProgram, inputs: &Inputs) {
+    let truth = interpret(&program, inputs).unwrap();
+    program.outputs = (0..program.ops.len()).map(|k| (format!("v{k}"), ValueId(k as u32))).collect();
+    let mut programs = vec![program.clone()];
+    for output in &program.outputs {
+        programs.push(JetProgram { outputs: vec![output.clone()], ..program.clone() });
+    }
+    for program in programs {
+        let double = execute::<f64>(&program, inputs);
+        let single = execute::<f32>(&program, inputs);
+        for (k, (name, value)) in program.outputs.iter().enumerate() {
+            let what = format!("{name} ({}) of {}", program.ops[value.index()].name(), program.outputs.len());
+            close(&what, &double.0[k], &truth[value.index()], 1e-11);
+            close(&what, &single.0[k], &truth[value.index()], 1e-4);
+        }
+    }
+}
+
+/// A program with every operation but scalar code of note: a lift with fixed, drawn and dense seeds, two layers, and adjoints.
+fn network(
+    algebra: Algebra,
+    coefficients: usize,
+    activation: Activation,
+    [inputs, width, k]: [usize; 3],
+    shared: bool,
+) -> JetProgram {
+    let rows = algebra.rows;
+    let samples = vec![ValueId(2), ValueId(3)];
+    let seeds = (1..rows as u32)
+        .flat_map(|row| {
+            let fixed = Seed { row, at: row % inputs as u32, sample: None, value: 0.5 + 0.1 * row as f64 };
+            let sample = Some(row % 2);
+            [fixed, Seed { row, at: row % k as u32, sample, value: 0.8 }, Seed { value: -0.3, ..fixed }]
+                .into_iter()
+                .take(1 + row as usize % 3)
+        })
+        .collect();
+    let v = ValueId;
+    let coefficients = (coefficients > 0).then_some(v(1));
+    let mut ops = vec![
+        Op::Points,
+        Op::Data,
+        Op::Sample { stream: 1, first: 1, len: inputs, k, shared },
+        Op::Directions { stream: 2, len: inputs, k, gaussian: shared },
+        Op::Lift { points: v(0), first: 1, features: inputs, rows, seeds, samples },
+        Op::Linear { x: v(4), weight: TensorId(0), bias: TensorId(1) },
+        Op::Activate { x: v(5), algebra: AlgebraId(0), activation, coefficients },
+        Op::Linear { x: v(6), weight: TensorId(2), bias: TensorId(3) },
+        unpack(v(1), 0, rows, 2),
+        Op::LinearAdjoint { bar: v(8), weight: TensorId(2) },
+        Op::WeightAdjoint { bar: v(8), x: v(6) },
+        Op::BiasAdjoint { bar: v(8) },
+        Op::ActivateAdjoint { x: v(5), bar: v(9), algebra: AlgebraId(0), activation, coefficients },
+        Op::WeightAdjoint { bar: v(12), x: v(4) },
+        Op::Add { a: v(12), b: v(9) },
+        Op::BiasAdjoint { bar: v(14) },
+        Op::Add { a: v(15), b: v(15) },
+        unpack(v(0), 0, 1, 1),
+        Op::Mean { x: v(17), scalar: true },
+        Op::Mean { x: v(0), scalar: false },
+    ];
+    if let Some(coefficients) = coefficients {
+        ops.push(Op::CoefficientAdjoint { x: v(5), bar: v(14), algebra: AlgebraId(0), activation, coefficients });
+    }
+    JetProgram {
+        name: "network".into(),
+        columns: inputs + 2,
+        data_columns: (2 * rows).max(coefficients.map_or(0, |_| rows * rows)),
+        tensors: vec![
+            tensor("N.0.weight", &[width, inputs]),
+            tensor("N.0.bias", &[width]),
+            tensor("N.1.weight", &[2, width]),
+            tensor("N.1.bias", &[2]),
+        ],
+        algebras: vec![algebra],
+        ops,
+        outputs: vec![],
+        gradients: vec![(TensorId(0), v(13)), (TensorId(2), v(10)), (TensorId(3), v(11)), (TensorId(1), v(16))],
+    }
+}
+
+const SMOOTH: [Activation; 8] = [
+    Activation::Tanh,
+    Activation::Sin,
+    Activation::Sigmoid,
+    Activation::Softplus,
+    Activation::Gelu,
+    Activation::Swish,
+    Activation::Exp,
+    Activation::Identity,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn every_operation_is_what_the_oracle_says(
+        variables in 1..4usize, order in 1..5usize, activation in 0..8usize, varying: bool, shared: bool,
+        shape in (1..6usize, 1..12usize, 1..4usize), count in 0..40usize, seed in 0..1000u64,
+    ) {
+        let order = if variables == 3 { order.min(3) } else { order };
+        let (algebra, coefficients) = truncated(variables, order, seed, varying);
+        let shape = [shape.0, shape.1, shape.2.min(shape.0)];
+        let program = network(algebra, coefficients.len(), SMOOTH[activation], shape, shared);
+        let mut inputs = inputs(&program, count, seed);
+        for row in inputs.data.chunks_exact_mut(program.data_columns) {
+            row[..coefficients.len()].copy_from_slice(&coefficients);
+        }
+        agrees_with_oracle(program, &inputs);
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    let (algebra, _) = truncated(2, 2, 1, false);
+    let mut program = network(algebra, 0, Activation::Tanh, [5, 33, 2], false);
+    program.outputs = vec![("u".into(), ValueId(7)), ("m".into(), ValueId(19))];
+    let inputs = inputs(&program, 1003, 5);
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let (double, single) = pool.install(|| (execute::<f64>(&program, &inputs), execute::<f32>(&program, &inputs)));
+        assert!(double.0.iter().chain(&double.1).all(|r| !r.is_empty()));
+        let bits = |r: Vec<Vec<f64>>| r.concat().into_iter().map(f64::to_bits).collect::<Vec<_>>();
+        let single: Vec<u32> = single.0.concat().into_iter().chain(single.1.concat()).map(f32::to_bits).collect();
+        (bits(double.0), bits(double.1), single)
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(3));
+}
+
+/// An activation, its adjoint and that of its constants, on x, bar and constants read from the data.
+fn activation_program(algebra: Algebra, m: usize, activation: Activation) -> JetProgram {
+    let rows = algebra.rows;
+    let v = ValueId;
+    let (x, bar, c) = (v(1), v(2), Some(v(3)));
+    let ops = vec![
+        Op::Data,
+        unpack(v(0), 0, rows, 2),
+        unpack(v(0), 2 * rows, rows, 2),
+        unpack(v(0), 4 * rows, 1, m),
+        Op::Activate { x, algebra: AlgebraId(0), activation, coefficients: c },
+        Op::ActivateAdjoint { x, bar, algebra: AlgebraId(0), activation, coefficients: c },
+        Op::CoefficientAdjoint { x, bar, algebra: AlgebraId(0), activation, coefficients: v(3) },
+    ];
+    let outputs = (4..7).map(|k| (format!("{k}"), v(k))).collect();
+    JetProgram { data_columns: 4 * rows + m, algebras: vec![algebra], ops, outputs, ..Default::default() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn adjoints_are_derivatives(
+        variables in 1..4usize, order in 1..5usize, activation in 0..8usize, seed in 0..10_000u64,
+    ) {
+        let (algebra, coefficients) = truncated(variables, order.min(5 - variables), seed, true);
+        let (rows, m) = (algebra.rows, coefficients.len());
+        let program = activation_program(algebra, m, SMOOTH[activation]);
+        let mut data = noise(seed + 1, 4 * rows);
+        data.extend(coefficients);
+        let run = |data: &[f64]| {
+            let inputs = Inputs { count: 1, data: data.to_vec(), ..Default::default() };
+            execute::<f64>(&program, &inputs).0
+        };
+        let adjoints = run(&data);
+        let h = 1e-5;
+        for (place, value) in (0..2 * rows).map(|i| (i, adjoints[1][i])).chain((0..m).map(|i| (4 * rows + i, adjoints[2][i]))) {
+            let shifted = |h: f64| {
+                let mut data = data.clone();
+                data[place] += h;
+                let y = &run(&data)[0];
+                y.iter().zip(&data[2 * rows..]).map(|(y, b)| y * b).sum::<f64>()
+            };
+            let slope = (shifted(h) - shifted(-h)) / (2.0 * h);
+            prop_assert!((slope - value).abs() < 1e-7 * (1.0 + value.abs()), "{place}: {value}, difference {slope}");
+        }
+    }
+}
+
+#[test]
+fn second_derivatives_of_a_composition() {
+    // u(t) = tanh(g(t)), rows u, u', u'': (ab)'' = a''b + 2a'b' + ab''.
+    let entries = vec![Entry { out: 2, a: 1, b: 1, c: Coefficient::Constant(2.0) }];
+    let program = activation_program(Algebra { rows: 3, order: 2, entries }, 1, Activation::Tanh);
+    let (g, g1, g2) = (0.3f64, 0.7, -0.4);
+    let mut data = vec![0.0; program.data_columns];
+    (data[0], data[2], data[4]) = (g, g1, g2);
+    let inputs = Inputs { count: 1, data, ..Default::default() };
+    let y = &execute::<f64>(&program, &inputs).0[0];
+    let (t, s) = (g.tanh(), 1.0 - g.tanh().powi(2));
+    let expected = [t, s * g1, s * g2 - 2.0 * t * s * g1 * g1];
+    for (r, e) in expected.iter().enumerate() {
+        assert!((y[2 * r] - e).abs() < 1e-15, "{r}: {} {e}", y[2 * r]);
+    }
+}
+
+#[test]
+fn wrong_lengths_are_errors_and_nan_passes() {
+    let program = JetProgram {
+        columns: 2,
+        tensors: vec![tensor("c", &[3])],
+        ops: vec![Op::Points, Op::Mean { x: ValueId(0), scalar: false }],
+        outputs: vec![("p".into(), ValueId(0)), ("m".into(), ValueId(1))],
+        ..Default::default()
+    };
+    let executor = Executor::<f64>::new(&program).unwrap();
+    let (points, c) = ([1.0, f64::NAN], [0.0; 3]);
+    let call = Call { count: 1, points: &points, data: &[], tensors: &[&c], seed: 0, step: 0 };
+    let mut outputs = vec![vec![], vec![]];
+    executor.run(&call, &mut outputs, &mut []).unwrap();
+    assert!(outputs[0][0] == 1.0 && outputs[0][1].is_nan() && outputs[1][0] == 1.0 && outputs[1][1].is_nan());
+    let wrong = |call: Call<f64>| executor.run(&call, &mut [vec![], vec![]], &mut []).unwrap_err();
+    assert_eq!(wrong(Call { count: 2, ..call }).to_string(), "points: 2 where 4 are expected");
+    assert_eq!(wrong(Call { tensors: &[&c[..1]], ..call }).to_string(), "c: 1 where 3 are expected");
+    assert_eq!(wrong(Call { tensors: &[], ..call }).what, "tensors");
+    assert_eq!(executor.run(&call, &mut [], &mut []).unwrap_err().what, "outputs");
+    let none = Call { count: 0, points: &[], ..call };
+    executor.run(&none, &mut outputs, &mut []).unwrap();
+    assert_eq!(outputs, [vec![], vec![0.0, 0.0]]);
+}
+
+fn scalar_program(code: Pointwise, columns: usize) -> JetProgram {
+    JetProgram {
+        columns,
+        tensors: vec![tensor("c", &[7])],
+        ops: vec![Op::Points, Op::Pointwise(code)],
+        outputs: vec![("y".into(), ValueId(1))],
+        ..Default::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn scalar_code_is_what_the_oracle_says(seed: u64, count in 0..150usize) {
+        let code = crate::jet::tests::scalar_code(&mut crate::jet::tests::Choices::new(seed), ValueId(0), (1, 4));
+        let program = scalar_program(code, 4);
+        let inputs = inputs(&program, count, seed % 1000);
+        let truth = interpret(&program, &inputs).unwrap();
+        close("y", &execute::<f64>(&program, &inputs).0[0], &truth[1], 1e-10);
+    }
+}
+
+#[test]
+fn a_long_sum_keeps_its_digits_and_drawn_addresses_are_checked() {
+    let d = 200_000;
+    let square = |feature| {
+        vec![Instruction::Load { input: 0, row: Address::fixed(0), feature }, Instruction::Binary(Binary::Mul, 0, 0)]
+    };
+    let all = Address { offset: 0, terms: vec![(0, 1)], register: None };
+    let code = vec![
+        Instruction::Loop { var: 0, lo: 0, hi: d as i64, body: square(all), reductions: vec![(Fold::Sum, 1)] },
+        Instruction::Store { row: Address::fixed(0), feature: Address::fixed(0), value: 2 },
+        // Column c[0], c[1], c[2] as numbers.
+        Instruction::Loop {
+            var: 1,
+            lo: 0,
+            hi: 3,
+            body: vec![
+                Instruction::Load {
+                    input: 1,
+                    row: Address::fixed(0),
+                    feature: Address { offset: 0, terms: vec![(1, 1)], register: None },
+                },
+                Instruction::Load {
+                    input: 0,
+                    row: Address::fixed(0),
+                    feature: Address { offset: 0, terms: vec![], register: Some(3) },
+                },
+                Instruction::Store {
+                    row: Address::fixed(0),
+                    feature: Address { offset: 1, terms: vec![(1, 1)], register: None },
+                    value: 4,
+                },
+            ],
+            reductions: vec![],
+        },
+    ];
+    let inputs_of = vec![Source::Value(ValueId(0)), Source::Tensor(TensorId(0))];
+    let program = scalar_program(Pointwise { inputs: inputs_of, rows: 1, features: 4, code }, d);
+    let mut inputs = inputs(&program, 2, 3);
+    inputs.points.iter_mut().for_each(|x| *x = x.abs());
+    inputs.tensors[0][..3].copy_from_slice(&[5.0, -1.0, d as f64]);
+    let y = &execute::<f32>(&program, &inputs).0[0];
+    for p in 0..2 {
+        let exact: f64 = inputs.points[p * d..][..d].iter().map(|x| (*x as f32 as f64).powi(2)).sum();
+        assert!((y[4 * p] as f64 / exact - 1.0).abs() < 2e-6, "{} {exact}", y[4 * p]);
+        assert_eq!(y[4 * p + 1], inputs.points[p * d + 5] as f32);
+        assert!(y[4 * p + 2].is_nan() && y[4 * p + 3].is_nan());
+    }
+}

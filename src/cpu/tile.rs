@@ -1,0 +1,288 @@
+//! One chunk of points, tile by tile, operation by operation.
+
+use super::lift::{self, Draw, Lift, matrix, matrix_mut};
+use super::pointwise::{Input, Registers, Scalar};
+use super::product::product;
+use super::real::{Real, dispatch};
+use super::schedule::{Home, Schedule};
+use super::table::{Apply, Lanes, Shape, Task};
+use super::{Call, Executor};
+use crate::jet::random::Words;
+use crate::jet::{Op, Source, TensorId, Type, ValueId};
+use std::mem::take;
+
+/// What one chunk works with.
+#[derive(Debug, Default)]
+pub struct Workspace<T> {
+    slots: Vec<Vec<T>>,
+    /// Reduced values: sums over the points of the chunk.
+    pub sums: Vec<Vec<T>>,
+    lanes: Lanes<T>,
+    registers: Registers<T>,
+    columns: Vec<usize>,
+}
+
+impl<T: Real> Workspace<T> {
+    /// Slots for tiles of this many points; sums at 0.
+    pub fn prepare(&mut self, schedule: &Schedule, tile: usize) {
+        self.slots.resize_with(schedule.slots.len(), Vec::new);
+        for (slot, size) in self.slots.iter_mut().zip(&schedule.slots) {
+            slot.resize(size * tile, T::zero());
+        }
+        self.sums.resize_with(schedule.sums.len(), Vec::new);
+        for (sum, size) in self.sums.iter_mut().zip(&schedule.sums) {
+            sum.clear();
+            sum.resize(*size, T::zero());
+        }
+    }
+}
+
+/// A call under way.
+pub struct Run<'a, T> {
+    /// The program.
+    pub executor: &'a Executor<T>,
+    /// Its arguments.
+    pub call: &'a Call<'a, T>,
+    /// Points of a tile.
+    pub tile: usize,
+    /// By operation: see [`lift::fixed`].
+    pub fixed: Vec<Vec<T>>,
+}
+
+/// Points `first..first + n`.
+#[derive(Clone, Copy)]
+struct Tile {
+    first: usize,
+    n: usize,
+}
+
+impl<T: Real> Run<'_, T> {
+    /// Points `first..end`; `outputs` are their pieces of the outputs.
+    pub fn chunk(&self, first: usize, end: usize, outputs: &mut [&mut [T]], workspace: &mut Workspace<T>) {
+        for start in (first..end).step_by(self.tile) {
+            let tile = Tile { first: start, n: self.tile.min(end - start) };
+            for k in 0..self.executor.program.ops.len() {
+                self.op(k, tile, workspace);
+                for ((_, value), output) in self.executor.program.outputs.iter().zip(outputs.iter_mut()) {
+                    if value.index() == k && self.executor.per_point(*value).is_some() {
+                        let (rows, features) = self.shape(*value);
+                        let output = &mut output[(start - first) * rows * features..][..tile.n * rows * features];
+                        scatter(self.value(*value, tile, workspace), rows, tile.n, features, output);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rows and features of a value.
+    fn shape(&self, value: ValueId) -> (usize, usize) {
+        match self.executor.types[value.index()] {
+            Type::PerPoint { rows, features } => (rows, features),
+            Type::Reduced { .. } => (0, 0),
+        }
+    }
+
+    /// A value on a tile: [rows, points, features].
+    fn value<'a>(&'a self, value: ValueId, tile: Tile, workspace: &'a Workspace<T>) -> &'a [T] {
+        let (rows, features) = self.shape(value);
+        match self.executor.schedule.homes[value.index()] {
+            Home::Points => &self.call.points[tile.first * features..][..tile.n * features],
+            Home::Data => &self.call.data[tile.first * features..][..tile.n * features],
+            Home::Slot(slot) => &workspace.slots[slot][..rows * tile.n * features],
+            _ => &[],
+        }
+    }
+
+    fn weight(&self, tensor: TensorId) -> ndarray::ArrayView2<'_, T> {
+        matrix(self.call.tensors[tensor.index()], self.executor.program.tensors[tensor.index()].shape[0])
+    }
+
+    fn op(&self, k: usize, tile: Tile, workspace: &mut Workspace<T>) {
+        match self.executor.schedule.homes[k] {
+            Home::Slot(slot) => {
+                // Taken out, so that the operation can read the other slots while it writes this one.
+                let mut buffer = take(&mut workspace.slots[slot]);
+                let (rows, features) = self.shape(ValueId(k as u32));
+                self.per_point(k, tile, workspace, &mut buffer[..rows * tile.n * features]);
+                workspace.slots[slot] = buffer;
+            }
+            Home::Sum(sum) => {
+                let mut buffer = take(&mut workspace.sums[sum]);
+                self.accumulate(k, tile, workspace, &mut buffer);
+                workspace.sums[sum] = buffer;
+            }
+            _ => {}
+        }
+    }
+
+    /// An operation with a value per point, into y: [rows, points, features].
+    fn per_point(&self, k: usize, tile: Tile, workspace: &mut Workspace<T>, y: &mut [T]) {
+        let n = tile.n;
+        match &self.executor.program.ops[k] {
+            Op::Sample { stream, first, len, k, shared } => {
+                workspace.columns.resize(*k, 0);
+                for p in 0..n {
+                    if p == 0 || !shared {
+                        let point = if *shared { 0 } else { tile.first + p };
+                        self.words(*stream, point).sample(*first, *len, &mut workspace.columns);
+                    }
+                    let y = &mut y[p * k..][..*k];
+                    y.iter_mut().zip(&workspace.columns).for_each(|(y, c)| *y = T::lit(*c as f64));
+                }
+            }
+            Op::Directions { stream, len, k, gaussian } => {
+                for p in 0..n {
+                    let put = |e: usize, v: f64| y[(e / len * n + p) * len + e % len] = T::lit(v);
+                    self.words(*stream, tile.first + p).directions(*gaussian, put, k * len);
+                }
+            }
+            Op::Pointwise(_) => {
+                let Some(code) = &self.executor.scalar[k] else { return };
+                let mut registers = take(&mut workspace.registers);
+                let inputs: Vec<Input<T>> = code
+                    .inputs
+                    .iter()
+                    .map(|source| match *source {
+                        Source::Value(v) => {
+                            let (rows, features) = self.shape(v);
+                            Input::Value { elements: self.value(v, tile, workspace), rows, features }
+                        }
+                        Source::Tensor(t) => Input::Tensor(self.call.tensors[t.index()]),
+                    })
+                    .collect();
+                dispatch(Scalar { code, inputs: &inputs, points: n, registers: &mut registers, y });
+                workspace.registers = registers;
+            }
+            Op::Lift { .. } => {
+                if let Some(lift) = self.lift(ValueId(k as u32), tile, workspace) {
+                    lift.fill(y);
+                }
+            }
+            Op::Linear { x, weight, bias } => {
+                let weight = self.weight(*weight);
+                let (rows, out) = self.shape(ValueId(k as u32));
+                if self.executor.schedule.homes[x.index()] == Home::Fused {
+                    if let Some(lift) = self.lift(*x, tile, workspace) {
+                        lift.linear(weight, &self.fixed[k], y);
+                    }
+                } else {
+                    let x = matrix(self.value(*x, tile, workspace), rows * n);
+                    product(T::one(), x, weight.t(), T::zero(), matrix_mut(y, rows * n));
+                }
+                let bias = self.call.tensors[bias.index()];
+                for y in y[..if rows > 0 { n * out } else { 0 }].chunks_exact_mut(out.max(1)) {
+                    y.iter_mut().zip(bias).for_each(|(y, b)| *y += *b);
+                }
+            }
+            Op::LinearAdjoint { bar, weight } => {
+                let rows = self.shape(*bar).0 * n;
+                let bar = matrix(self.value(*bar, tile, workspace), rows);
+                product(T::one(), bar, self.weight(*weight), T::zero(), matrix_mut(y, rows));
+            }
+            Op::Activate { .. } | Op::ActivateAdjoint { .. } | Op::CoefficientAdjoint { .. } => {
+                let mut lanes = take(&mut workspace.lanes);
+                self.activation(k, tile, workspace, &mut lanes, y);
+                workspace.lanes = lanes;
+            }
+            Op::Add { a, b } => {
+                let (a, b) = (self.value(*a, tile, workspace), self.value(*b, tile, workspace));
+                y.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y = *a + *b);
+            }
+            Op::Points | Op::Data | Op::WeightAdjoint { .. } | Op::BiasAdjoint { .. } | Op::Mean { .. } => {}
+        }
+    }
+
+    /// Operation k, an activation or an adjoint of one.
+    fn activation(&self, k: usize, tile: Tile, workspace: &Workspace<T>, lanes: &mut Lanes<T>, y: &mut [T]) {
+        let value = |v: ValueId| self.value(v, tile, workspace);
+        let (x, algebra, activation, coefficients, task) = match &self.executor.program.ops[k] {
+            Op::Activate { x, algebra, activation, coefficients } => {
+                (*x, algebra, activation, *coefficients, Task::Forward { y })
+            }
+            Op::ActivateAdjoint { x, bar, algebra, activation, coefficients } => {
+                (*x, algebra, activation, *coefficients, Task::Adjoint { bar: value(*bar), y })
+            }
+            Op::CoefficientAdjoint { x, bar, algebra, activation, coefficients } => {
+                y.fill(T::zero());
+                (*x, algebra, activation, Some(*coefficients), Task::Coefficients { bar: value(*bar), y })
+            }
+            _ => return,
+        };
+        let features = self.shape(x).1;
+        dispatch(Apply {
+            table: &self.executor.tables[algebra.index()],
+            activation: *activation,
+            x: value(x),
+            shape: Shape { width: tile.n * features, features },
+            coefficients: coefficients.map_or(&[], value),
+            m: coefficients.map_or(0, |c| self.shape(c).1),
+            lanes,
+            task,
+        });
+    }
+
+    /// An operation with a reduced value: adds the tile's points.
+    fn accumulate(&self, k: usize, tile: Tile, workspace: &Workspace<T>, sum: &mut [T]) {
+        match &self.executor.program.ops[k] {
+            Op::WeightAdjoint { bar, x } => {
+                let (rows, out) = self.shape(*bar);
+                let bar = self.value(*bar, tile, workspace);
+                if self.executor.schedule.homes[x.index()] == Home::Fused {
+                    if let Some(lift) = self.lift(*x, tile, workspace) {
+                        lift.weight_adjoint(bar, matrix_mut(sum, out));
+                    }
+                } else {
+                    let x = matrix(self.value(*x, tile, workspace), rows * tile.n);
+                    product(T::one(), matrix(bar, rows * tile.n).t(), x, T::one(), matrix_mut(sum, out));
+                }
+            }
+            Op::BiasAdjoint { bar: x } | Op::Mean { x, .. } => {
+                let row0 = &self.value(*x, tile, workspace)[..tile.n * sum.len()];
+                // The tile by itself first: the sums of many tiles are large against one point.
+                for (f, sum) in sum.iter_mut().enumerate() {
+                    let features = self.shape(*x).1;
+                    *sum += T::lit(row0[f..].iter().step_by(features).map(|x| x.to_f64()).sum());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The lift that an operation is, on a tile.
+    fn lift<'a>(&'a self, value: ValueId, tile: Tile, workspace: &'a Workspace<T>) -> Option<Lift<'a, T>> {
+        let Op::Lift { points, first, features, rows, seeds, samples } = &self.executor.program.ops[value.index()] else {
+            return None;
+        };
+        let draw = |sample: &ValueId| {
+            let elements = self.value(*sample, tile, workspace);
+            match self.executor.program.ops[sample.index()] {
+                Op::Sample { k, .. } => Draw::Columns(elements, k),
+                _ => Draw::Directions(elements),
+            }
+        };
+        Some(Lift {
+            points: lift::columns(self.value(*points, tile, workspace), tile.n, *first, *features),
+            first: *first,
+            rows: *rows,
+            seeds,
+            draws: samples.iter().map(draw).collect(),
+        })
+    }
+
+    fn words(&self, stream: u32, point: usize) -> Words {
+        Words::new(self.call.seed, self.call.step, stream, point)
+    }
+}
+
+/// From [rows, points, features] to [points, rows, features].
+fn scatter<T: Copy>(from: &[T], rows: usize, n: usize, features: usize, to: &mut [T]) {
+    if rows == 1 {
+        return to.copy_from_slice(from);
+    }
+    for r in 0..rows {
+        for p in 0..n {
+            let to = &mut to[(p * rows + r) * features..][..features];
+            to.copy_from_slice(&from[(r * n + p) * features..][..features]);
+        }
+    }
+}

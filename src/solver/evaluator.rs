@@ -1,0 +1,117 @@
+//! Values of a point set at points.
+
+use crate::cpu::{Call, Executor, Real};
+use crate::jet::{Invalid, JetProgram};
+use crate::net::{Element, Parameters};
+use crate::program::Program;
+
+/// The precisions in which programs run.
+pub trait Number: Real + Element {}
+impl Number for f32 {}
+impl Number for f64 {}
+
+/// Why something cannot be evaluated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program breaks a rule of the representation: a defect of the compiler.
+    #[error("internal: {0}")]
+    Program(#[from] Invalid),
+    /// Points or tensors of the wrong size.
+    #[error(transparent)]
+    Shape(#[from] crate::cpu::ShapeError),
+    /// The parameters lack a tensor.
+    #[error("the parameters have no tensor `{0}`")]
+    Tensor(String),
+    /// A domain cannot be sampled, or an expression cannot be planned.
+    #[error("{0}")]
+    Diagnostic(crate::diagnostic::Diagnostic),
+    /// A data file is missing or damaged.
+    #[error(transparent)]
+    Data(#[from] crate::train::DataError),
+}
+
+impl From<crate::diagnostic::Diagnostic> for Error {
+    fn from(d: crate::diagnostic::Diagnostic) -> Self {
+        Error::Diagnostic(d)
+    }
+}
+
+/// A compiled program with the names of its tensors.
+#[derive(Debug)]
+pub struct Evaluator<T> {
+    executor: Executor<T>,
+    width: usize,
+}
+
+impl<T: Number> Evaluator<T> {
+    /// Compiles a program whose output 0 is per point.
+    pub fn new(program: &JetProgram) -> Result<Self, Error> {
+        let width = match &program.types()?[program.outputs[0].1.index()] {
+            crate::jet::Type::PerPoint { rows, features } => rows * features,
+            crate::jet::Type::Reduced { shape } => shape.iter().product(),
+        };
+        Ok(Evaluator { executor: Executor::new(program)?, width })
+    }
+
+    /// Numbers per point.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The program that runs.
+    pub fn program(&self) -> &JetProgram {
+        self.executor.program()
+    }
+
+    /// Output 0 at `count` points: [count, width]. `points` [count, columns], `data` [count, data columns].
+    pub fn run(
+        &self,
+        parameters: &Parameters<T>,
+        count: usize,
+        points: &[T],
+        data: &[T],
+        seed: u64,
+        step: u64,
+    ) -> Result<Vec<T>, Error> {
+        let (mut outputs, mut gradients) = self.buffers();
+        self.run_into(parameters, (count, points, data), (seed, step), &mut outputs, &mut gradients)?;
+        Ok(outputs.swap_remove(0))
+    }
+
+    /// Room for all outputs and gradients.
+    pub fn buffers(&self) -> (Vec<Vec<T>>, Vec<Vec<T>>) {
+        let program = self.program();
+        (vec![Vec::new(); program.outputs.len()], vec![Vec::new(); program.gradients.len()])
+    }
+
+    /// All outputs and gradients.
+    pub fn run_into(
+        &self,
+        parameters: &Parameters<T>,
+        (count, points, data): (usize, &[T], &[T]),
+        (seed, step): (u64, u64),
+        outputs: &mut [Vec<T>],
+        gradients: &mut [Vec<T>],
+    ) -> Result<(), Error> {
+        let named = |t: &crate::jet::Tensor| parameters.get(&t.name).ok_or_else(|| Error::Tensor(t.name.clone()));
+        let tensors: Vec<&[T]> = self.program().tensors.iter().map(named).collect::<Result<_, _>>()?;
+        self.executor.run(&Call { count, points, data, tensors: &tensors, seed, step }, outputs, gradients)?;
+        Ok(())
+    }
+}
+
+/// The column names of points, for messages: `x[0] x[1] t`.
+pub fn column_names(program: &Program) -> Vec<String> {
+    let mut out = Vec::new();
+    for g in &program.groups {
+        if g.is_vector {
+            out.extend((0..g.len.min(4)).map(|k| format!("{}[{k}]", g.name)));
+            if g.len > 4 {
+                out.push("...".into());
+            }
+        } else {
+            out.push(g.name.clone());
+        }
+    }
+    out
+}

@@ -1,0 +1,28 @@
+//! Where plans, backends and parameters meet: evaluation of expressions at points, the objective of training, reports,
+//! verification, pictures. The command line and embedding programs stand on this room.
+
+mod evaluator;
+mod measure;
+mod objective;
+mod picture;
+mod verify;
+
+pub use evaluator::{Error, Evaluator, Number, column_names};
+pub use objective::SolverObjective;
+pub use picture::{Picture, picture};
+pub use verify::{Verification, verify};
+
+use crate::diagnostic::Diagnostic;
+use crate::program::{Overrides, Program, resolve};
+use crate::syntax;
+
+/// Text to a resolved program. The program is there if and only if no diagnostic is an error.
+pub fn compile(text: &str, overrides: &Overrides) -> (Option<Program>, Vec<Diagnostic>) {
+    let (ast, mut diagnostics) = syntax::parse(text);
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return (None, diagnostics);
+    }
+    let (program, more) = resolve(&ast, overrides);
+    diagnostics.extend(more);
+    (program, diagnostics)
+}
