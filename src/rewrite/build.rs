@@ -55,11 +55,7 @@ impl Build<'_> {
     }
     /// The class as a number times another class.
     pub fn scaled(&self, id: Id) -> (BigRational, Id) {
-        let form = self.egraph[id].nodes.iter().find_map(|f| match f {
-            Form::Add(c, k, t) if t.len() == 1 && k.is_zero() => Some((c[0].clone(), t[0])),
-            _ => None,
-        });
-        form.unwrap_or((one(), id))
+        self.fact(id).scaled.clone().unwrap_or((one(), id))
     }
     /// The arguments of a function, where the class is one.
     pub fn argument(&self, id: Id, function: Function) -> Option<Id> {

@@ -194,7 +194,8 @@ pub fn of_terms(graph: &mut Graph, roots: &[Term]) -> (f64, usize, usize) {
     let rounds: Vec<f64> = loops.into_values().collect();
     let choice = Choice { options: &options, rounds: &rounds };
     // a number may stand beside the form that it was folded from
-    let chosen: Vec<usize> = options.iter().map(|o| o.iter().position(|c| c.children.is_empty()).unwrap_or(0)).collect();
+    let chosen: Vec<usize> =
+        options.iter().map(|o| o.iter().position(|c| c.children.is_empty()).unwrap_or(0)).collect();
     let roots: Vec<usize> = ids.iter().map(|id| class(*id)).collect();
     let mut walk = Walk::new(options.len());
     let cost = walk.cost(&choice, &chosen, &roots, 0.0);

@@ -36,8 +36,7 @@ impl<'e> Extractor<'e> {
         let mut loops = IndexMap::new();
         let (mut forms, mut options) = (Vec::new(), Vec::new());
         for (k, id) in ids.iter().enumerate() {
-            let mut own: Vec<Form> =
-                egraph[*id].nodes.iter().filter(|f| !matches!(f, Form::D(..))).cloned().collect();
+            let mut own: Vec<Form> = egraph[*id].nodes.iter().filter(|f| !matches!(f, Form::D(..))).cloned().collect();
             // a number beats all other forms of its class
             if let Some(number) = own.iter().position(|f| matches!(f, Form::Num(_))) {
                 own = vec![own.swap_remove(number)];
@@ -156,8 +155,7 @@ impl<'e> Extractor<'e> {
         }
         let form = &self.forms[class][chosen[class]];
         let child = |id: Id| done[&self.position[&self.egraph.find(id)]];
-        let children: IndexMap<Id, Term> =
-            egg::Language::children(form).iter().map(|c| (*c, child(*c))).collect();
+        let children: IndexMap<Id, Term> = egg::Language::children(form).iter().map(|c| (*c, child(*c))).collect();
         let term = self.egraph.analysis.term(form, &|c| children[&c]);
         done.insert(class, term);
         term

@@ -44,6 +44,8 @@ pub struct Fact {
     pub nonnegative: bool,
     /// True if it is nowhere 0.
     pub nonzero: bool,
+    /// The class as a number times another class, if it has such a form.
+    pub scaled: Option<(BigRational, Id)>,
 }
 
 impl Fact {
@@ -183,7 +185,8 @@ impl Analysis<Form> for Facts {
     type Data = Fact;
 
     fn make(egraph: &mut Classes, form: &Form, _: Id) -> Fact {
-        let facts: Vec<(Id, Fact)> = egg::Language::children(form).iter().map(|c| (*c, egraph[*c].data.clone())).collect();
+        let facts: Vec<(Id, Fact)> =
+            egg::Language::children(form).iter().map(|c| (*c, egraph[*c].data.clone())).collect();
         let of = |id: Id| &facts.iter().find(|(c, _)| *c == id).expect("a child").1;
         let term = egraph.analysis.term(form, &|c| of(c).term);
         let mut size = facts.iter().fold(1u32, |s, (_, f)| s.saturating_add(f.size));
@@ -203,12 +206,17 @@ impl Analysis<Form> for Facts {
         }
         if let Some(v) = egraph.analysis.graph.as_num(term) {
             let (nonnegative, nonzero) = (!v.is_negative(), !v.is_zero());
-            return Fact { term, size: 1, free: Vec::new(), support: Support::none(), nonnegative, nonzero };
+            let (free, support) = (Vec::new(), Support::none());
+            return Fact { term, size: 1, free, support, nonnegative, nonzero, scaled: None };
         }
         free.sort_unstable();
         free.dedup();
         let (nonnegative, nonzero) = sign(&egraph.analysis.graph, form, &of);
-        Fact { term, size, free, support, nonnegative, nonzero }
+        let scaled = match form {
+            Form::Add(c, k, t) if t.len() == 1 && k.is_zero() => Some((c[0].clone(), t[0])),
+            _ => None,
+        };
+        Fact { term, size, free, support, nonnegative, nonzero, scaled }
     }
 
     fn merge(&mut self, a: &mut Fact, b: Fact) -> DidMerge {
@@ -220,6 +228,9 @@ impl Analysis<Form> for Facts {
         a.support = a.support.meet(&b.support);
         a.nonnegative |= b.nonnegative;
         a.nonzero |= b.nonzero;
+        if a.scaled.is_none() {
+            a.scaled = b.scaled.clone();
+        }
         DidMerge(*a != before, *a != b)
     }
 
@@ -249,16 +260,17 @@ fn sign<'f>(graph: &Graph, form: &Form, of: &impl Fn(Id) -> &'f Fact) -> (bool, 
             let nonnegative = !k.is_negative() && c.iter().zip(t).all(|(c, t)| c.is_positive() && of(*t).nonnegative);
             (nonnegative, nonnegative && (!k.is_zero() || t.iter().any(|t| of(*t).nonzero)))
         }
-        Form::Mul(e, f) => (
-            e.iter().zip(f).all(|(e, f)| e % 2 == 0 || of(*f).nonnegative),
-            f.iter().all(|f| of(*f).nonzero),
-        ),
+        Form::Mul(e, f) => {
+            (e.iter().zip(f).all(|(e, f)| e % 2 == 0 || of(*f).nonnegative), f.iter().all(|f| of(*f).nonzero))
+        }
         Form::Power([a, _]) => (of(*a).nonnegative, of(*a).positive()),
         Form::Call(Func::Of(f), a) => match f {
             Function::Exp | Function::Cosh => (true, true),
             Function::Sqrt => (true, of(a[0]).nonzero),
             Function::Abs => (true, of(a[0]).nonzero),
-            Function::Sinh | Function::Tanh | Function::Atan | Function::Erf => (of(a[0]).nonnegative, of(a[0]).nonzero),
+            Function::Sinh | Function::Tanh | Function::Atan | Function::Erf => {
+                (of(a[0]).nonnegative, of(a[0]).nonzero)
+            }
             Function::Max => (a.iter().any(|a| of(*a).nonnegative), a.iter().any(|a| of(*a).positive())),
             Function::Min => (a.iter().all(|a| of(*a).nonnegative), a.iter().all(|a| of(*a).positive())),
             _ => (false, false),
@@ -288,7 +300,12 @@ pub fn import_with(egraph: &mut Classes, term: Term, memo: &mut indexmap::IndexM
         Node::Num(v) => Form::Num(v),
         Node::Add(terms, k) => {
             let children: Vec<Id> = terms.iter().map(|t| import_with(egraph, t.0, memo)).collect();
-            return finish(egraph, term, sum_form(children.into_iter().zip(terms.into_iter().map(|t| t.1)).collect(), k), memo);
+            return finish(
+                egraph,
+                term,
+                sum_form(children.into_iter().zip(terms.into_iter().map(|t| t.1)).collect(), k),
+                memo,
+            );
         }
         Node::Mul(factors) => {
             let mut f: Vec<(Id, i32)> = factors.iter().map(|f| (import_with(egraph, f.0, memo), f.1)).collect();

@@ -161,4 +161,3 @@ fn join(out: &mut String, negative: bool) {
 fn factor(c: &BigRational) -> String {
     if c.is_integer() { c.to_string() } else { format!("({c})") }
 }
-

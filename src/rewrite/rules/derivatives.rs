@@ -248,9 +248,8 @@ fn join_product(b: &mut Build, form: &Form) -> Vec<Id> {
             let dy = b.d(&s, y);
             let partner = b.product(rest.iter().copied().chain([(a, 1), (dy, 1)]));
             let partner = b.egraph.find(partner);
-            let found = (0..terms.len()).find(|m| {
-                *m != n && terms[*m].1 == terms[n].1 && b.egraph.find(terms[*m].0) == partner
-            });
+            let found = (0..terms.len())
+                .find(|m| *m != n && terms[*m].1 == terms[n].1 && b.egraph.find(terms[*m].0) == partner);
             if let Some(m) = found {
                 let product = b.times(a, y);
                 let joined = b.d(&s, product);
@@ -287,7 +286,9 @@ fn join_power(b: &mut Build, form: &Form) -> Vec<Id> {
     for p in (0..factors.len()).filter(|p| factors[*p].1 == 1) {
         for (s, a) in derivatives(b, factors[p].0) {
             let a = b.egraph.find(a);
-            if let Some(q) = (0..factors.len()).find(|q| *q != p && b.egraph.find(factors[*q].0) == a && factors[*q].1 >= 1) {
+            if let Some(q) =
+                (0..factors.len()).find(|q| *q != p && b.egraph.find(factors[*q].0) == a && factors[*q].1 >= 1)
+            {
                 let n = factors[q].1 + 1;
                 let power = b.powi(a, n);
                 let d = b.d(&s, power);

@@ -51,7 +51,9 @@ fn squares(
                 let other = b.call(g, a);
                 let partner = b.product([(other, 2), (rest, 1)]);
                 let partner = b.egraph.find(partner);
-                let Some(m) = (0..terms.len()).find(|m| *m != n && b.egraph.find(terms[*m].0) == partner) else { continue };
+                let Some(m) = (0..terms.len()).find(|m| *m != n && b.egraph.find(terms[*m].0) == partner) else {
+                    continue;
+                };
                 let q = &terms[m].1;
                 let others = (0..terms.len()).filter(|k| *k != n && *k != m).map(|k| terms[k].clone());
                 let all: Vec<_> = others.chain([(*t, new(p, q)), (rest, q.clone())]).collect();

@@ -117,7 +117,10 @@ impl Searcher<Form, Facts> for Matching {
     }
 }
 
-/// Applies a rule to all forms of a class that it looks at.
+/// In one class a rule looks at this many forms, the shortest: a long sum has hundreds of partly factored ones.
+const MAX_FORMS: usize = 24;
+
+/// Applies a rule to the forms of a class that it looks at.
 struct Applying(&'static Rule);
 
 impl Applier<Form, Facts> for Applying {
@@ -129,7 +132,9 @@ impl Applier<Form, Facts> for Applying {
         _: Option<&PatternAst<Form>>,
         name: egg::Symbol,
     ) -> Vec<Id> {
-        let forms: Vec<Form> = egraph[class].nodes.iter().filter(|f| self.0.on.accepts(f)).cloned().collect();
+        let mut forms: Vec<Form> = egraph[class].nodes.iter().filter(|f| self.0.on.accepts(f)).cloned().collect();
+        forms.sort_by_key(|f| f.len());
+        forms.truncate(MAX_FORMS);
         let mut changed = Vec::new();
         for form in forms {
             if egraph.total_size() > egraph.analysis.node_limit {

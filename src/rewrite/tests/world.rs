@@ -19,7 +19,7 @@ impl World {
         let mut graph = Graph::default();
         for net in 0..3 {
             let arguments = vec![Argument::Columns { first: 0, len: 64 }];
-            graph.calls.insert(NetworkCall { net: NetId(net), arguments });
+            graph.calls.insert(NetworkCall { net: NetId(net), arguments, copy: 0 });
         }
         World { graph }
     }
@@ -204,7 +204,8 @@ impl World {
                 random(seed, (a.call, along))
             }
             Node::Add(terms, k) => {
-                let sum: f64 = terms.iter().map(|(t, c)| c.to_f64().expect("a number") * self.eval(*t, seed, loops)).sum();
+                let sum: f64 =
+                    terms.iter().map(|(t, c)| c.to_f64().expect("a number") * self.eval(*t, seed, loops)).sum();
                 sum + k.to_f64().expect("a number")
             }
             Node::Mul(factors) => factors.iter().map(|(f, e)| self.eval(*f, seed, loops).powi(*e)).product(),
