@@ -79,6 +79,23 @@ pub fn loss(
     })
 }
 
+/// Measured curves over one parameter, with a logarithmic vertical axis.
+pub fn curves(path: &Path, title: &str, x_name: &str, x: &[f64], curves: &[Curve<'_>]) -> Result<(), PlotError> {
+    canvas::draw(path, (1000, 500), |canvas| {
+        let finite = || x.iter().copied().filter(|v| v.is_finite());
+        let range = Axis::exact(finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+        let y = Axis::log(curves.iter().flat_map(|c| c.values).copied());
+        let panel = Panel { canvas, edges: [95.0, 40.0, 700.0, 430.0], x: range, y };
+        panel.axes(title, x_name, "", true)?;
+        let mut legend = Vec::new();
+        for (curve, colour) in curves.iter().zip(PALETTE.iter().cycle()) {
+            panel.marks(x, curve.values, *colour, 2.0)?;
+            legend.push((curve.name.to_owned(), *colour, false));
+        }
+        panel.legend(&legend)
+    })
+}
+
 /// A field of one coordinate `axis` at the points `x` (ascending); with the exact solution also their difference.
 pub fn line(
     path: &Path,

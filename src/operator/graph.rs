@@ -537,6 +537,20 @@ impl Graph {
                 }
             }
         }
+        // a factor that is a sum with deltas in it (the derivative of a local function) is distributed, so that they are
+        // factors of their own
+        if let Some((f, e)) = inner.iter().copied().find(|(f, e)| *e > 0 && self.sums_deltas(*f, var)) {
+            let Node::Add(terms, constant) = self.node(f).clone() else { unreachable!("it sums") };
+            let mut rest: Vec<(Id, i32)> = inner.iter().copied().filter(|(g, _)| *g != f).collect();
+            rest.push((f, e - 1));
+            let mut parts = Vec::new();
+            let one = self.int(1);
+            for (t, c) in terms.into_iter().chain([(one, constant)]) {
+                let term = self.product(rest.iter().copied().chain([(t, 1)]));
+                parts.push((self.sum(var, lo, hi, term, sampler), c));
+            }
+            return self.linear(parts);
+        }
         // split the range where a condition on the index changes
         if sampler.is_none() {
             let mut cuts = Vec::new();
@@ -573,6 +587,23 @@ impl Graph {
         let bound = LoopVar::Bound(self.free[body.index()].1 + 1);
         let body = self.rename(body, var, bound);
         self.intern(Node::Reduce { reduction, var: bound, lo, hi, body, sampler })
+    }
+
+    /// Whether an expression is a sum in which some term has a delta of `var` as a factor, however deep in sums and products.
+    fn sums_deltas(&self, id: Id, var: LoopVar) -> bool {
+        let Node::Add(terms, _) = self.node(id) else { return false };
+        terms.iter().any(|(t, _)| self.has_delta_factor(*t, var))
+    }
+    fn has_delta_factor(&self, id: Id, var: LoopVar) -> bool {
+        self.free_vars(id).contains(&var)
+            && match self.node(id) {
+                Node::Delta(index) => {
+                    index.terms.iter().any(|(v, c)| *v == IndexVar::Loop(var) && c.abs() == 1)
+                }
+                Node::Mul(factors) => factors.iter().any(|(f, e)| *e > 0 && self.has_delta_factor(*f, var)),
+                Node::Add(..) => self.sums_deltas(id, var),
+                _ => false,
+            }
     }
 
     /// The values of `var` at which an indicator in the expression changes.

@@ -121,11 +121,7 @@ fn lift(
             Symbol::Column(index) => match (index.as_constant(), &index.terms[..]) {
                 (Some(column), _) => (column as usize - first, None),
                 (None, [(IndexVar::Drawn { sampler, slot: Slot::Fixed(k) }, 1)]) => {
-                    let mut draws = builder.draws(graph, *sampler);
-                    if index.offset != 0 {
-                        draws = shifted(graph, builder, *sampler, index.offset);
-                    }
-                    (*k as usize, Some(draws))
+                    (*k as usize, Some(builder.shifted_draws(graph, *sampler, index.offset)))
                 }
                 _ => return None,
             },
@@ -149,15 +145,6 @@ fn lift(
     }
     let points = builder.points();
     Some(Op::Lift { points, first, features: len, rows: algebra.rows(), seeds, samples })
-}
-
-/// The draws of a sampler plus a number.
-fn shifted(graph: &mut Graph, builder: &mut Builder, sampler: u32, by: i64) -> ValueId {
-    let k = graph.samplers[sampler as usize].kind.draws();
-    let drawn = |s: usize| Index::var(IndexVar::Drawn { sampler, slot: Slot::Fixed(s as u32) }).shift(by);
-    let roots: Vec<Id> = (0..k).map(|s| graph.intern(Node::IndexValue(drawn(s)))).collect();
-    let code = pointwise(graph, builder, &roots, 1, k);
-    builder.push(Op::Pointwise(code))
 }
 
 /// The jets of any arguments: row r of argument g is v_r(D) g, differentiated symbolically.

@@ -14,7 +14,7 @@ pub struct Builder<'p> {
     pub jets: HashMap<u32, ValueId>,
     points: Option<ValueId>,
     data: Option<ValueId>,
-    draws: HashMap<u32, ValueId>,
+    draws: HashMap<(u32, i64), ValueId>,
     stream: u32,
 }
 
@@ -56,17 +56,21 @@ impl<'p> Builder<'p> {
     }
     /// The draws of a sampler.
     pub fn draws(&mut self, graph: &Graph, sampler: u32) -> ValueId {
-        if let Some(v) = self.draws.get(&sampler) {
+        self.shifted_draws(graph, sampler, 0)
+    }
+    /// The draws of a sampler of indices plus a number: columns of a vector that does not begin at column 0.
+    pub fn shifted_draws(&mut self, graph: &Graph, sampler: u32, by: i64) -> ValueId {
+        if let Some(v) = self.draws.get(&(sampler, by)) {
             return *v;
         }
         let s = &graph.samplers[sampler as usize];
         let (stream, len) = (self.stream + sampler, (s.hi - s.lo) as usize);
         let op = match s.kind {
-            SamplerKind::Sparse { k, shared } => Op::Sample { stream, first: s.lo as usize, len, k, shared },
+            SamplerKind::Sparse { k, shared } => Op::Sample { stream, first: (s.lo + by) as usize, len, k, shared },
             SamplerKind::Dense { k, gaussian } => Op::Directions { stream, len, k, gaussian },
         };
         let v = self.push(op);
-        self.draws.insert(sampler, v);
+        self.draws.insert((sampler, by), v);
         v
     }
 

@@ -164,6 +164,21 @@ impl Emitter<'_, '_> {
         out
     }
 
+    /// The address of an element among `len`. An index that can leave the range (a neighbour of a drawn index) is moved
+    /// to its nearest end: the expression around it is multiplied by an indicator that is 0 there.
+    fn element(&mut self, index: &Index, len: usize, depth: usize) -> Address {
+        let address = self.address(index, depth);
+        let inside = self.graph.extremes(index).is_none_or(|(lo, hi)| 0 <= lo && hi < len as i64);
+        if inside || !index.is_drawn() {
+            return address;
+        }
+        let value = self.define(depth, Instruction::Index(address));
+        let (first, last) = (self.constant(0.0), self.constant(len.saturating_sub(1) as f64));
+        let above = self.binary(depth, Binary::Max, value, first);
+        let within = self.binary(depth, Binary::Min, above, last);
+        Address { offset: 0, terms: Vec::new(), register: Some(within) }
+    }
+
     fn node(&mut self, id: Id, depth: usize) -> Register {
         match self.graph.node(id).clone() {
             Node::Num(v) => self.define(0, Instruction::Constant(v.to_f64().unwrap_or(f64::NAN))),
@@ -174,7 +189,7 @@ impl Emitter<'_, '_> {
             }
             Node::Point(index) => {
                 let source = Source::Value(self.builder.points());
-                let feature = self.address(&index, depth);
+                let feature = self.element(&index, self.builder.jet.columns, depth);
                 self.load(depth, source, Address::fixed(0), feature)
             }
             Node::Direction { sampler, slot, column } => {
@@ -185,8 +200,10 @@ impl Emitter<'_, '_> {
                 self.load(depth, source, row, feature)
             }
             Node::Coef(c, index) => {
-                let source = Source::Tensor(self.builder.coef(c));
-                let feature = self.address(&index, depth);
+                let tensor = self.builder.coef(c);
+                let source = Source::Tensor(tensor);
+                let len = self.builder.jet.tensors[tensor.index()].len();
+                let feature = self.element(&index, len, depth);
                 self.load(depth, source, Address::fixed(0), feature)
             }
             Node::Data(_, column) => {
