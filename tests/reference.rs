@@ -62,3 +62,34 @@ fn the_interpreter_agrees_with_the_reference() {
         assert!(error < 1e-9, "{case:?}: {error:e}\n{:#?}", set.folded);
     }
 }
+
+/// The CPU backend in a precision: the worst case of all.
+fn cpu<T: jetc::solver::Number>(tolerance: f64) {
+    for case in cases() {
+        let text = std::fs::read_to_string(case.join("case.jet")).expect("readable");
+        let (program, diagnostics) = jetc::solver::compile(&text, &Overrides::default());
+        let program = program.unwrap_or_else(|| panic!("{case:?}: {diagnostics:?}"));
+        let plan = jetc::plan::plan(&program, Default::default()).unwrap_or_else(|e| panic!("{case:?}: {e:?}"));
+        let mut parameters = Parameters::<T>::initial(&program, 0);
+        if !program.nets.is_empty() {
+            parameters.load(&case.join("weights.safetensors")).unwrap_or_else(|e| panic!("{case:?}: {e}"));
+        }
+        let (points, expected) = (load(&case.join("points.npy")), load(&case.join("expected.npy")));
+        let evaluator = jetc::solver::Evaluator::<T>::new(&plan.sets[0].program).expect("it was planned");
+        let flat: Vec<T> = points.iter().map(|x| T::of(*x)).collect();
+        let values = evaluator.run(&parameters, points.nrows(), &flat, &[], 0, 0).expect("shapes fit");
+        let values: Vec<f64> = values.iter().map(|v| v.f64()).collect();
+        let error = relative(&values, &expected);
+        assert!(error < tolerance, "{case:?}: {error:e}");
+    }
+}
+
+#[test]
+fn the_cpu_agrees_with_the_reference_in_f64() {
+    cpu::<f64>(1e-9);
+}
+
+#[test]
+fn the_cpu_agrees_with_the_reference_in_f32() {
+    cpu::<f32>(1e-4);
+}
