@@ -2,21 +2,23 @@
 
 use super::facts::{Classes, Facts, import};
 use super::language::Form;
-use super::rules::rewrites;
+use super::rules::{Use, rewrites};
 use super::saturate;
-use crate::operator::{Func, Graph, Id as Term, Symbol};
+use crate::operator::{Func, Graph, Id as Term, Index, Symbol};
 use egg::FlatTerm;
 use num_rational::BigRational;
 use num_traits::{One, Signed, Zero};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The name of the step from a residual to its expansion.
 pub(super) const EXPAND: &str = "expand";
-/// A proof may use more than rewriting does: it is made on request, for one pair.
-const NODE_LIMIT: usize = 12_000;
-const ITERATION_LIMIT: usize = 14;
+/// A proof may look further than rewriting does: it is made on request, for one pair.
+const NODE_LIMIT: usize = 6_000;
+const ITERATION_LIMIT: usize = 12;
 
 /// Lines `form   [rule]` from `a` to `b`; none if the rules do not show that they are equal. `leaf` names the nodes
-/// without children. Where the rules alone do not get there, `expand` (chain and product rule at once) is one step.
+/// without children. Where the rules alone do not get there, `expand` (chain and product rule at once) is one step, and
+/// only what is used in rewriting is tried from there: what rewriting found, it finds again.
 pub fn explain(graph: &mut Graph, leaf: &dyn Fn(&Graph, Term) -> String, a: Term, b: Term) -> Option<Vec<String>> {
     attempt(graph, leaf, a, b, false).or_else(|| attempt(graph, leaf, a, b, true))
 }
@@ -36,11 +38,13 @@ fn attempt(
         egraph.union_trusted(id, t, EXPAND);
     }
     egraph.rebuild();
-    let mut egraph = saturate(egraph, &rewrites(|_| true), ITERATION_LIMIT, Some((x, y))).egraph;
+    let rules = rewrites(|r| !expand || r.used == Use::Rewriting);
+    let mut egraph = saturate(egraph, &rules, ITERATION_LIMIT, Some((x, y))).egraph;
+    let names = bound_names(&mut egraph);
     let lines = (egraph.find(x) == egraph.find(y)).then(|| {
         let mut explanation = egraph.explain_id_equivalence(x, y);
         let steps = explanation.make_flat_explanation();
-        let writer = Writer { facts: &egraph.analysis, leaf };
+        let writer = Writer { facts: &egraph.analysis, names: &names, leaf };
         let mut lines: Vec<String> = Vec::new();
         for step in steps {
             let text = writer.text(step, 0);
@@ -77,8 +81,26 @@ fn step_rule(step: &FlatTerm<Form>) -> Option<String> {
     step.children.iter().find_map(step_rule)
 }
 
+/// For each leaf with open variables of the e-graph, the same leaf with the bound variables that they stand for.
+fn bound_names(egraph: &mut Classes) -> BTreeMap<Term, Term> {
+    let leaves: BTreeSet<Term> =
+        egraph.nodes().iter().filter_map(|f| if let Form::Leaf(id) = f { Some(*id) } else { None }).collect();
+    let facts = &mut egraph.analysis;
+    let mut names = BTreeMap::new();
+    for leaf in leaves {
+        let mut named = leaf;
+        for var in facts.graph.free_vars(leaf).to_vec() {
+            let by = Index::of_loop(facts.bound(var));
+            named = facts.graph.substitute(named, var, &by);
+        }
+        names.insert(leaf, named);
+    }
+    names
+}
+
 struct Writer<'w> {
     facts: &'w Facts,
+    names: &'w BTreeMap<Term, Term>,
     leaf: &'w dyn Fn(&Graph, Term) -> String,
 }
 
@@ -90,7 +112,7 @@ impl Writer<'_> {
         match &term.node {
             Form::Num(v) if v.is_negative() || !v.is_integer() => wrap(0, v.to_string()),
             Form::Num(v) => v.to_string(),
-            Form::Leaf(id) => (self.leaf)(&self.facts.graph, *id),
+            Form::Leaf(id) => (self.leaf)(&self.facts.graph, *self.names.get(id).unwrap_or(id)),
             Form::Add(c, k, _) => {
                 let mut out = String::new();
                 for (n, c) in c.iter().enumerate() {
@@ -139,7 +161,7 @@ impl Writer<'_> {
     fn symbol(&self, s: &Symbol) -> String {
         // bound names for the open variables of the e-graph
         let shown = s.loop_vars().into_iter().fold(s.clone(), |s, v| {
-            let by = crate::operator::Index::of_loop(self.facts.bound(v));
+            let by = Index::of_loop(self.facts.bound(v));
             s.substitute(v, &by)
         });
         match shown {

@@ -362,6 +362,19 @@ fn proofs_read_well() {
 }
 
 #[test]
+fn what_rewriting_did_is_explained() {
+    for (name, texts) in residuals() {
+        let mut world = World::new();
+        let texts: Vec<&str> = texts.iter().map(|t| t.as_str()).collect();
+        let (raw, _, out) = rewritten(&mut world, &texts);
+        for (r, o) in raw.iter().zip(&out.roots) {
+            let lines = explain(&mut world.graph, &World::name, *r, *o);
+            assert!(lines.is_some_and(|l| !l.is_empty()), "{name}");
+        }
+    }
+}
+
+#[test]
 fn no_proof_of_what_is_false() {
     let mut world = World::new();
     let (x, y) = (world.read("(sqrt (^ u 2))"), world.read("u"));
