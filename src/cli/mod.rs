@@ -28,7 +28,8 @@ pub enum Failure {
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     fn from(e: E) -> Self {
-        Failure::Input(format!("{:#}", anyhow::Error::new(e)))
+        // the messages of this program's errors hold those of their causes
+        Failure::Input(e.to_string())
     }
 }
 

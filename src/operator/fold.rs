@@ -303,6 +303,9 @@ type Expanded = BTreeMap<Monomial, BigRational>;
 
 /// Larger polynomials are left alone: their residuals are compiled with the functionals as they stand.
 const MAX_MONOMIALS: usize = 2000;
+/// Products of polynomials of more pairs of monomials than this, and higher powers than [`MAX_POWER`], too.
+const MAX_PAIRS: usize = 50_000;
+const MAX_POWER: i32 = 256;
 
 impl Gradients<'_> {
     fn of(&mut self, id: Id) -> Option<()> {
@@ -379,6 +382,9 @@ impl Gradients<'_> {
                         out = product(&out, &BTreeMap::from([(key, BigRational::one())]))?;
                         continue;
                     }
+                    if *e > MAX_POWER {
+                        return None;
+                    }
                     let p = self.polynomial(*f)?;
                     for _ in 0..*e {
                         out = product(&out, &p)?;
@@ -399,6 +405,9 @@ fn product(a: &Expanded, b: &Expanded) -> Option<Expanded> {
         }
         out.retain(|_, e| *e != 0);
         out
+    }
+    if a.len() * b.len() > MAX_PAIRS {
+        return None;
     }
     let mut out = Expanded::new();
     for ((fa, oa), x) in a {

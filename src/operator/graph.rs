@@ -330,8 +330,9 @@ impl Graph {
     /// Product of factors with whole exponents.
     pub fn product(&mut self, factors: impl IntoIterator<Item = (Id, i32)>) -> Id {
         let mut coefficient = BigRational::one();
-        let mut collected: BTreeMap<Id, i32> = BTreeMap::new();
-        let mut todo: Vec<(Id, i32)> = factors.into_iter().collect();
+        // exponents of products of products may exceed 32 bits; such powers are real ones
+        let mut collected: BTreeMap<Id, i64> = BTreeMap::new();
+        let mut todo: Vec<(Id, i64)> = factors.into_iter().map(|(id, e)| (id, e.into())).collect();
         todo.reverse();
         while let Some((id, e)) = todo.pop() {
             if e == 0 {
@@ -340,24 +341,42 @@ impl Graph {
             match self.node(id) {
                 // 0^-1 stays as it is: it evaluates to infinity, as the user would expect of 1/x at x = 0
                 Node::Num(v) if !(v.is_zero() && e < 0) && e.unsigned_abs() <= 4096 => {
-                    coefficient *= num_traits::Pow::pow(v, e);
+                    coefficient *= num_traits::Pow::pow(v, e as i32);
                 }
-                Node::Mul(inner) => todo.extend(inner.iter().map(|(i, k)| (*i, k * e))),
+                Node::Mul(inner) if i32::try_from(e).is_ok() => {
+                    todo.extend(inner.iter().map(|(i, k)| (*i, i64::from(*k) * e)));
+                }
                 Node::Add(terms, k) if k.is_zero() && terms.len() == 1 && e.unsigned_abs() <= 4096 => {
-                    coefficient *= num_traits::Pow::pow(&terms[0].1, e);
+                    coefficient *= num_traits::Pow::pow(&terms[0].1, e as i32);
                     todo.push((terms[0].0, e));
                 }
                 // an indicator is its own square
                 Node::Delta(_) | Node::Inside(..) if e > 0 => {
                     collected.insert(id, 1);
                 }
-                _ => *collected.entry(id).or_insert(0) += e,
+                _ => {
+                    let sum = collected.entry(id).or_insert(0);
+                    *sum = sum.saturating_add(e);
+                }
             }
         }
         if coefficient.is_zero() {
             return self.int(0);
         }
-        collected.retain(|_, e| *e != 0);
+        let mut powers: BTreeMap<Id, i32> = BTreeMap::new();
+        for (id, e) in collected {
+            match i32::try_from(e) {
+                Ok(0) => {}
+                Ok(e) => *powers.entry(id).or_insert(0) += e,
+                Err(_) => {
+                    let exponent = self.int(e);
+                    let power = self.intern(Node::Power(id, exponent));
+                    *powers.entry(power).or_insert(0) += 1;
+                }
+            }
+        }
+        powers.retain(|_, e| *e != 0);
+        let collected = powers;
         let body = match collected.len() {
             0 => return self.num(coefficient),
             1 if collected.values().all(|e| *e == 1) => *collected.first_key_value().expect("one").0,

@@ -3,6 +3,7 @@
 
 use super::graph::{Argument, Atom, Graph, Id, NetworkCall, Node, Sampler, SamplerKind};
 use super::index::{Index, LoopVar, Slot, Symbol};
+use crate::algebra::{MAX_ORDER, MAX_ROWS};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::program::{
     CoordinateRef, Domain, EstimateTarget, ExprId, Function, GroupId, IndexExpr, IndexId, Kind, Method,
@@ -16,6 +17,10 @@ use std::collections::{HashMap, HashSet};
 /// Longest sum that is written out term by term, where its terms cannot be indexed by a variable.
 pub const MAX_UNROLLED: i64 = 4096;
 
+/// More nested derivatives than this are refused before any is taken: their number of terms explodes. Below, the
+/// algebra judges, whose own limit is [`MAX_ORDER`] and who knows how many rows it would take.
+const MAX_NESTED_ORDER: usize = 2 * MAX_ORDER;
+
 /// Lowers expressions of one program into one graph.
 pub struct Lowering<'a> {
     program: &'a Program,
@@ -24,6 +29,7 @@ pub struct Lowering<'a> {
     env: HashMap<IndexId, Index>,
     memo: HashMap<(ExprId, Vec<Index>, Vec<Index>), Id>,
     index_vars: HashMap<ExprId, Vec<IndexId>>,
+    orders: HashMap<ExprId, usize>,
     /// The condition or output that is being lowered: its region, and the estimator of all its sums.
     region: Option<Region>,
     scope: Option<(Method, String)>,
@@ -43,6 +49,7 @@ impl<'a> Lowering<'a> {
             env: HashMap::new(),
             memo: HashMap::new(),
             index_vars: HashMap::new(),
+            orders: HashMap::new(),
             region: None,
             scope: None,
             operator: None,
@@ -88,7 +95,30 @@ impl<'a> Lowering<'a> {
         self.memo.clear();
         self.region = region;
         self.scope = scope;
+        let order = self.order(e);
+        if order > MAX_NESTED_ORDER {
+            let message = format!("this needs derivatives of order {order} with at least {} rows", order.saturating_add(1));
+            return Err(Diagnostic::error(self.span(e), message)
+                .note(format!("at most order {MAX_ORDER} and {MAX_ROWS} rows are compiled")));
+        }
         self.components(e)
+    }
+
+    /// The most derivatives that are taken of anything in an expression.
+    fn order(&mut self, e: ExprId) -> usize {
+        if let Some(done) = self.orders.get(&e) {
+            return *done;
+        }
+        let kind = &self.program.expr(e).kind;
+        let own = match kind {
+            Kind::Partial { along, .. } => along.len(),
+            Kind::Laplacian(_) | Kind::Hessian(_) => 2,
+            kind => usize::from(kind.is_derivative()),
+        };
+        let inner = children(kind).into_iter().map(|c| self.order(c)).max().unwrap_or(0);
+        let order = own.saturating_add(inner);
+        self.orders.insert(e, order);
+        order
     }
 
     fn estimate(&self, is: impl Fn(&EstimateTarget) -> bool) -> Option<Method> {
@@ -599,6 +629,10 @@ impl<'a> Lowering<'a> {
             }
             let periodic = self.program.periodic_argument(*a);
             for id in self.components(*a)? {
+                if self.graph.has_atom(id) {
+                    return Err(Diagnostic::error(self.span(*a), "a network of a network is not compiled")
+                        .note("the arguments of a network are coordinates and functions of them"));
+                }
                 match periodic {
                     Some(group) => out.extend(self.periodic(id, group).map(Argument::Scalar)),
                     None => out.push(Argument::Scalar(id)),
