@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[command(name = "jetc", version, max_term_width = 100)]
 pub struct Args {
     /// Threads to use; all cores by default. Results do not depend on it.
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
     /// What to do.
     #[command(subcommand)]
@@ -60,6 +60,14 @@ pub struct Source {
     /// Set the estimator of an output, a condition or an operator: --estimate "lap(u)=sparse(16)"
     #[arg(long = "estimate", value_name = "NAME=METHOD", value_parser = pair)]
     pub estimate: Vec<(String, String)>,
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1024;
+    match text.parse() {
+        Ok(n) if (1..=MOST).contains(&n) => Ok(n),
+        _ => Err(format!("expected a number from 1 to {MOST}")),
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -26,6 +26,7 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
     print(&format!("compiled in {:.3} s", start.elapsed().as_secs_f64()));
     let peak = gemm_peak::<T>();
     print(&format!("matrix product peak of this machine, all threads: {:.1} GFLOP/s", peak / 1e9));
+    loaded.make_room::<T>(4, args.points.max(program.conditions.iter().map(|c| c.count).sum()))?;
     let parameters = Parameters::<T>::initial(program, 0);
     if let Some(set) = plan.sets.iter().find(|s| s.condition.is_none()) {
         let evaluator = Evaluator::<T>::new(&set.program)?;

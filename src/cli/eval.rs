@@ -3,11 +3,11 @@
 use super::args::{Eval, Precision};
 use super::source::{Loaded, device, load, write_or_print};
 use super::{Done, Failure};
-use crate::net::write_atomically;
+use crate::net::{read_matrix, write_atomically};
 use crate::plan::{Options, plan, plan_expressions};
 use crate::solver::{Evaluator, Number};
-use ndarray::{Array2, ArrayD, Ix2};
-use ndarray_npy::{ReadNpyExt, ReadableElement, WritableElement, WriteNpyExt};
+use ndarray::Array2;
+use ndarray_npy::{WritableElement, WriteNpyExt};
 use std::fmt::Write;
 use std::fs::File;
 use std::path::Path;
@@ -24,28 +24,12 @@ pub fn eval(args: &Eval) -> Done {
     }
 }
 
-fn read<T: ReadableElement>(path: &Path) -> Result<ArrayD<T>, ndarray_npy::ReadNpyError> {
-    let file = File::open(path)?;
-    ArrayD::<T>::read_npy(std::io::BufReader::new(file))
-}
-
 /// A 2-D array of f64 or f32.
 fn read_points(path: &Path) -> Result<Array2<f64>, Failure> {
-    let array = match read::<f64>(path) {
-        Ok(a) => a,
-        Err(first) => match read::<f32>(path) {
-            Ok(a) => a.mapv(f64::from),
-            Err(_) => {
-                return Err(Failure::Input(format!(
-                    "{}: {first}; expected an NPY file of shape [points, coordinates] in f32 or f64",
-                    path.display()
-                )));
-            }
-        },
-    };
-    let shape = array.shape().to_vec();
-    array.into_dimensionality::<Ix2>().map_err(|_| {
-        Failure::Input(format!("{}: an array of shape {shape:?}; expected [points, coordinates]", path.display()))
+    let bytes = std::fs::read(path).map_err(|e| Failure::Input(format!("cannot read {}: {e}", path.display())))?;
+    read_matrix(&bytes).map_err(|e| {
+        let path = path.display();
+        Failure::Input(format!("{path}: {e}; expected an NPY file of shape [points, coordinates] in f32 or f64"))
     })
 }
 
@@ -81,6 +65,7 @@ fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array
     }
     let parameters = loaded.parameters::<T>(args.weights.as_deref(), args.seed)?;
     let evaluator = Evaluator::<T>::new(&jet)?;
+    loaded.make_room::<T>(1, points.nrows())?;
     let flat: Vec<T> = points.iter().map(|x| T::of(*x)).collect();
     let values = evaluator.run(&parameters, points.nrows(), &flat, &[], args.seed, 0)?;
     let result = Array2::from_shape_vec((points.nrows(), evaluator.width()), values)?;

@@ -2,7 +2,7 @@
 
 use super::source::{load, write_or_print};
 use super::{Done, args, print};
-use crate::plan::{Options, Plan, PointSet, plan as make_plan};
+use crate::plan::{Options, Plan, PointSet, check_reports, plan as make_plan};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -10,6 +10,10 @@ use std::fmt::Write;
 pub fn check(source: &args::Source) -> Done {
     let loaded = load(source)?;
     make_plan(&loaded.program, Options::default()).map_err(|e| loaded.say(&e))?;
+    let wrong = check_reports(&loaded.program);
+    if !wrong.is_empty() {
+        return Err(loaded.say(&wrong));
+    }
     print(&format!("{}: no errors", loaded.name));
     Ok(())
 }

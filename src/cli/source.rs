@@ -4,7 +4,7 @@ use super::args;
 use super::render::render;
 use super::{Failure, print};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::net::{Element, Parameters, write_atomically};
+use crate::net::{Element, Parameters, layout, write_atomically};
 use crate::program::{Overrides, Program};
 use crate::solver::compile;
 use crate::syntax;
@@ -82,8 +82,26 @@ impl Loaded {
         Ok(())
     }
 
+    /// An error where `copies` of the parameters, and `points` points, do not fit in memory.
+    pub fn make_room<T: Element>(&self, copies: usize, points: usize) -> Result<(), Failure> {
+        let numbers = |shape: &[usize]| shape.iter().map(|n| *n as f64).product::<f64>();
+        let parameters: f64 = layout(&self.program).iter().map(|spec| numbers(&spec.shape)).sum();
+        let points = numbers(&[points, self.program.columns()]);
+        let bytes = (copies as f64 * parameters + points) * size_of::<T>() as f64;
+        let fits = bytes < isize::MAX as f64 && Vec::<u8>::new().try_reserve_exact(bytes as usize).is_ok();
+        if fits {
+            return Ok(());
+        }
+        Err(Failure::Input(format!(
+            "{}: {parameters:.1e} parameters and {points:.1e} coordinates of points need {:.1} GB of memory, more than there is",
+            self.name,
+            bytes / 1e9
+        )))
+    }
+
     /// Initial parameters, or those of a file.
     pub fn parameters<T: Element>(&self, weights: Option<&Path>, seed: u64) -> Result<Parameters<T>, Failure> {
+        self.make_room::<T>(1, 0)?;
         let mut parameters = Parameters::initial(&self.program, seed);
         match weights {
             Some(path) => {

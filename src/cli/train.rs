@@ -37,6 +37,8 @@ pub fn train(args: &Train) -> Done {
 
 fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
     let program = &loaded.program;
+    // weights, both moments, gradient
+    loaded.make_room::<T>(4, program.conditions.iter().map(|c| c.count).sum())?;
     let mut parameters = Parameters::<T>::initial(program, args.seed);
     let mut objective = SolverObjective::new(program, plan, &parameters, &loaded.folder(), args.seed)
         .map_err(|e| loaded.failure(e))?;

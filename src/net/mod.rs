@@ -5,6 +5,7 @@
 mod atomic;
 mod element;
 mod layout;
+mod npy;
 mod parameters;
 pub mod philox;
 mod weights;
@@ -12,6 +13,7 @@ mod weights;
 pub use atomic::{beside, replace, write_atomically};
 pub use element::Element;
 pub use layout::{Role, TensorSpec, layout};
+pub use npy::read_matrix;
 pub use parameters::Parameters;
 pub use philox::{Philox, Purpose, philox4x32, row};
 pub use weights::{Entry, Loaded, Metadata, Opened, TensorFile, WeightsError, write_tensors};

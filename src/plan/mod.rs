@@ -17,11 +17,12 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{Activation, JetProgram, adjoint, mean_square};
 use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, fold};
 use crate::rewrite::{self, rewrite};
-use crate::program::{ExprId, GradientTerm, Program, Region};
+use crate::program::{ExprId, GradientTerm, Learning, Program, Region, ReportKind};
 use build::build;
 use builder::Builder;
 use num_bigint::BigInt;
 use num_rational::BigRational;
+use num_traits::ToPrimitive;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use targets::Targets;
 
@@ -116,6 +117,18 @@ fn plan_here(program: &Program, options: Options) -> Result<Plan, Vec<Diagnostic
         keep(planner.condition(k), &mut sets, &mut errors);
     }
     if errors.is_empty() { Ok(Plan { sets }) } else { Err(errors) }
+}
+
+/// What is wrong with the expressions of reports.
+pub fn check_reports(program: &Program) -> Vec<Diagnostic> {
+    let one = |report: &crate::program::Report| {
+        let expressions = match &report.kind {
+            ReportKind::Error { value, exact, .. } => vec![*value, *exact],
+            ReportKind::Value { value, .. } => vec![*value],
+        };
+        plan_expressions(program, &report.label, &expressions).err()
+    };
+    program.reports.iter().filter_map(one).collect()
 }
 
 /// Plans any expressions of the program, all at the same points, in order (reports, fields).
@@ -234,6 +247,7 @@ impl Planner<'_> {
         let expanded: Vec<Id> = roots.iter().map(|r| graph.expand(*r)).collect();
         let residuals: Vec<String> =
             expanded.iter().map(|e| Printer { program, graph: &graph }.expression(*e)).collect();
+        judge(program, &graph, &expanded, condition.is_some(), span)?;
         let rewritten = rewrite(&mut graph, roots, &expanded, &rows_of);
         let explanation = if self.explain { self.explain(&mut graph, roots, &rewritten.roots) } else { Vec::new() };
         let drawn: Vec<Id> = rewritten.roots.iter().map(|r| graph.draw(*r)).collect();
@@ -422,7 +436,41 @@ fn networks(
     algebras.iter().map(one).collect()
 }
 
-fn reads(graph: &Graph, id: Id, is: impl Fn(&Node) -> bool + Copy) -> bool {
+/// Refuses residuals that are 1/0 or hold numbers beyond 64 bits, and those of a condition that nothing can change.
+fn judge(
+    program: &Program,
+    graph: &Graph,
+    roots: &[Id],
+    condition: bool,
+    span: Span,
+) -> Result<(), Diagnostic> {
+    let any = |is: &dyn Fn(&Node) -> bool| roots.iter().any(|r| reads(graph, *r, is));
+    let zero = |id: &Id| graph.is_zero(*id);
+    if any(&|n| matches!(n, Node::Mul(factors) if factors.iter().any(|(f, e)| *e < 0 && zero(f)))) {
+        return Err(Diagnostic::error(span, "division by zero").note("a divisor is 0 once the expression is simplified"));
+    }
+    let infinite = |v: &BigRational| !v.to_f64().is_some_and(f64::is_finite);
+    if any(&|n| match n {
+        Node::Num(v) => infinite(v),
+        Node::Add(terms, constant) => infinite(constant) || terms.iter().any(|t| infinite(&t.1)),
+        _ => false,
+    }) {
+        return Err(Diagnostic::error(span, "a constant in this overflows")
+            .note("the largest number of 64 bits is 1.8e308"));
+    }
+    let learned = |n: &Node| match n {
+        Node::Atom(_) => true,
+        Node::Param(p) => program.params[p.index()].learn != Learning::Fixed,
+        _ => false,
+    };
+    if condition && !any(&learned) {
+        return Err(Diagnostic::error(span, "this condition depends on no network and no learnable parameter")
+            .note("what it holds of them cancels, or has no derivative along these coordinates"));
+    }
+    Ok(())
+}
+
+fn reads(graph: &Graph, id: Id, is: impl Fn(&Node) -> bool) -> bool {
     let mut seen = BTreeSet::new();
     let mut todo = vec![id];
     while let Some(id) = todo.pop() {

@@ -214,6 +214,18 @@ impl<'a> Resolver<'a> {
         Some(whole as usize)
     }
 
+    /// The depth of a network.
+    pub fn layers(&mut self, expr: &'a ast::Expr) -> Option<usize> {
+        let what = "the depth of a network";
+        let depth = self.count(expr, what, 1)?;
+        if depth > MAX_LAYERS {
+            let message = format!("{what} must be at most {MAX_LAYERS}");
+            let label = format!("this is {depth}");
+            return self.fail(Diagnostic::error(expr.span, message).label(label));
+        }
+        Some(depth)
+    }
+
     /// One of a few words.
     pub fn word<T: Copy>(
         &mut self,
@@ -241,6 +253,9 @@ impl<'a> Resolver<'a> {
 
 /// Largest count or length: products of two of them fit in 128 bits, sums of many in 64.
 pub(super) const MAX_COUNT: i64 = 1 << 40;
+
+/// Most layers of a network: each is some operations of the compiled program, written out.
+const MAX_LAYERS: usize = 1000;
 
 /// `a`, `b` and `c` in code quotes.
 pub(super) fn listed(names: &[&str]) -> String {

@@ -251,7 +251,7 @@ impl<'a> Resolver<'a> {
             .and_then(|expr| self.count(expr, "the width of a network", 1));
         let depth = arguments
             .get("depth")
-            .and_then(|expr| self.count(expr, "the depth of a network", 1));
+            .and_then(|expr| self.layers(expr));
         let activation = arguments
             .get("activation")
             .and_then(|expr| self.word(expr, "activation", &ACTIVATIONS));

@@ -6,11 +6,21 @@ use std::collections::HashMap;
 
 /// Steps after which a constant counts as unknown (a sum over a billion indices).
 const BUDGET: u64 = 1 << 24;
+const SMALL_BUDGET: u64 = 1 << 8;
 
 impl Program {
     /// The value of a scalar expression that holds only numbers and functions of them; none where it depends on
     /// anything else, is not a scalar, or takes more than some ten million steps. It may be infinite or NaN.
     pub fn constant(&self, e: ExprId) -> Option<f64> {
+        self.constant_within(e, BUDGET)
+    }
+
+    /// The same within few steps: cheap enough to be asked of every expression.
+    pub(super) fn small_constant(&self, e: ExprId) -> Option<f64> {
+        self.constant_within(e, SMALL_BUDGET)
+    }
+
+    fn constant_within(&self, e: ExprId, budget: u64) -> Option<f64> {
         if self.shape(e) != Shape::Scalar {
             return None;
         }
@@ -18,7 +28,7 @@ impl Program {
             program: self,
             indices: Vec::new(),
             known: HashMap::new(),
-            budget: BUDGET,
+            budget,
         }
         .scalar(e)
     }

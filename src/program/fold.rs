@@ -29,6 +29,9 @@ impl Resolver<'_> {
         if bits(&value) > MAX_BITS {
             return self.fail(too_long(span));
         }
+        if !value.to_f64().is_some_and(f64::is_finite) {
+            return self.fail(overflow(span));
+        }
         self.push(Kind::Number(value), Shape::Scalar, span)
     }
 
@@ -144,6 +147,9 @@ impl Resolver<'_> {
         let mut first = None;
         let mut rest: Vec<(bool, ExprId)> = Vec::new();
         for &(divided, id, place) in factors {
+            if divided && let Some(zero) = self.index_at_zero(id) {
+                return self.fail(Diagnostic::error(place, "division by zero").label(zero));
+            }
             match self.as_number(id) {
                 Some(value) if divided && value.is_zero() => {
                     return self
@@ -179,10 +185,33 @@ impl Resolver<'_> {
                 rest.insert(0, (false, self.number(number, span)?));
             }
         }
+        for &(divided, id, place) in factors {
+            if divided && self.small_constant(id) == Some(0.0) {
+                return self.fail(Diagnostic::error(place, "division by zero").label("this is 0"));
+            }
+        }
         match rest[..] {
             [(false, only)] => Some(only),
-            _ => self.push(Kind::Product(rest), shape, span),
+            _ => {
+                let id = self.push(Kind::Product(rest), shape, span)?;
+                self.finite(id, span)
+            }
         }
+    }
+
+    /// Where an affine function of one index variable is 0 in the variable's range, in words.
+    fn index_at_zero(&self, id: ExprId) -> Option<String> {
+        let Kind::IndexValue(index) = &self.program.expr(id).kind else {
+            return None;
+        };
+        let [(variable, coefficient)] = index.terms[..] else {
+            return None;
+        };
+        let (lo, hi) = self.ranges[variable.index()]?;
+        let at = (-(index.offset as i128)).checked_div(coefficient as i128)?;
+        let zero = at * coefficient as i128 + index.offset as i128 == 0;
+        (zero && (lo as i128..hi as i128).contains(&at))
+            .then(|| format!("this is 0 where the index is {at}"))
     }
 
     fn scaled_index(&self, id: ExprId, by: &BigRational) -> Option<IndexExpr> {
@@ -233,7 +262,8 @@ impl Resolver<'_> {
                 return self.integer(1, span);
             }
         }
-        self.push(Kind::Power(base.0, exponent.0), Shape::Scalar, span)
+        let id = self.push(Kind::Power(base.0, exponent.0), Shape::Scalar, span)?;
+        self.finite(id, span)
     }
 
     fn whole_power(&mut self, base: &BigRational, exponent: &BigInt, span: Span) -> Option<ExprId> {
@@ -315,7 +345,24 @@ impl Resolver<'_> {
                 return self.number(value, span);
             }
         }
-        self.push(Kind::Call(function, ids), Shape::Scalar, span)
+        let id = self.push(Kind::Call(function, ids), Shape::Scalar, span)?;
+        self.finite(id, span)
+    }
+
+    /// The value of a constant that takes few steps.
+    fn small_constant(&self, id: ExprId) -> Option<f64> {
+        (!self.depends(id, u16::MAX)).then(|| self.program.small_constant(id))?
+    }
+
+    /// The expression, unless it is a constant without a finite value.
+    fn finite(&mut self, id: ExprId, span: Span) -> Option<ExprId> {
+        match self.small_constant(id) {
+            Some(value) if value.is_nan() => {
+                self.fail(Diagnostic::error(span, "this constant has no real value"))
+            }
+            Some(value) if value.is_infinite() => self.fail(overflow(span)),
+            _ => Some(id),
+        }
     }
 }
 
@@ -323,6 +370,11 @@ impl Resolver<'_> {
 fn square_root(x: &BigRational) -> Option<BigRational> {
     let root = BigRational::new(x.numer().sqrt(), x.denom().sqrt());
     (&root * &root == *x).then_some(root)
+}
+
+fn overflow(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "this constant overflows")
+        .note("the largest number of 64 bits is 1.8e308")
 }
 
 fn too_long(span: Span) -> Diagnostic {

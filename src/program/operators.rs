@@ -1,7 +1,7 @@
 //! Builtin operators: derivatives and their shapes.
 
 use super::fold::Operand;
-use super::resolver::Resolver;
+use super::resolver::{Resolver, depends};
 use super::types::*;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::syntax::ast::Name;
@@ -63,6 +63,7 @@ impl<'a> Resolver<'a> {
             }
             _ => {
                 let space = self.space(text, span)?;
+                self.holds_space(text, operands[0], span)?;
                 self.space_operator(text, operands, space)?
             }
         };
@@ -157,6 +158,19 @@ impl<'a> Resolver<'a> {
             ("dot", Shape::Scalar) => error.note("numbers are multiplied by `*`"),
             _ => error,
         })
+    }
+
+    /// The Laplacian of what no space coordinate enters is 0: surely not what was meant. An operator of the user's,
+    /// though, may be applied to a source that is the same everywhere.
+    fn holds_space(&mut self, operator: &str, (of, place): Operand, span: Span) -> Option<()> {
+        let general = !self.expanding.is_empty() && !self.depends(of, depends::NETWORK);
+        if operator != "lap" || general || self.depends(of, depends::SPACE) {
+            return Some(());
+        }
+        let message = format!("`{operator}` of something that has no space coordinate");
+        let space: Vec<String> = self.program.space().map(|group| format!("`{}`", group.name)).collect();
+        let error = Diagnostic::error(span, message).also(place, "this does not depend on space");
+        self.fail(error.note(format!("space is {}", space.join(", "))))
     }
 
     /// The dimension of space, which must not be 0.

@@ -32,6 +32,8 @@ pub(super) mod depends {
     pub const NORMAL: u16 = 64;
     /// A derivative.
     pub const DERIVATIVE: u16 = 128;
+    /// Space coordinates.
+    pub const SPACE: u16 = 256;
 }
 
 /// What is known of an expression without looking into it.
@@ -215,7 +217,10 @@ impl<'a> Resolver<'a> {
     fn own_flags(&self, kind: &Kind) -> u16 {
         use depends::*;
         match kind {
-            Kind::Coordinates(_) => COORDINATE,
+            Kind::Coordinates(group) => match self.program.groups[group.index()].kind {
+                GroupKind::Space => COORDINATE | SPACE,
+                _ => COORDINATE,
+            },
             Kind::Network { .. } => NETWORK,
             Kind::Param(id) if self.program.params[id.index()].learn != Learning::Fixed => {
                 PARAM | LEARNED

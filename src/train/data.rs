@@ -4,9 +4,9 @@
 //! mentioned columns (`obs.u`) too; other columns are ignored. In an NPY file the columns are the coordinates in order, then
 //! the mentioned columns in the order of their first use. Every number must be finite.
 
+use crate::net::read_matrix;
 use crate::program::{Data, DataId, Program};
-use ndarray::{Array2, Axis};
-use ndarray_npy::ReadNpyExt;
+use ndarray::Axis;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -176,12 +176,10 @@ fn csv_reason(error: &csv::Error) -> String {
 
 fn read_npy(program: &Program, data: &Data, file: &Path) -> Result<Table, DataError> {
     let bytes = std::fs::read(file).map_err(|source| DataError::Read { file: file.into(), source })?;
-    let array: Array2<f64> = Array2::<f64>::read_npy(bytes.as_slice())
-        .or_else(|e| Array2::<f32>::read_npy(bytes.as_slice()).map(|a| a.mapv(f64::from)).map_err(|_| e))
-        .map_err(|e| DataError::Format {
-            file: file.into(),
-            reason: format!("a 2-D array of f64 or f32 is needed: {e}"),
-        })?;
+    let array = read_matrix(&bytes).map_err(|e| DataError::Format {
+        file: file.into(),
+        reason: format!("a 2-D array of f64 or f32 is needed: {e}"),
+    })?;
     let names: Vec<String> = wanted(program, data).into_iter().map(|mut spellings| spellings.swap_remove(0)).collect();
     if array.ncols() != names.len() {
         return Err(DataError::Width { file: file.into(), found: array.ncols(), expected: names });
