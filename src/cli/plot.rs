@@ -81,7 +81,7 @@ pub fn loss(
 
 /// Measured curves over one parameter, with a logarithmic vertical axis.
 pub fn curves(path: &Path, title: &str, x_name: &str, x: &[f64], curves: &[Curve<'_>]) -> Result<(), PlotError> {
-    canvas::draw(path, (1000, 500), |canvas| {
+    canvas::draw(path, (1000.0, 500.0), |canvas| {
         let finite = || x.iter().copied().filter(|v| v.is_finite());
         let range = Axis::exact(finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
         let y = Axis::log(curves.iter().flat_map(|c| c.values).copied());

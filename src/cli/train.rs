@@ -14,6 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Measurements during a run whose program does not say how many.
+const MEASUREMENTS: usize = 20;
+/// Up to this many numbers of test points are measured without being asked for.
+const CHEAP: usize = 1_000_000;
+
 /// `jetc train FILE`
 pub fn train(args: &Train) -> Done {
     let loaded = load(&args.source)?;
@@ -81,7 +86,12 @@ fn options(args: &Train, loaded: &Loaded, plan: &Plan) -> Options {
     let mut options = Options::new(training, out);
     options.seed = args.seed;
     options.resume = args.resume;
-    options.measure_every = loaded.program.reports.iter().filter_map(|r| r.every).min();
+    options.measure_every = loaded.program.reports.iter().filter_map(|r| r.every).min().or_else(|| {
+        // the progress bar shows an error where it costs little to measure
+        let numbers = |r: &crate::program::Report| r.points.saturating_mul(loaded.program.columns());
+        let cheap = loaded.program.reports.iter().map(numbers).sum::<usize>() <= CHEAP;
+        cheap.then_some((options.training.steps / MEASUREMENTS).max(1))
+    });
     options.program = format!("{}{}", loaded.text, loaded.overrides);
     options.metadata = Metadata::from([
         ("jetc.program".to_string(), loaded.text.clone()),

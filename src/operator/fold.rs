@@ -7,7 +7,7 @@
 //! needs lap(u) alone too.
 
 use super::graph::{Atom, Graph, Id, Node};
-use super::index::{Index, LoopVar, Symbol};
+use super::index::{FUNCTIONAL, Index, LoopVar, Symbol};
 use crate::program::Reduction;
 use num_rational::BigRational;
 use num_traits::{One, Zero};
@@ -174,17 +174,16 @@ impl Folder<'_> {
     /// The same tensor with variables numbered from the outside in, so that equal ones are equal. The numbers are
     /// bound ones above any that a reduction in a coefficient uses.
     fn canonical(&mut self, tensor: CoefficientTensor) -> CoefficientTensor {
-        const FIRST: u32 = 1 << 20;
         let mut out = tensor;
         let family = out.family.clone();
         for (k, (var, lo, hi)) in family.into_iter().enumerate() {
-            let to = LoopVar::Bound(FIRST + k as u32);
+            let to = LoopVar::Bound(FUNCTIONAL + k as u32);
             out.family[k] = (to, lo, hi);
             for t in &mut out.terms {
                 self.rename(t, var, to);
             }
         }
-        let start = FIRST + out.family.len() as u32;
+        let start = FUNCTIONAL + out.family.len() as u32;
         for t in &mut out.terms {
             for k in 0..t.ranges.len() {
                 let (var, lo, hi) = t.ranges[k];

@@ -12,6 +12,9 @@ pub enum LoopVar {
     Free(u32),
 }
 
+/// Bound variables from here on are the indices of functionals; reductions never nest as deep.
+pub const FUNCTIONAL: u32 = 1 << 20;
+
 /// Which of a sampler's draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Slot {
@@ -162,6 +165,10 @@ impl fmt::Display for LoopVar {
         const LETTERS: [&str; 8] = ["i", "j", "k", "l", "m", "n", "p", "q"];
         match self {
             LoopVar::Bound(h) if (1..=8).contains(h) => write!(f, "{}", LETTERS[*h as usize - 1]),
+            // the indices of a functional
+            LoopVar::Bound(h) if (FUNCTIONAL..FUNCTIONAL + 4).contains(h) => {
+                write!(f, "{}", ["r", "s", "t", "w"][(*h - FUNCTIONAL) as usize])
+            }
             LoopVar::Bound(h) => write!(f, "i{h}"),
             LoopVar::Free(n) => write!(f, "free{n}"),
         }
