@@ -81,6 +81,9 @@ fn distribute(b: &mut Build, form: &Form) -> Vec<Id> {
     out
 }
 
+/// The exponent of a factor in a product that holds it, and the product.
+type Holder<'p> = (i32, &'p [(Id, i32)]);
+
 fn factor(b: &mut Build, form: &Form) -> Vec<Id> {
     let Form::Add(_, k, t) = form else { return vec![] };
     if t.len() < 2 || t.len() > MAX_TERMS {
@@ -89,7 +92,7 @@ fn factor(b: &mut Build, form: &Form) -> Vec<Id> {
     let terms = form.terms();
     let products: Vec<Vec<Vec<(Id, i32)>>> = terms.iter().map(|(t, _)| b.products(*t)).collect();
     // for each factor: the terms that hold it, with the exponent and the product in which it was seen
-    let mut found: BTreeMap<Id, BTreeMap<usize, (i32, &[(Id, i32)])>> = BTreeMap::new();
+    let mut found: BTreeMap<Id, BTreeMap<usize, Holder>> = BTreeMap::new();
     for (n, forms) in products.iter().enumerate() {
         for product in forms {
             for (f, e) in product {
