@@ -90,15 +90,15 @@ pub fn log<T: Real>(x: T) -> T {
     let f = m - T::one();
     let s = f / (f + T::lit(2.0));
     let y = k * T::lit(0.693359375) + (k * T::lit(-2.121_944_400_546_905_8e-4) + atanh(s, T::TERMS.log) * T::lit(2.0));
-    let y = if x > T::lit(f64::MAX) || x - x != T::zero() { x } else { y };
     let infinity = T::one() / T::zero();
+    let y = if Real::abs(x) < infinity { y } else { x };
     if x > T::zero() {
         y
     } else if x == T::zero() {
         -infinity
     } else {
         // Negative or not a number.
-        infinity - infinity
+        T::lit(f64::NAN)
     }
 }
 
@@ -115,7 +115,7 @@ fn sin_cos_reduced<T: Real>(x: T) -> (T, T) {
     let r = x.less_quarter_turns(turns - T::MAGIC);
     let z = r * r;
     let terms = T::TERMS.sin;
-    let sign = |k: usize| if k % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = |k: usize| if k.is_multiple_of(2) { 1.0 } else { -1.0 };
     let mut s = T::lit(sign(terms - 1) * FACTORIALS[2 * terms - 1]);
     let mut c = T::lit(sign(terms) * FACTORIALS[2 * terms]);
     for k in (1..terms - 1).rev() {

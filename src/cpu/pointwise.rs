@@ -437,7 +437,13 @@ fn reduce<T: Real>(r: &Reduction, flush: bool, w: usize, lanes: &mut [Lane<T>]) 
 /// NaN where one of the two is.
 #[inline(always)]
 fn max<T: Real>(a: T, b: T) -> T {
-    if a > b || a != a { a } else { b }
+    if a <= b {
+        b
+    } else if b <= a {
+        a
+    } else {
+        a + b
+    }
 }
 
 #[inline(always)]

@@ -103,12 +103,6 @@ impl Table {
         table
     }
 
-    /// Products per neuron and point in one activation.
-    #[cfg(test)]
-    pub fn products(&self) -> usize {
-        self.terms.len()
-    }
-
     /// Fills the lanes of the powers.
     #[inline(always)]
     fn raise<T: Real>(&self, n: &mut [Lane<T>], varying: &[Lane<T>]) {
@@ -150,11 +144,11 @@ impl Table {
     #[inline(always)]
     fn element<T: Real>(&self, n: &[Lane<T>], coefficients: &[Lane<T>], y: &mut [Lane<T>]) {
         y[0] = coefficients[0];
-        for r in 1..self.rows {
+        for (r, y) in y.iter_mut().enumerate().take(self.rows).skip(1) {
             if coefficients.len() > 1 {
-                self.combine(r, n, coefficients, &mut y[r]);
+                self.combine(r, n, coefficients, y);
             } else {
-                y[r] = [T::zero(); LANES];
+                *y = [T::zero(); LANES];
             }
         }
     }

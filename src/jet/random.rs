@@ -42,7 +42,7 @@ impl Words {
         // Above this, the backward scan of the definition gives way to a map with the same answers.
         const SCAN: usize = 64;
         let mut moved: HashMap<usize, usize> = HashMap::new();
-        for i in 0..k {
+        for (i, column) in columns.iter_mut().enumerate() {
             if i % 2 == 0 {
                 words = self.block((i / 2) as u32);
             }
@@ -50,12 +50,12 @@ impl Words {
             let u = words[half] as u64 | (words[half + 1] as u64) << 32;
             let r = i + ((u as u128 * (len - i) as u128) >> 64) as usize;
             if k <= SCAN {
-                columns[i] = r;
+                *column = r;
             } else {
                 let drawn = moved.get(&r).copied().unwrap_or(r);
                 let here = moved.get(&i).copied().unwrap_or(i);
                 moved.insert(r, here);
-                columns[i] = first + drawn;
+                *column = first + drawn;
             }
         }
         if k <= SCAN {

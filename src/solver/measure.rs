@@ -199,11 +199,10 @@ impl<T: Number> Meter<T> {
         let rest = |p: usize| exact[p] - columns[0][p];
         let mut matrix = vec![vec![0.0; m + 1]; m];
         for p in 0..exact.len() {
-            for i in 0..m {
-                for j in 0..m {
-                    matrix[i][j] += slope(i, p) * slope(j, p);
+            for (i, row) in matrix.iter_mut().enumerate() {
+                for (j, entry) in row.iter_mut().enumerate() {
+                    *entry += slope(i, p) * if j < m { slope(j, p) } else { rest(p) };
                 }
-                matrix[i][m] += slope(i, p) * rest(p);
             }
         }
         let c = solve(matrix);

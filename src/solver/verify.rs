@@ -99,7 +99,7 @@ fn gradients(
             let mine = training.gradients.iter().zip(&gradients);
             let mine = mine.filter(|((t, _), _)| training.tensors[t.index()].name == name);
             analytic.push(mine.map(|(_, g)| g[at]).sum::<f64>());
-            let mut loss = |shift: f64| -> Result<f64, Error> {
+            let loss = |shift: f64| -> Result<f64, Error> {
                 let mut moved = parameters.clone();
                 let k = moved.position(name).ok_or_else(|| Error::Tensor(name.into()))?;
                 moved.values_mut()[k][at] += shift;
