@@ -108,7 +108,7 @@ pub fn compare(text: &str, points: usize, nested: impl Fn(&Network, &[f64]) -> f
     let d = program.columns();
     let x: Vec<f64> = (0..points * d).map(|k| ((k * 7919 % 1009) as f64 / 1009.0) - 0.5).collect();
     let evaluator = jetc::solver::Evaluator::new(&plan.sets[0].program).expect("it was planned");
-    let mut run = || evaluator.run(&parameters, points, &x, &[], 0, 0).expect("shapes fit");
+    let run = || evaluator.run(&parameters, points, &x, &[], 0, 0).expect("shapes fit");
     let mine = run();
     let mut best = f64::INFINITY;
     for _ in 0..5 {
