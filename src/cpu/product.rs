@@ -1,6 +1,6 @@
 //! Matrix products of a tile.
 //!
-//! `matrixmultiply` (through ndarray) does the work; products with one very short side, which would mostly pack, are plain loops.
+//! `gemm` does the work where it can, else `matrixmultiply` (through ndarray); products with one very short side are plain loops.
 
 use super::real::{Kernel, Real, dispatch};
 use ndarray::linalg::general_mat_mul;
@@ -23,7 +23,10 @@ pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, m
     if a.nrows() <= SHORT && b.strides()[1] == 1 {
         return dispatch(Outer { alpha, a, b, beta, c });
     }
-    general_mat_mul(alpha, &a, &b, beta, &mut c);
+    let plain = alpha == T::one() && (beta == T::zero() || beta == T::one());
+    if !plain || !T::gemm(&a, &b, beta == T::one(), &mut c) {
+        general_mat_mul(alpha, &a, &b, beta, &mut c);
+    }
 }
 
 /// Row by row of c, a sum of rows of b.
@@ -101,18 +104,18 @@ mod tests {
     proptest! {
         #[test]
         fn every_path_is_the_product(
-            m in 1..9usize, k in 0..40usize, n in 1..9usize, turned in 0..4usize, beta in 0..3usize, swap: bool,
+            m in 1..15usize, k in 0..300usize, n in 1..9usize, turned in 0..4usize, beta in 0..3usize, alpha in 1..3usize, swap: bool,
         ) {
             let (m, n) = if swap { (n * 7, m) } else { (m, n * 7) };
             let fill = |r, c, s: f64| Array2::from_shape_fn((r, c), |(i, j)| ((i * 7 + j * 13) as f64 * s).sin());
             let make = |r, c, s: f64, turn| if turn { fill(c, r, s).reversed_axes() } else { fill(r, c, s) };
             let (a, b) = (make(m, k, 0.3, turned & 1 == 1), make(k, n, 0.7, turned & 2 == 2));
             let mut c = fill(m, n, 1.1);
-            let beta = [0.0, 1.0, -0.5][beta];
+            let (alpha, beta) = (alpha as f64, [0.0, 1.0, -0.5][beta]);
             let expected = Array2::from_shape_fn((m, n), |(i, j)| {
-                2.0 * (0..k).map(|l| a[[i, l]] * b[[l, j]]).sum::<f64>() + beta * c[[i, j]]
+                alpha * (0..k).map(|l| a[[i, l]] * b[[l, j]]).sum::<f64>() + beta * c[[i, j]]
             });
-            product(2.0, a.view(), b.view(), beta, c.view_mut());
+            product(alpha, a.view(), b.view(), beta, c.view_mut());
             prop_assert!((&c - &expected).iter().all(|e| e.abs() < 1e-12), "{c} {expected}");
         }
     }

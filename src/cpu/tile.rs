@@ -47,6 +47,8 @@ pub struct Run<'a, T> {
     pub tile: usize,
     /// By operation: see [`lift::fixed`].
     pub fixed: Vec<Vec<T>>,
+    /// By tensor: weights as [in, out], or empty.
+    pub turned: Vec<Vec<T>>,
 }
 
 /// Points `first..first + n`.
@@ -95,6 +97,14 @@ impl<T: Real> Run<'_, T> {
 
     fn weight(&self, tensor: TensorId) -> ndarray::ArrayView2<'_, T> {
         matrix(self.call.tensors[tensor.index()], self.executor.program.tensors[tensor.index()].shape[0])
+    }
+
+    /// A weight as [in, out], with contiguous rows where it has been transposed.
+    fn turned(&self, tensor: TensorId) -> ndarray::ArrayView2<'_, T> {
+        match self.turned[tensor.index()].as_slice() {
+            [] => self.weight(tensor).reversed_axes(),
+            turned => matrix(turned, self.executor.program.tensors[tensor.index()].shape[1]),
+        }
     }
 
     fn op(&self, k: usize, tile: Tile, workspace: &mut Workspace<T>) {
@@ -159,7 +169,7 @@ impl<T: Real> Run<'_, T> {
                 }
             }
             Op::Linear { x, weight, bias } => {
-                let weight = self.weight(*weight);
+                let weight = self.turned(*weight);
                 let (rows, out) = self.shape(ValueId(k as u32));
                 if self.executor.schedule.homes[x.index()] == Home::Fused {
                     if let Some(lift) = self.lift(*x, tile, workspace) {
@@ -167,7 +177,7 @@ impl<T: Real> Run<'_, T> {
                     }
                 } else {
                     let x = matrix(self.value(*x, tile, workspace), rows * n);
-                    product(T::one(), x, weight.t(), T::zero(), matrix_mut(y, rows * n));
+                    product(T::one(), x, weight, T::zero(), matrix_mut(y, rows * n));
                 }
                 let bias = self.call.tensors[bias.index()];
                 for y in y[..if rows > 0 { n * out } else { 0 }].chunks_exact_mut(out.max(1)) {
