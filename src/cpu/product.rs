@@ -2,7 +2,8 @@
 //!
 //! `gemm` does the work where it can, else `matrixmultiply` (through ndarray); products with one very short side are plain loops.
 
-use super::real::{Kernel, Real, dispatch};
+use super::activation::LANES;
+use super::real::{Kernel, Real};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
@@ -15,13 +16,13 @@ pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, m
         return;
     }
     if a.ncols() <= SHORT && b.strides()[1] == 1 {
-        return dispatch(Outer { alpha, a, b, beta, c });
+        return T::outer(Outer { alpha, a, b, beta, c });
     }
     if b.ncols() <= SHORT && a.strides()[1] == 1 && b.strides()[0] == 1 {
-        return dispatch(Inner { alpha, a, b, beta, c });
+        return T::inner(Inner { alpha, a, b, beta, c });
     }
     if a.nrows() <= SHORT && b.strides()[1] == 1 {
-        return dispatch(Outer { alpha, a, b, beta, c });
+        return T::outer(Outer { alpha, a, b, beta, c });
     }
     let plain = alpha == T::one() && (beta == T::zero() || beta == T::one());
     if !plain || !T::gemm(&a, &b, beta == T::one(), &mut c) {
@@ -30,7 +31,7 @@ pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, m
 }
 
 /// Row by row of c, a sum of rows of b.
-struct Outer<'a, T> {
+pub struct Outer<'a, T> {
     alpha: T,
     a: ArrayView2<'a, T>,
     b: ArrayView2<'a, T>,
@@ -57,7 +58,7 @@ impl<T: Real> Kernel for Outer<'_, T> {
 }
 
 /// Element by element of c, a dot product of rows of a and columns of b.
-struct Inner<'a, T> {
+pub struct Inner<'a, T> {
     alpha: T,
     a: ArrayView2<'a, T>,
     b: ArrayView2<'a, T>,
@@ -74,6 +75,46 @@ impl<T: Real> Kernel for Inner<'_, T> {
                 let old = if self.beta == T::zero() { T::zero() } else { self.beta * *c };
                 *c = self.alpha * dot(a, b) + old;
             }
+        }
+    }
+}
+
+/// y += row, for each row of y: [n, row.len()].
+pub struct AddToEach<'a, T> {
+    /// What is added.
+    pub row: &'a [T],
+    /// Sums.
+    pub y: &'a mut [T],
+}
+
+impl<T: Real> Kernel for AddToEach<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        for y in self.y.chunks_exact_mut(self.row.len().max(1)) {
+            y.iter_mut().zip(self.row).for_each(|(y, x)| *y += *x);
+        }
+    }
+}
+
+/// sums += the sum of the rows: [n, sums.len()].
+pub struct AddColumns<'a, T> {
+    /// What is added.
+    pub rows: &'a [T],
+    /// Sums.
+    pub sums: &'a mut [T],
+}
+
+impl<T: Real> Kernel for AddColumns<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let width = self.sums.len().max(1);
+        // The tile by itself first, in f64: the sums of many tiles are large against one point.
+        for (first, sums) in (0..width).step_by(LANES).zip(self.sums.chunks_mut(LANES)) {
+            let mut part = [0.0; LANES];
+            for row in self.rows.chunks_exact(width) {
+                part.iter_mut().zip(&row[first..][..sums.len()]).for_each(|(p, x)| *p += x.to_f64());
+            }
+            sums.iter_mut().zip(part).for_each(|(s, p)| *s += T::lit(p));
         }
     }
 }
