@@ -6,7 +6,7 @@
 //! nothing where a function saturates.
 
 use super::math;
-use super::real::Real;
+use super::real::{Kernel, Real};
 use crate::jet::Activation;
 
 /// Numbers that are worked on together: few enough that all rows of an algebra stay in the first cache.
@@ -16,8 +16,24 @@ pub const LANES: usize = 64;
 pub type Lane<T> = [T; LANES];
 
 /// s[k] = sigma^(k)(x) / k! for every k < s.len(), which is at least 1.
+pub struct Taylor<'a, T> {
+    /// sigma
+    pub activation: Activation,
+    /// Arguments.
+    pub x: &'a Lane<T>,
+    /// Coefficients.
+    pub s: &'a mut [Lane<T>],
+}
+
+impl<T: Real> Kernel for Taylor<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        taylor(self.activation, self.x, self.s);
+    }
+}
+
 #[inline(always)]
-pub fn taylor<T: Real>(activation: Activation, x: &Lane<T>, s: &mut [Lane<T>]) {
+fn taylor<T: Real>(activation: Activation, x: &Lane<T>, s: &mut [Lane<T>]) {
     match activation {
         Activation::Tanh => {
             each(&mut s[0], |l| math::tanh(x[l]));

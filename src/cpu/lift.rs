@@ -58,14 +58,14 @@ impl<'a, T: Real> Lift<'a, T> {
         matrix(&directions[at as usize * n * len..][..n * len], n)
     }
 
-    /// y = W x, without bias: [rows, points, out]. `fixed` is what the function of that name gives.
+    /// y = W x, without bias: [rows, points, out]. `weight` is [in, out]; `fixed` is what the function of that name gives.
     pub fn linear(&self, weight: ArrayView2<T>, fixed: &[T], y: &mut [T]) {
-        let (n, out) = (self.points.nrows(), weight.nrows());
+        let (n, out) = (self.points.nrows(), weight.ncols());
         if n * out == 0 {
             return;
         }
         let (row0, rest) = y.split_at_mut(n * out);
-        product(T::one(), self.points, weight.t(), T::zero(), matrix_mut(row0, n));
+        product(T::one(), self.points, weight, T::zero(), matrix_mut(row0, n));
         for (y, fixed) in rest.chunks_exact_mut(n * out).zip(fixed[out..].chunks_exact(out)) {
             y.chunks_exact_mut(out).for_each(|y| y.copy_from_slice(fixed));
         }
@@ -76,12 +76,12 @@ impl<'a, T: Real> Lift<'a, T> {
             match self.draws[sample as usize] {
                 Draw::Columns(columns, k) => {
                     for (p, y) in y.chunks_exact_mut(out).enumerate() {
-                        let column = weight.column(self.column(columns, k, p, seed.at));
+                        let column = weight.row(self.column(columns, k, p, seed.at));
                         y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w);
                     }
                 }
                 Draw::Directions(d) => {
-                    product(value, self.direction(d, seed.at), weight.t(), T::one(), matrix_mut(y, n));
+                    product(value, self.direction(d, seed.at), weight, T::one(), matrix_mut(y, n));
                 }
             }
         }

@@ -7,9 +7,10 @@
 //! program and the number of points, so the results have the same bits whatever the number of threads.
 //!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `lift`: first layers;
-//! - `product`: matrix products;  - `pointwise`: scalar code;  - `math`, `real`: functions and precisions.
+//! - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;  - `math`, `real`: functions and precisions.
 
 mod activation;
+mod gemm;
 mod lift;
 mod math;
 mod pointwise;
@@ -34,6 +35,9 @@ use tile::{Run, Workspace};
 
 /// The most copies of the reduced values that exist at a time.
 pub const CHUNKS: usize = 16;
+
+/// A layer with more inputs is not transposed: that would cost more than it saves.
+const MANY: usize = 4096;
 
 /// A program, compiled for this CPU: slots planned, algebras prepared, scalar code flattened.
 #[derive(Debug)]
@@ -121,7 +125,7 @@ impl<T: Real> Executor<T> {
         let tiles = points.div_ceil(tile);
         let chunks = tiles.min(CHUNKS);
         let bounds: Vec<usize> = (0..=chunks).map(|c| (c * tiles / chunks.max(1) * tile).min(points)).collect();
-        let run = Run { executor: self, call, tile, fixed: self.fixed(call) };
+        let run = Run { executor: self, call, tile, fixed: self.fixed(call), turned: self.turned(call) };
         let mut jobs: Vec<(usize, usize, Vec<&mut [T]>)> = bounds.windows(2).map(|w| (w[0], w[1], vec![])).collect();
         for ((_, value), output) in self.program.outputs.iter().zip(outputs.iter_mut()) {
             let per_point = self.per_point(*value).unwrap_or(0);
@@ -188,6 +192,20 @@ impl<T: Real> Executor<T> {
             _ => vec![],
         };
         self.program.ops.iter().map(layer).collect()
+    }
+
+    /// By tensor: the weights of layers, transposed to [in, out], but those of a first layer with very many columns.
+    fn turned(&self, call: &Call<T>) -> Vec<Vec<T>> {
+        let mut turned = vec![vec![]; self.program.tensors.len()];
+        for op in &self.program.ops {
+            let Op::Linear { weight, .. } = op else { continue };
+            let shape = &self.program.tensors[weight.index()].shape;
+            if shape[1] <= MANY && turned[weight.index()].is_empty() {
+                let weight_t = lift::matrix(call.tensors[weight.index()], shape[0]).reversed_axes();
+                turned[weight.index()] = weight_t.iter().copied().collect();
+            }
+        }
+        turned
     }
 
     /// A workspace with slots for a tile, and sums at 0.

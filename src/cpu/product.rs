@@ -1,8 +1,9 @@
 //! Matrix products of a tile.
 //!
-//! `matrixmultiply` (through ndarray) does the work; products with one very short side, which would mostly pack, are plain loops.
+//! `gemm` does the work where it can, else `matrixmultiply` (through ndarray); products with one very short side are plain loops.
 
-use super::real::{Kernel, Real, dispatch};
+use super::activation::LANES;
+use super::real::{Kernel, Real};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
@@ -15,19 +16,22 @@ pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, m
         return;
     }
     if a.ncols() <= SHORT && b.strides()[1] == 1 {
-        return dispatch(Outer { alpha, a, b, beta, c });
+        return T::outer(Outer { alpha, a, b, beta, c });
     }
     if b.ncols() <= SHORT && a.strides()[1] == 1 && b.strides()[0] == 1 {
-        return dispatch(Inner { alpha, a, b, beta, c });
+        return T::inner(Inner { alpha, a, b, beta, c });
     }
     if a.nrows() <= SHORT && b.strides()[1] == 1 {
-        return dispatch(Outer { alpha, a, b, beta, c });
+        return T::outer(Outer { alpha, a, b, beta, c });
     }
-    general_mat_mul(alpha, &a, &b, beta, &mut c);
+    let plain = alpha == T::one() && (beta == T::zero() || beta == T::one());
+    if !plain || !T::gemm(&a, &b, beta == T::one(), &mut c) {
+        general_mat_mul(alpha, &a, &b, beta, &mut c);
+    }
 }
 
 /// Row by row of c, a sum of rows of b.
-struct Outer<'a, T> {
+pub struct Outer<'a, T> {
     alpha: T,
     a: ArrayView2<'a, T>,
     b: ArrayView2<'a, T>,
@@ -54,7 +58,7 @@ impl<T: Real> Kernel for Outer<'_, T> {
 }
 
 /// Element by element of c, a dot product of rows of a and columns of b.
-struct Inner<'a, T> {
+pub struct Inner<'a, T> {
     alpha: T,
     a: ArrayView2<'a, T>,
     b: ArrayView2<'a, T>,
@@ -71,6 +75,46 @@ impl<T: Real> Kernel for Inner<'_, T> {
                 let old = if self.beta == T::zero() { T::zero() } else { self.beta * *c };
                 *c = self.alpha * dot(a, b) + old;
             }
+        }
+    }
+}
+
+/// y += row, for each row of y: [n, row.len()].
+pub struct AddToEach<'a, T> {
+    /// What is added.
+    pub row: &'a [T],
+    /// Sums.
+    pub y: &'a mut [T],
+}
+
+impl<T: Real> Kernel for AddToEach<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        for y in self.y.chunks_exact_mut(self.row.len().max(1)) {
+            y.iter_mut().zip(self.row).for_each(|(y, x)| *y += *x);
+        }
+    }
+}
+
+/// sums += the sum of the rows: [n, sums.len()].
+pub struct AddColumns<'a, T> {
+    /// What is added.
+    pub rows: &'a [T],
+    /// Sums.
+    pub sums: &'a mut [T],
+}
+
+impl<T: Real> Kernel for AddColumns<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let width = self.sums.len().max(1);
+        // The tile by itself first, in f64: the sums of many tiles are large against one point.
+        for (first, sums) in (0..width).step_by(LANES).zip(self.sums.chunks_mut(LANES)) {
+            let mut part = [0.0; LANES];
+            for row in self.rows.chunks_exact(width) {
+                part.iter_mut().zip(&row[first..][..sums.len()]).for_each(|(p, x)| *p += x.to_f64());
+            }
+            sums.iter_mut().zip(part).for_each(|(s, p)| *s += T::lit(p));
         }
     }
 }
@@ -101,18 +145,18 @@ mod tests {
     proptest! {
         #[test]
         fn every_path_is_the_product(
-            m in 1..9usize, k in 0..40usize, n in 1..9usize, turned in 0..4usize, beta in 0..3usize, swap: bool,
+            m in 1..15usize, k in 0..300usize, n in 1..9usize, turned in 0..4usize, beta in 0..3usize, alpha in 1..3usize, swap: bool,
         ) {
             let (m, n) = if swap { (n * 7, m) } else { (m, n * 7) };
             let fill = |r, c, s: f64| Array2::from_shape_fn((r, c), |(i, j)| ((i * 7 + j * 13) as f64 * s).sin());
             let make = |r, c, s: f64, turn| if turn { fill(c, r, s).reversed_axes() } else { fill(r, c, s) };
             let (a, b) = (make(m, k, 0.3, turned & 1 == 1), make(k, n, 0.7, turned & 2 == 2));
             let mut c = fill(m, n, 1.1);
-            let beta = [0.0, 1.0, -0.5][beta];
+            let (alpha, beta) = (alpha as f64, [0.0, 1.0, -0.5][beta]);
             let expected = Array2::from_shape_fn((m, n), |(i, j)| {
-                2.0 * (0..k).map(|l| a[[i, l]] * b[[l, j]]).sum::<f64>() + beta * c[[i, j]]
+                alpha * (0..k).map(|l| a[[i, l]] * b[[l, j]]).sum::<f64>() + beta * c[[i, j]]
             });
-            product(2.0, a.view(), b.view(), beta, c.view_mut());
+            product(alpha, a.view(), b.view(), beta, c.view_mut());
             prop_assert!((&c - &expected).iter().all(|e| e.abs() < 1e-12), "{c} {expected}");
         }
     }

@@ -1,6 +1,10 @@
 //! The two precisions, and how a kernel is compiled for the processor that runs it.
 
-use multiversion::multiversion;
+use super::activation::Taylor;
+use super::gemm::Gemm;
+use super::pointwise::Scalar;
+use super::product::{AddColumns, AddToEach, Inner, Outer};
+use super::table::Apply;
 use ndarray::LinalgScalar;
 use std::fmt::Debug;
 use std::iter::Sum;
@@ -8,7 +12,7 @@ use std::ops::{AddAssign, MulAssign, Neg};
 
 /// f32 or f64: arithmetic, and the pieces of a binary representation that `math` builds its functions from.
 pub trait Real:
-    LinalgScalar + AddAssign + MulAssign + Neg<Output = Self> + PartialOrd + Default + Debug + Send + Sync + Sum
+    LinalgScalar + Kernels + AddAssign + MulAssign + Neg<Output = Self> + PartialOrd + Default + Debug + Send + Sync + Sum
 {
     /// 1.5 * 2^(mantissa bits): adding it rounds to a whole number, whose two's complement ends the bits of the sum.
     const MAGIC: Self;
@@ -164,12 +168,68 @@ pub trait Kernel {
     fn run(self);
 }
 
+macro_rules! kernels {
+    ($($method:ident $kernel:ident)*) => {
+        /// Every kernel, compiled once for each precision: crates that use this one do not compile them again.
+        #[allow(missing_docs)]
+        pub trait Kernels: Gemm {
+            $(fn $method(kernel: $kernel<Self>);)*
+        }
+        kernels!(f32 $($method $kernel)*);
+        kernels!(f64 $($method $kernel)*);
+    };
+    ($float:ident $($method:ident $kernel:ident)*) => {
+        impl Kernels for $float {
+            $(
+                fn $method(kernel: $kernel<Self>) {
+                    dispatch(kernel);
+                }
+            )*
+        }
+    };
+}
+kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns);
+
 /// Runs a kernel as compiled for the widest vectors that this processor has.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512cd+avx512dq+avx512vl+avx2+fma+bmi1+bmi2+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi1+bmi2+lzcnt+popcnt",
-    "aarch64+neon"
-))]
-pub fn dispatch<K: Kernel>(kernel: K) {
-    kernel.run()
+fn dispatch<K: Kernel>(kernel: K) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+        fn wide<K: Kernel>(kernel: K) {
+            kernel.run();
+        }
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+        fn narrow<K: Kernel>(kernel: K) {
+            kernel.run();
+        }
+        // Sound: called where the processor has the features.
+        match vectors() {
+            Vectors::Wide => return unsafe { wide(kernel) },
+            Vectors::Narrow => return unsafe { narrow(kernel) },
+            Vectors::Base => {}
+        }
+    }
+    kernel.run();
+}
+
+/// What kernels are compiled for.
+#[cfg(target_arch = "x86_64")]
+enum Vectors {
+    Wide,
+    Narrow,
+    Base,
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vectors() -> Vectors {
+    macro_rules! all {
+        ($($feature:tt)*) => { true $(&& is_x86_feature_detected!($feature))* };
+    }
+    if !all!("avx2" "fma" "bmi1" "bmi2" "lzcnt" "popcnt") {
+        Vectors::Base
+    } else if all!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl") {
+        Vectors::Wide
+    } else {
+        Vectors::Narrow
+    }
 }

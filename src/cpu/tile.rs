@@ -2,8 +2,9 @@
 
 use super::lift::{self, Draw, Lift, matrix, matrix_mut};
 use super::pointwise::{Input, Registers, Scalar};
-use super::product::product;
-use super::real::{Real, dispatch};
+use super::product::{AddColumns, AddToEach, product};
+use super::real::Real;
+
 use super::schedule::{Home, Schedule};
 use super::table::{Apply, Lanes, Shape, Task};
 use super::{Call, Executor};
@@ -47,6 +48,8 @@ pub struct Run<'a, T> {
     pub tile: usize,
     /// By operation: see [`lift::fixed`].
     pub fixed: Vec<Vec<T>>,
+    /// By tensor: weights as [in, out], or empty.
+    pub turned: Vec<Vec<T>>,
 }
 
 /// Points `first..first + n`.
@@ -95,6 +98,14 @@ impl<T: Real> Run<'_, T> {
 
     fn weight(&self, tensor: TensorId) -> ndarray::ArrayView2<'_, T> {
         matrix(self.call.tensors[tensor.index()], self.executor.program.tensors[tensor.index()].shape[0])
+    }
+
+    /// A weight as [in, out], with contiguous rows where it has been transposed.
+    fn turned(&self, tensor: TensorId) -> ndarray::ArrayView2<'_, T> {
+        match self.turned[tensor.index()].as_slice() {
+            [] => self.weight(tensor).reversed_axes(),
+            turned => matrix(turned, self.executor.program.tensors[tensor.index()].shape[1]),
+        }
     }
 
     fn op(&self, k: usize, tile: Tile, workspace: &mut Workspace<T>) {
@@ -150,7 +161,7 @@ impl<T: Real> Run<'_, T> {
                         Source::Tensor(t) => Input::Tensor(self.call.tensors[t.index()]),
                     })
                     .collect();
-                dispatch(Scalar { code, inputs: &inputs, points: n, registers: &mut registers, y });
+                T::scalar(Scalar { code, inputs: &inputs, points: n, registers: &mut registers, y });
                 workspace.registers = registers;
             }
             Op::Lift { .. } => {
@@ -159,7 +170,7 @@ impl<T: Real> Run<'_, T> {
                 }
             }
             Op::Linear { x, weight, bias } => {
-                let weight = self.weight(*weight);
+                let weight = self.turned(*weight);
                 let (rows, out) = self.shape(ValueId(k as u32));
                 if self.executor.schedule.homes[x.index()] == Home::Fused {
                     if let Some(lift) = self.lift(*x, tile, workspace) {
@@ -167,12 +178,10 @@ impl<T: Real> Run<'_, T> {
                     }
                 } else {
                     let x = matrix(self.value(*x, tile, workspace), rows * n);
-                    product(T::one(), x, weight.t(), T::zero(), matrix_mut(y, rows * n));
+                    product(T::one(), x, weight, T::zero(), matrix_mut(y, rows * n));
                 }
                 let bias = self.call.tensors[bias.index()];
-                for y in y[..if rows > 0 { n * out } else { 0 }].chunks_exact_mut(out.max(1)) {
-                    y.iter_mut().zip(bias).for_each(|(y, b)| *y += *b);
-                }
+                T::add_to_each(AddToEach { row: bias, y: &mut y[..if rows > 0 { n * out } else { 0 }] });
             }
             Op::LinearAdjoint { bar, weight } => {
                 let rows = self.shape(*bar).0 * n;
@@ -197,19 +206,19 @@ impl<T: Real> Run<'_, T> {
         let value = |v: ValueId| self.value(v, tile, workspace);
         let (x, algebra, activation, coefficients, task) = match &self.executor.program.ops[k] {
             Op::Activate { x, algebra, activation, coefficients } => {
-                (*x, algebra, activation, *coefficients, Task::Forward { y })
+                (*x, algebra, activation, *coefficients, Task::Forward)
             }
             Op::ActivateAdjoint { x, bar, algebra, activation, coefficients } => {
-                (*x, algebra, activation, *coefficients, Task::Adjoint { bar: value(*bar), y })
+                (*x, algebra, activation, *coefficients, Task::Adjoint(value(*bar)))
             }
             Op::CoefficientAdjoint { x, bar, algebra, activation, coefficients } => {
                 y.fill(T::zero());
-                (*x, algebra, activation, Some(*coefficients), Task::Coefficients { bar: value(*bar), y })
+                (*x, algebra, activation, Some(*coefficients), Task::Coefficients(value(*bar)))
             }
             _ => return,
         };
         let features = self.shape(x).1;
-        dispatch(Apply {
+        T::apply(Apply {
             table: &self.executor.tables[algebra.index()],
             activation: *activation,
             x: value(x),
@@ -218,6 +227,7 @@ impl<T: Real> Run<'_, T> {
             m: coefficients.map_or(0, |c| self.shape(c).1),
             lanes,
             task,
+            y,
         });
     }
 
@@ -238,11 +248,7 @@ impl<T: Real> Run<'_, T> {
             }
             Op::BiasAdjoint { bar: x } | Op::Mean { x, .. } => {
                 let row0 = &self.value(*x, tile, workspace)[..tile.n * sum.len()];
-                // The tile by itself first: the sums of many tiles are large against one point.
-                for (f, sum) in sum.iter_mut().enumerate() {
-                    let features = self.shape(*x).1;
-                    *sum += T::lit(row0[f..].iter().step_by(features).map(|x| x.to_f64()).sum());
-                }
+                T::add_columns(AddColumns { rows: row0, sums: sum });
             }
             _ => {}
         }
