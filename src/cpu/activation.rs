@@ -5,6 +5,7 @@
 //! is one step of Leibniz. Every coefficient beyond the first is a sum of products of coefficients, so the recurrences lose
 //! nothing where a function saturates.
 
+
 use super::math;
 use super::real::{Kernel, Real};
 use crate::jet::Activation;
@@ -32,20 +33,30 @@ impl<T: Real> Kernel for Taylor<'_, T> {
     }
 }
 
+/// `each!(y, l => e)`: y[l] = e for every l. Not a function: its closure might be compiled for another target than its caller.
+macro_rules! each {
+    ($y:expr, $l:ident => $value:expr) => {{
+        let y: &mut Lane<T> = $y;
+        for $l in 0..LANES {
+            y[$l] = $value;
+        }
+    }};
+}
+
 #[inline(always)]
 fn taylor<T: Real>(activation: Activation, x: &Lane<T>, s: &mut [Lane<T>]) {
     match activation {
         Activation::Tanh => {
-            each(&mut s[0], |l| math::tanh(x[l]));
+            each!(&mut s[0], l => math::tanh(x[l]));
             if s.len() > 1 {
                 let (first, rest) = s.split_at_mut(1);
-                each(&mut rest[0], |l| (T::one() - first[0][l]) * (T::one() + first[0][l]));
+                each!(&mut rest[0], l => (T::one() - first[0][l]) * (T::one() + first[0][l]));
             }
             riccati(T::zero(), s);
         }
         Activation::Sigmoid => sigmoid(x, s),
         Activation::Softplus => {
-            each(&mut s[0], |l| math::softplus(x[l]));
+            each!(&mut s[0], l => math::softplus(x[l]));
             if s.len() > 1 {
                 sigmoid(x, &mut s[1..]);
                 for (k, s) in s.iter_mut().enumerate().skip(2) {
@@ -58,14 +69,14 @@ fn taylor<T: Real>(activation: Activation, x: &Lane<T>, s: &mut [Lane<T>]) {
             times_argument(x, s);
         }
         Activation::Gelu => {
-            each(&mut s[0], |l| math::normal_cdf(x[l]));
+            each!(&mut s[0], l => math::normal_cdf(x[l]));
             if s.len() > 1 {
-                each(&mut s[1], |l| math::normal_pdf(x[l]));
+                each!(&mut s[1], l => math::normal_pdf(x[l]));
             }
             for k in 2..s.len() {
                 let (low, high) = s.split_at_mut(k);
                 let (a, b) = (T::lit(-1.0 / k as f64), T::lit(-((k - 2) as f64) / ((k - 1) * k) as f64));
-                each(&mut high[0], |l| a * (x[l] * low[k - 1][l]) + b * low[k - 2][l]);
+                each!(&mut high[0], l => a * (x[l] * low[k - 1][l]) + b * low[k - 2][l]);
             }
             times_argument(x, s);
         }
@@ -79,46 +90,41 @@ fn taylor<T: Real>(activation: Activation, x: &Lane<T>, s: &mut [Lane<T>]) {
                 let (low, high) = s.split_at_mut(k);
                 let c = T::lit(if k % 4 < 2 { factor } else { -factor });
                 let base = if k % 2 == 0 { &low[0] } else { &cos };
-                each(&mut high[0], |l| base[l] * c);
+                each!(&mut high[0], l => base[l] * c);
             }
         }
         Activation::Exp => {
-            each(&mut s[0], |l| math::exp(x[l]));
+            each!(&mut s[0], l => math::exp(x[l]));
             for k in 1..s.len() {
                 let (low, high) = s.split_at_mut(k);
                 let c = T::lit(1.0 / k as f64);
-                each(&mut high[0], |l| low[k - 1][l] * c);
+                each!(&mut high[0], l => low[k - 1][l] * c);
             }
         }
         Activation::Identity | Activation::Relu => {
             // Not "x > 0", which would turn a NaN into 0.
-            let off = |x: T| activation == Activation::Relu && x <= T::zero();
-            each(&mut s[0], |l| if off(x[l]) { T::zero() } else { x[l] });
+            let relu = activation == Activation::Relu;
+            each!(&mut s[0], l => if relu && x[l] <= T::zero() { T::zero() } else { x[l] });
             for (k, s) in s.iter_mut().enumerate().skip(1) {
-                each(s, |l| if k == 1 && !off(x[l]) { T::one() } else { T::zero() });
+                each!(s, l => if k == 1 && !(relu && x[l] <= T::zero()) { T::one() } else { T::zero() });
             }
         }
-    }
-}
-
-#[inline(always)]
-fn each<T: Real>(y: &mut Lane<T>, f: impl Fn(usize) -> T) {
-    for (l, y) in y.iter_mut().enumerate() {
-        *y = f(l);
     }
 }
 
 #[inline(always)]
 fn scale<T: Real>(y: &mut Lane<T>, c: f64) {
     let c = T::lit(c);
-    y.iter_mut().for_each(|y| *y *= c);
+    for y in y.iter_mut() {
+ *y *= c;
+ }
 }
 
 #[inline(always)]
 fn sigmoid<T: Real>(x: &Lane<T>, s: &mut [Lane<T>]) {
-    each(&mut s[0], |l| math::sigmoids(x[l]).0);
+    each!(&mut s[0], l => math::sigmoids(x[l]).0);
     if s.len() > 1 {
-        each(&mut s[1], |l| {
+        each!(&mut s[1], l => {
             let (here, there) = math::sigmoids(x[l]);
             here * there
         });
@@ -132,7 +138,7 @@ fn riccati<T: Real>(b: T, s: &mut [Lane<T>]) {
     for k in 1..s.len().saturating_sub(1) {
         let (low, high) = s.split_at_mut(k + 1);
         let next = &mut high[0];
-        each(next, |l| b * low[k][l]);
+        each!(next, l => b * low[k][l]);
         for i in 0..k.div_ceil(2) {
             let (p, q) = (&low[i], &low[k - i]);
             for (l, y) in next.iter_mut().enumerate() {

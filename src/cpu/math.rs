@@ -138,7 +138,11 @@ pub fn sin_cos_each<T: Real>(x: &[T], mut put: impl FnMut(usize, T, T)) {
         let (s, c) = sin_cos_reduced(x);
         put(i, s, c);
     }
-    if x.iter().fold(false, |far, x| far | (x.abs() > T::TURNS)) {
+    let mut far = false;
+    for x in x {
+ far |= x.abs() > T::TURNS;
+ }
+    if far {
         for (i, &x) in x.iter().enumerate() {
             if x.abs() > T::TURNS {
                 let (s, c) = x.to_f64().sin_cos();

@@ -384,7 +384,11 @@ impl Address {
     /// The address but for its register.
     #[inline(always)]
     fn fixed(&self, vars: &[i64]) -> i64 {
-        self.terms.iter().fold(self.offset, |sum, (var, c)| sum + c * vars[*var])
+        let mut sum = self.offset;
+ for (var, c) in &self.terms {
+ sum += c * vars[*var];
+ }
+ sum
     }
 
     /// The address in one lane.
@@ -407,7 +411,9 @@ fn load<T: Real>(input: &Input<T>, points: usize, first: usize, (row, feature): 
             if features == 1 {
                 y.copy_from_slice(&from[..y.len()]);
             } else {
-                y.iter_mut().zip(from.iter().step_by(features)).for_each(|(y, x)| *y = *x);
+                for (i, y) in y.iter_mut().enumerate() {
+ *y = from[i * features];
+ }
             }
         }
         Input::Tensor(elements) if row == 0 && feature < elements.len() => y.fill(elements[feature]),
@@ -419,12 +425,16 @@ fn load<T: Real>(input: &Input<T>, points: usize, first: usize, (row, feature): 
 fn reduce<T: Real>(r: &Reduction, flush: bool, w: usize, lanes: &mut [Lane<T>]) {
     if r.fold == Fold::Max {
         if let Ok([total, body]) = lanes.get_disjoint_mut([r.total, r.body]) {
-            total[..w].iter_mut().zip(&body[..w]).for_each(|(t, b)| *t = max(*t, *b));
+            for (t, b) in total[..w].iter_mut().zip(&body[..w]) {
+ *t = max(*t, *b);
+ }
         }
         return;
     }
     if let Ok([part, body]) = lanes.get_disjoint_mut([r.part, r.body]) {
-        part[..w].iter_mut().zip(&body[..w]).for_each(|(p, b)| *p += *b);
+        for (p, b) in part[..w].iter_mut().zip(&body[..w]) {
+ *p += *b;
+ }
     }
     if flush && let Ok([part, total]) = lanes.get_disjoint_mut([r.part, r.total]) {
         for (p, t) in part[..w].iter_mut().zip(&mut total[..w]) {
@@ -448,7 +458,9 @@ fn max<T: Real>(a: T, b: T) -> T {
 
 #[inline(always)]
 fn map<T: Real>(a: &[T], y: &mut [T], f: impl Fn(T) -> T) {
-    y.iter_mut().zip(a).for_each(|(y, a)| *y = f(*a));
+    for (y, a) in y.iter_mut().zip(a) {
+ *y = f(*a);
+ }
 }
 
 #[inline(always)]
@@ -476,7 +488,9 @@ fn unary<T: Real>(f: Unary, a: &[T], y: &mut [T]) {
 fn binary<T: Real>(f: Binary, a: &[T], b: &[T], y: &mut [T]) {
     #[inline(always)]
     fn zip<T: Real>(a: &[T], b: &[T], y: &mut [T], f: impl Fn(T, T) -> T) {
-        y.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y = f(*a, *b));
+        for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+ *y = f(*a, *b);
+ }
     }
     match f {
         Binary::Add => zip(a, b, y, |a, b| a + b),
@@ -495,12 +509,18 @@ fn binary<T: Real>(f: Binary, a: &[T], b: &[T], y: &mut [T]) {
 fn power<T: Real>(exponent: i32, a: &[T], y: &mut [T]) {
     y.fill(T::one());
     for bit in (0..6).rev() {
-        y.iter_mut().for_each(|y| *y = *y * *y);
+        for y in y.iter_mut() {
+ *y = *y * *y;
+ }
         if exponent.unsigned_abs() >> bit & 1 == 1 {
-            y.iter_mut().zip(a).for_each(|(y, a)| *y *= *a);
+            for (y, a) in y.iter_mut().zip(a) {
+ *y *= *a;
+ }
         }
     }
     if exponent < 0 {
-        y.iter_mut().for_each(|y| *y = T::one() / *y);
+        for y in y.iter_mut() {
+ *y = T::one() / *y;
+ }
     }
 }

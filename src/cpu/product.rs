@@ -46,12 +46,16 @@ impl<T: Real> Kernel for Outer<'_, T> {
             if self.beta == T::zero() {
                 c.fill(T::zero());
             } else if self.beta != T::one() {
-                c.iter_mut().for_each(|c| *c *= self.beta);
+                for c in c.iter_mut() {
+ *c *= self.beta;
+ }
             }
             let Some(c) = c.as_slice_mut() else { continue };
             for (a, b) in a.iter().zip(self.b.rows()) {
                 let (a, Some(b)) = (self.alpha * *a, b.to_slice()) else { continue };
-                c.iter_mut().zip(b).for_each(|(c, b)| *c += a * *b);
+                for (c, b) in c.iter_mut().zip(b) {
+ *c += a * *b;
+ }
             }
         }
     }
@@ -91,7 +95,9 @@ impl<T: Real> Kernel for AddToEach<'_, T> {
     #[inline(always)]
     fn run(self) {
         for y in self.y.chunks_exact_mut(self.row.len().max(1)) {
-            y.iter_mut().zip(self.row).for_each(|(y, x)| *y += *x);
+            for (y, x) in y.iter_mut().zip(self.row) {
+ *y += *x;
+ }
         }
     }
 }
@@ -112,9 +118,13 @@ impl<T: Real> Kernel for AddColumns<'_, T> {
         for (first, sums) in (0..width).step_by(LANES).zip(self.sums.chunks_mut(LANES)) {
             let mut part = [0.0; LANES];
             for row in self.rows.chunks_exact(width) {
-                part.iter_mut().zip(&row[first..][..sums.len()]).for_each(|(p, x)| *p += x.to_f64());
+                for (p, x) in part.iter_mut().zip(&row[first..][..sums.len()]) {
+ *p += x.to_f64();
+ }
             }
-            sums.iter_mut().zip(part).for_each(|(s, p)| *s += T::lit(p));
+            for (s, p) in sums.iter_mut().zip(part) {
+ *s += T::lit(p);
+ }
         }
     }
 }
@@ -126,14 +136,22 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     let (a_chunks, a_rest) = a.as_chunks::<16>();
     let (b_chunks, b_rest) = b.as_chunks::<16>();
     for (a, b) in a_chunks.iter().zip(b_chunks) {
-        (0..16).for_each(|l| sums[l] += a[l] * b[l]);
+        for l in 0..16 {
+ sums[l] += a[l] * b[l];
+ }
     }
     let mut step = 8;
     while step > 0 {
-        (0..step).for_each(|l| sums[l] = sums[l] + sums[l + step]);
+        for l in 0..step {
+ sums[l] = sums[l] + sums[l + step];
+ }
         step /= 2;
     }
-    a_rest.iter().zip(b_rest).fold(sums[0], |sum, (a, b)| sum + *a * *b)
+    let mut sum = sums[0];
+    for (a, b) in a_rest.iter().zip(b_rest) {
+ sum += *a * *b;
+ }
+ sum
 }
 
 #[cfg(test)]

@@ -111,10 +111,26 @@ impl Table {
             let (a, b, out) = (self.lane(x, low, term.a), self.lane(x, low, term.b), &mut high[0]);
             let c = T::lit(term.factor.scale);
             match (term.factor.varying, term.first) {
-                (None, true) => (0..LANES).for_each(|l| out[l] = a[l] * b[l] * c),
-                (None, false) => (0..LANES).for_each(|l| out[l] += a[l] * b[l] * c),
-                (Some(v), true) => (0..LANES).for_each(|l| out[l] = a[l] * b[l] * (c * varying[v][l])),
-                (Some(v), false) => (0..LANES).for_each(|l| out[l] += a[l] * b[l] * (c * varying[v][l])),
+                (None, true) => {
+ for l in 0..LANES {
+ out[l] = a[l] * b[l] * c;
+ }
+ }
+                (None, false) => {
+ for l in 0..LANES {
+ out[l] += a[l] * b[l] * c;
+ }
+ }
+                (Some(v), true) => {
+ for l in 0..LANES {
+ out[l] = a[l] * b[l] * (c * varying[v][l]);
+ }
+ }
+                (Some(v), false) => {
+ for l in 0..LANES {
+ out[l] += a[l] * b[l] * (c * varying[v][l]);
+ }
+ }
             }
         }
     }
@@ -145,10 +161,14 @@ impl Table {
         y: &mut Lane<T>,
     ) {
         let (s, x) = (&coefficients[1], x.row(r));
-        (0..LANES).for_each(|l| y[l] = s[l] * x[l]);
+        for l in 0..LANES {
+ y[l] = s[l] * x[l];
+ }
         for &(k, lane) in self.powers[r].iter().take_while(|p| p.0 < coefficients.len()) {
             let (s, p) = (&coefficients[k], &powers[lane - self.rows]);
-            (0..LANES).for_each(|l| y[l] += s[l] * p[l]);
+            for l in 0..LANES {
+ y[l] += s[l] * p[l];
+ }
         }
     }
 
@@ -169,20 +189,34 @@ impl Table {
     #[inline(always)]
     fn transposed<T: Real>(&self, g: &[Lane<T>], bar: &Rows<T>, varying: &[Lane<T>], v: &mut RowsMut<T>) {
         let (first, g0, bar0) = (v.row(0), &g[0], bar.row(0));
-        (0..LANES).for_each(|l| first[l] = g0[l] * bar0[l]);
+        for l in 0..LANES {
+ first[l] = g0[l] * bar0[l];
+ }
         for (r, gr) in g.iter().enumerate().skip(1) {
             let (bar, first) = (bar.row(r), v.row(0));
-            (0..LANES).for_each(|l| first[l] += gr[l] * bar[l]);
+            for l in 0..LANES {
+ first[l] += gr[l] * bar[l];
+ }
             let here = v.row(r);
-            (0..LANES).for_each(|l| here[l] = g0[l] * bar[l]);
+            for l in 0..LANES {
+ here[l] = g0[l] * bar[l];
+ }
         }
         for &(out, a, b, factor) in &self.entries {
             // The product with g takes v_b to out by c g_a, and v_a by c g_b.
             for (to, g) in [(b, &g[a]), (a, &g[b])].into_iter().take(if a == b { 1 } else { 2 }) {
                 let (bar, v, c) = (bar.row(out), v.row(to), T::lit(factor.scale));
                 match factor.varying {
-                    None => (0..LANES).for_each(|l| v[l] += c * g[l] * bar[l]),
-                    Some(u) => (0..LANES).for_each(|l| v[l] += c * varying[u][l] * g[l] * bar[l]),
+                    None => {
+ for l in 0..LANES {
+ v[l] += c * g[l] * bar[l];
+ }
+ }
+                    Some(u) => {
+ for l in 0..LANES {
+ v[l] += c * varying[u][l] * g[l] * bar[l];
+ }
+ }
                 }
             }
         }
@@ -308,7 +342,9 @@ impl<T: Real> Kernel for Apply<'_, T> {
             let x = lanes(x, width, start, x_pad);
             for l in 0..if table.varying > 0 { count } else { 0 } {
                 let point = (start + l) / features;
-                varying.iter_mut().enumerate().for_each(|(u, lane)| lane[l] = coefficients[point * m + u]);
+                for (lane, c) in varying.iter_mut().zip(&coefficients[point * m..]) {
+ lane[l] = *c;
+ }
             }
             table.raise(&x, powers, varying);
             let terms = if matches!(task, Task::Adjoint(_)) { order + 2 } else { order + 1 };
@@ -327,13 +363,17 @@ impl<T: Real> Kernel for Apply<'_, T> {
                         for (row, other) in both.into_iter().take(if first == second { 1 } else { 2 }) {
                             let Some(p) = table.power(&x, powers, i, other) else { continue };
                             let (n, v, q) = (x.row(row), v.row(out), &mut q[u]);
-                            (0..LANES).for_each(|l| q[l] += v[l] * n[l] * p[l]);
+                            for l in 0..LANES {
+ q[l] += v[l] * n[l] * p[l];
+ }
                         }
                     }
                 }
                 for l in 0..count {
                     let point = (start + l) / features;
-                    q.iter().enumerate().for_each(|(u, q)| y[point * m + u] += q[l]);
+                    for (y, q) in y[point * m..].iter_mut().zip(q.iter()) {
+ *y += q[l];
+ }
                 }
                 continue;
             }
@@ -344,16 +384,22 @@ impl<T: Real> Kernel for Apply<'_, T> {
             if let Task::Adjoint(bar) = task {
                 for (k, s) in s.iter_mut().enumerate().skip(2) {
                     let k = T::lit(k as f64);
-                    s.iter_mut().for_each(|s| *s *= k);
+                    for s in s.iter_mut() {
+ *s *= k;
+ }
                 }
                 table.element(&x, powers, &s[1..], g);
                 table.transposed(g, &lanes(bar, width, start, bar_pad), varying, &mut to);
             } else {
                 *to.row(0) = s[0];
-                (1..rows).for_each(|r| table.combine(r, &x, powers, s, to.row(r)));
+                for r in 1..rows {
+ table.combine(r, &x, powers, s, to.row(r));
+ }
             }
             if !whole {
-                y.chunks_exact_mut(width).zip(v.iter()).for_each(|(y, v)| y[start..].copy_from_slice(&v[..count]));
+                for (y, v) in y.chunks_exact_mut(width).zip(v.iter()) {
+ y[start..].copy_from_slice(&v[..count]);
+ }
             }
         }
     }
