@@ -1,0 +1,452 @@
+//! The `jetc` command with bad input: it exits with 2, says where and what, is quick about it, and leaves no half file.
+
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Two space coordinates and a field, in four lines.
+const PLANE: &str = "space x, y in box(0..1, 0..1)\nnet N = mlp(width = 8, depth = 3, activation = tanh)\n\
+                     field u = N(x, y)\n# the fourth line\n";
+/// Long even for an unoptimised build on a busy machine; what hangs takes forever.
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs `jetc` in a folder. A run that takes too long is killed, and has no code.
+fn jetc(folder: &Path, arguments: &[&str]) -> Run {
+    // files, so that nothing waits for a full pipe
+    let (out, err) = (folder.join(".out"), folder.join(".err"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_jetc"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(&out).unwrap())
+        .stderr(fs::File::create(&err).unwrap())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    let code = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status.code(),
+            None if start.elapsed() > LIMIT => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+    Run { code, out: read(out), err: read(err) }
+}
+
+/// `check` and `plan` refuse the program: exit code 2, the first line names this line and holds these words.
+#[track_caller]
+fn refused(text: impl AsRef<[u8]>, line: usize, words: &[&str]) {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("a.jet"), text).unwrap();
+    for arguments in [&["check", "a.jet"][..], &["plan", "a.jet", "-o", "plan.txt"]] {
+        let run = jetc(folder.path(), arguments);
+        let err = &run.err[..run.err.floor_char_boundary(1000)];
+        assert_eq!(run.code, Some(2), "{arguments:?}: {err}");
+        assert_eq!(run.out, "");
+        let mut place = err.splitn(4, ':');
+        assert_eq!(place.next(), Some("a.jet"), "{err}");
+        assert_eq!(place.next(), Some(line.to_string().as_str()), "{err}");
+        assert!(place.next().is_some_and(|column| column.parse::<usize>().is_ok()), "{err}");
+        for word in words {
+            assert!(err.contains(word), "no `{word}` in {err}");
+        }
+        assert!(!folder.path().join("plan.txt").exists());
+    }
+}
+
+/// The same for what stands in the fifth line, after [`PLANE`].
+#[track_caller]
+fn refused_line(line: &str, words: &[&str]) {
+    refused(format!("{PLANE}{line}\n"), 5, words);
+}
+
+/// Accepted, with these words in what is said.
+#[track_caller]
+fn accepted(text: &str, words: &[&str]) {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("a.jet"), text).unwrap();
+    for command in ["check", "plan"] {
+        let run = jetc(folder.path(), &[command, "a.jet"]);
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        assert_eq!(run.err.is_empty(), words.is_empty(), "{}", run.err);
+        words.iter().for_each(|word| assert!(run.err.contains(word), "no `{word}` in {}", run.err));
+    }
+}
+
+fn ball(d: &str, field: &str, rest: &str) -> String {
+    format!(
+        "space x[{d}] in ball(radius = 1)\nnet N = mlp(width = 8, depth = 3, activation = tanh)\nfield u = {field}\n{rest}\n"
+    )
+}
+
+#[test]
+fn names() {
+    refused_line("output r = lap(w)", &["there is no `w`"]);
+    refused_line("output r = lapp(u)", &["`lapp`", "did you mean `lap`"]);
+    refused_line("field u = N(y, x)", &["`u` is declared twice"]);
+    refused_line("output r = d_xz(u)", &["`xz`"]);
+    refused(format!("{PLANE}output r = u\noutput r = u\n"), 6, &["`r` is declared twice"]);
+    refused(format!("{PLANE}let a = b\nlet b = a\noutput r = u + a\n"), 6, &["`a` depends on itself"]);
+    refused(format!("{PLANE}operator L(w) = L(w) + w\noutput r = L(u)\n"), 5, &["`L` depends on itself"]);
+}
+
+#[test]
+fn shapes() {
+    refused_line("output r = sin(grad(u))", &["numbers", "vector[2]"]);
+    refused_line("output r = grad(u) + u", &["a scalar", "a vector[2]"]);
+    refused_line("output r = div(u)", &["vector[2]", "scalar"]);
+    refused_line("output r = dot(u, grad(u))", &["two vectors", "scalar"]);
+    refused_line("output r = trace(u)", &["square matrix", "scalar"]);
+    refused_line("output r = hess(u)*[1, 2, 3]", &["2", "3"]);
+    refused(ball("3", "N(x)", "output r = x[3]*u"), 4, &["out of the range 0..3"]);
+    refused(ball("3", "N(x)", "output r = sum(i in 0..3: d(u, x[i + 1]))"), 4, &["out of the range 0..3", "1 to 3"]);
+}
+
+#[test]
+fn operators_that_have_no_meaning() {
+    let time = "time t in 0..1\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = N(t)\noutput r = lap(u)\n";
+    refused(time, 4, &["no space coordinate"]);
+    refused(format!("space x\n{time}"), 5, &["no space coordinate"]);
+    refused_line("output r = u + lap(3)", &["no space coordinate"]);
+    // a source that is the same everywhere is no mistake
+    accepted(&format!("{PLANE}operator L(w) = lap(w) + w\noutput r = L(u) - L(3)\n"), &[]);
+    refused(PLANE.replace("tanh", "relu") + "output r = lap(u)\n", 5, &["relu", "order 2"]);
+    accepted(&(PLANE.replace("tanh", "relu") + "output r = grad(u)\n"), &[]);
+    refused_line("output r = lap(N(u, y))", &["a network of a network"]);
+    refused_line("output r = d_n(u)", &["d_n"]);
+}
+
+#[test]
+fn constants() {
+    for overflow in ["10^400", "exp(1000)", "2*10^308*pi", "exp(500)*exp(500)", "1e400", "u*1e300*1e300"] {
+        refused_line(&format!("output r = u*{overflow}"), &["overflows"]);
+    }
+    refused_line("const k = 10^10^10", &["4096 bits"]);
+    refused_line("const k = 1e999999999999", &["exponent"]);
+    for zero in ["1/0", "1/(2 - 2)", "1/sin(0)", "1/(x - x)", "1/(pi - pi)", "sum(i in 0..4: 1/(i - 2))"] {
+        refused_line(&format!("output r = u*{zero}"), &["division by zero"]);
+    }
+    accepted(&format!("{PLANE}output r = u*sum(i in 0..4: 1/(i + 1))\n"), &[]);
+    refused_line("output r = u*0^(-1)", &["0 has no negative power"]);
+    refused_line("output r = u*log(-1)", &["logarithm"]);
+    refused_line(&format!("output r = u*{}", "9".repeat(100_000)), &["1000 digits"]);
+    refused(ball("10^18", "N(x)", "output r = u"), 1, &["at most"]);
+    refused(ball("99999999999999999999", "N(x)", "output r = u"), 1, &["too large"]);
+    refused(ball("0", "N(x)", "output r = u"), 1, &["at least 1"]);
+    refused(ball("1.5", "N(x)", "output r = u"), 1, &["whole number"]);
+    for net in ["width = 0, depth = 2", "width = 8, depth = 0", "width = 8, depth = 1000000", "width = -1, depth = 2"] {
+        refused(PLANE.replace("width = 8, depth = 3", net) + "output r = u\n", 2, &["a network must be"]);
+    }
+}
+
+#[test]
+fn residuals_that_nothing_can_change() {
+    let condition = |residual: &str| {
+        format!("{PLANE}solve interior: {residual} = 1\nsample interior = 8\ntrain adam(lr = 1e-3), steps = 2\n")
+    };
+    for residual in ["x", "u - u", "d_x(N(0.5, y))"] {
+        refused(condition(residual), 5, &["depends on no network"]);
+    }
+    accepted(&condition("d_x(u)"), &[]);
+    accepted(&(format!("{PLANE}param k = 2 learn\nsolve interior: k*x = u")
+        + "\nsample interior = 8\ntrain adam(lr = 1e-3), steps = 2\n"), &[]);
+}
+
+#[test]
+fn orders() {
+    refused_line(&format!("output r = d_{}(u)", "x".repeat(24)), &["order 24", "25 rows"]);
+    refused_line(&format!("output r = {}u{}", "lap(".repeat(9), ")".repeat(9)), &["order 18", "100 rows"]);
+    refused_line(&format!("output r = {}u{}", "lap(".repeat(200), ")".repeat(200)), &["order 400", "401 rows"]);
+    refused_line(&format!("output r = d_{}(u)", "x".repeat(20_000)), &["order 20000", "20001 rows"]);
+}
+
+#[test]
+fn nesting() {
+    const DEEP: usize = 20_000;
+    for (open, close) in [("(", ")"), ("-", ""), ("u^", ""), ("lap(", ")"), ("[", "]"), ("sum(i in 0..2: ", ")")] {
+        for n in [300, DEEP] {
+            refused_line(&format!("output r = {}u{}", open.repeat(n), close.repeat(n)), &["deeper than 256"]);
+            refused_line(&format!("output r = {}", open.repeat(n)), &[""]);
+        }
+    }
+    refused_line(&format!("output r = {}", ")".repeat(DEEP)), &["no open bracket"]);
+    let chain = |n: usize, step: &dyn Fn(usize) -> String| {
+        let lets: String = (0..n).map(|k| format!("let a{} = {}\n", k + 1, step(k))).collect();
+        format!("{PLANE}let a0 = u\n{lets}output r = a{n}\n")
+    };
+    refused(chain(DEEP, &|k| format!("a{k} + 1")), 1004, &["deeper than 1000"]);
+    refused(chain(DEEP, &|k| format!("sin(a{k})")), 1004, &["deeper than 1000"]);
+    refused(chain(900, &|k| format!("lap(a{k})")), 905, &["order 1800"]);
+    accepted(&chain(900, &|k| format!("sin(a{k})")), &[]);
+    accepted(&chain(900, &|k| format!("a{k}*a{k}")), &[]);
+    accepted(&chain(30, &|k| format!("a{k}*a{k} + a{k}")), &[]);
+    refused(
+        PLANE.to_string() + &(0..40).map(|k| format!("operator a{}(w) = a{k}(a{k}(sin(w)))\n", k + 1)).collect::<String>()
+            + "operator a0(w) = w\noutput r = a40(u)\n",
+        5,
+        &["deeper than 1000"],
+    );
+    // long is not deep
+    accepted(&format!("{PLANE}output r = u{}\n", " + x*u".repeat(DEEP)), &[]);
+    accepted(&format!("{PLANE}output r = u{}\n", "*x".repeat(DEEP)), &[]);
+}
+
+#[test]
+fn texts_that_are_none() {
+    refused("", 1, &["no statement"]);
+    refused("\n\n\n", 1, &["no statement"]);
+    refused("# a comment\n# and another\n", 1, &["no statement"]);
+    refused(PLANE, 1, &["output"]);
+    let with = |tail: &[u8]| [PLANE.as_bytes(), b"output r = u", tail, b"\n"].concat();
+    refused(with(b" \xff\xfe"), 5, &["not UTF-8", "0xff"]);
+    refused(with(b"\0"), 5, &["not part of the language"]);
+    refused([0; 1000], 1, &["not part of the language"]);
+    refused(b"\xff\xfes\0p\0a\0", 1, &["not UTF-8"]);
+    refused(format!("{PLANE}output r = w\n").replace('\n', "\r\n"), 5, &["there is no `w`"]);
+    accepted(&format!("\u{feff}{PLANE}output r = u\n"), &[]);
+}
+
+#[test]
+fn warnings() {
+    accepted(&(PLANE.replace("N(x, y)", "N(x)") + "output r = u\n"), &["warning", "`y` is never used", "a.jet:1:10"]);
+    let biased = "solve interior: sin(lap(u)) = 1\nestimate lap(u) by sparse(4)\nsample interior = 8\ntrain adam(lr = 1e-3), steps = 2";
+    accepted(&ball("100", "N(x)", biased), &["warning", "biased", "a.jet:4:17"]);
+}
+
+#[test]
+fn exact_in_many_dimensions() {
+    for field in ["N(x)", "(1 - norm2(x))*N(x)"] {
+        for (output, count) in [("lap(u)", "1000000"), ("norm2(hess(u))", "000000")] {
+            refused(ball("1000000", field, &format!("output r = {output}")), 4, &[count, "rows", "sparse"]);
+        }
+    }
+    refused(ball("1000000", "N(x)", "output r = grad(u)"), 4, &["1000000"]);
+    refused(ball("9", "N(x)", "output r = det(hess(u))"), 4, &["9 x 9", "8 x 8"]);
+}
+
+/// Exit code 2, one `error:` that holds these words, and no other file than before.
+#[track_caller]
+fn fails(folder: &Path, arguments: &[&str], words: &[&str]) {
+    let before = files(folder);
+    let run = jetc(folder, arguments);
+    let shown = &run.err[..run.err.floor_char_boundary(1000)];
+    assert_eq!(run.code, Some(2), "{arguments:?}: {shown}");
+    assert!(shown.contains("error: "), "{arguments:?}: {shown}");
+    words.iter().for_each(|word| assert!(shown.contains(word), "{arguments:?}: no `{word}` in {shown}"));
+    assert_eq!(files(folder), before, "{arguments:?}");
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let name = |e: std::io::Result<fs::DirEntry>| e.unwrap().file_name().to_string_lossy().into_owned();
+    let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(name).filter(|n| n != ".out" && n != ".err").collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn arguments() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    let text = "const d = 10\n".to_string()
+        + &ball("d", "N(x)", "solve interior: lap(u) = 1\nsample interior = 8\nestimate lap(u) by sparse(4)")
+        + "train adam(lr = 1e-3), steps = 2\n";
+    fs::write(at.join("a.jet"), text).unwrap();
+    fs::create_dir(at.join("folder")).unwrap();
+    for command in ["check", "plan", "emit", "train", "verify", "bench"] {
+        fails(at, &[command, "none.jet"], &["none.jet", "No such file"]);
+        fails(at, &[command, "folder"], &["folder", "directory"]);
+        fails(at, &[command, "a.jet", "--set", "d=-1"], &["a.jet:2:", "at least 1", "-1"]);
+    }
+    for (set, words) in [
+        ("nope=1", &["no const or param `nope`"][..]),
+        ("u=1", &["`u` is a field"]),
+        ("d", &["NAME=VALUE"]),
+        ("d=", &["NAME=VALUE"]),
+        ("d=(", &["never closed"]),
+        ("d=abc", &["there is no `abc`"]),
+        ("d=1/0", &["division by zero"]),
+        ("d=x", &["depends on itself"]),
+        ("d=1.5", &["whole number"]),
+    ] {
+        fails(at, &["plan", "a.jet", "--set", set], words);
+    }
+    for (estimate, words) in [
+        ("nope=sparse(4)", &["no output or condition `nope`"][..]),
+        ("interior=nope(4)", &["no estimator `nope`"]),
+        ("lap(u)=sparse(0)", &["at least 1"]),
+        ("lap(u)=sparse", &["number of samples"]),
+        ("lap(u)=3", &["not a method"]),
+        ("lap(w)=sparse(4)", &["there is no `w`"]),
+        ("lap(u=sparse(4)", &["never closed"]),
+        ("u=sparse(4)", &["no derivative"]),
+        ("lap(u)", &["NAME=VALUE"]),
+    ] {
+        fails(at, &["plan", "a.jet", "--estimate", estimate], words);
+    }
+    assert_eq!(jetc(at, &["plan", "a.jet", "--set", "d=1e9"]).code, Some(0));
+    fails(at, &["train", "a.jet", "--set", "d=10^12"], &["GB of memory"]);
+    fails(at, &["plan", "a.jet", "-o", "folder"], &["cannot write folder"]);
+    fails(at, &["plan", "a.jet", "-o", "none/plan.txt"], &["cannot write none/plan.txt"]);
+    fails(at, &["train", "a.jet", "--out", "a.jet"], &["cannot write a.jet"]);
+    fails(at, &["train", "a.jet", "--out", "a.jet/run"], &["cannot write a.jet/run"]);
+    fails(at, &["train", "a.jet", "--device", "cuda:0"], &["CPU"]);
+    fails(at, &["plan", "a.jet", "--threads", "100000"], &["1024"]);
+    fails(at, &["nope"], &["nope"]);
+}
+
+/// A safetensors file of F64 tensors, all zero.
+fn tensors(list: &[(&str, &[usize])]) -> Vec<u8> {
+    let (mut header, mut at) = (Vec::new(), 0);
+    for (name, shape) in list {
+        let end = at + 8 * shape.iter().product::<usize>();
+        header.push(format!("\"{name}\":{{\"dtype\":\"F64\",\"shape\":{shape:?},\"data_offsets\":[{at},{end}]}}"));
+        at = end;
+    }
+    let header = format!("{{{}}}", header.join(","));
+    let mut out = (header.len() as u64).to_le_bytes().to_vec();
+    out.extend(header.bytes());
+    out.resize(out.len() + at, 0);
+    out
+}
+
+/// An NPY file with this header and as many bytes of data.
+fn npy(descr: &str, shape: &str, bytes: usize) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+    let header = format!("{header:<117}\n");
+    let mut out = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    out.extend(header.bytes());
+    out.resize(out.len() + bytes, 0);
+    out
+}
+
+#[test]
+fn weights_and_points() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    fs::write(at.join("a.jet"), PLANE.replace("depth = 3", "depth = 2") + "output r = lap(u)\n").unwrap();
+    let whole: [(&str, &[usize]); 4] =
+        [("N.0.weight", &[8, 2]), ("N.0.bias", &[8]), ("N.1.weight", &[1, 8]), ("N.1.bias", &[1])];
+    let write = |name: &str, bytes: Vec<u8>| fs::write(at.join(name), bytes).unwrap();
+    write("w", tensors(&whole));
+    write("p", npy("<f8", "(3, 2)", 48));
+    let good = jetc(at, &["eval", "a.jet", "--points", "p", "--weights", "w"]);
+    assert_eq!((good.code, good.out.as_str()), (Some(0), "0.0\n0.0\n0.0\n"), "{}", good.err);
+
+    write("missing", tensors(&whole[..3]));
+    write("shape", tensors(&[whole[0], whole[1], ("N.1.weight", &[8, 1]), whole[3]]));
+    write("short", tensors(&whole)[..200].to_vec());
+    write("long", [tensors(&whole), vec![0]].concat());
+    write("huge", [(1u64 << 62).to_le_bytes().to_vec(), b"{}".to_vec()].concat());
+    write("empty", Vec::new());
+    for (weights, words) in [
+        ("missing", &["`N.1.bias`", "[1]"][..]),
+        ("shape", &["`N.1.weight`", "[8, 1]", "[1, 8]"]),
+        ("short", &["not a whole safetensors file"]),
+        ("long", &["not a whole safetensors file"]),
+        ("huge", &["not a whole safetensors file"]),
+        ("empty", &["not a whole safetensors file"]),
+        ("none", &["cannot read none", "No such file"]),
+    ] {
+        fails(at, &["eval", "a.jet", "--points", "p", "--out", "r.npy", "--weights", weights], words);
+    }
+
+    write("wide", npy("<f8", "(3, 3)", 72));
+    write("flat", npy("<f8", "(6,)", 48));
+    write("ints", npy("<i8", "(3, 2)", 48));
+    write("cut", npy("<f8", "(3, 2)", 40));
+    write("promise", npy("<f8", "(1000000000000, 2)", 0));
+    for (points, words) in [
+        ("wide", &["3 columns", "2", "x, y"][..]),
+        ("flat", &["[6]", "[points, coordinates]"]),
+        ("ints", &["<i8", "f32 or f64"]),
+        ("cut", &["cut"]),
+        ("promise", &["cut off"]),
+        ("empty", &["[points, coordinates]"]),
+        ("none", &["none", "No such file"]),
+    ] {
+        fails(at, &["eval", "a.jet", "--points", points, "--out", "r.npy", "--weights", "w"], words);
+    }
+    for out in ["none/r.npy", "."] {
+        fails(at, &["eval", "a.jet", "--points", "p", "--weights", "w", "--out", out], &["cannot write"]);
+    }
+    // a point that is no number has a value that is none
+    write("nan", npy("<f8", "(1, 2)", 0).into_iter().chain(f64::NAN.to_le_bytes().repeat(2)).collect());
+    write("w1", {
+        let mut w = tensors(&whole);
+        let start = w.len() - 8 * 33;
+        w[start..].chunks_mut(8).for_each(|x| x.copy_from_slice(&1f64.to_le_bytes()));
+        w
+    });
+    let run = jetc(at, &["eval", "a.jet", "--points", "nan", "--weights", "w1"]);
+    assert_eq!((run.code, run.out.as_str()), (Some(0), "NaN\n"), "{}", run.err);
+}
+
+#[test]
+fn data_files() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    let program = |file: &str| {
+        PLANE.replace("# the fourth line", &format!("data obs = \"{file}\""))
+            + "solve fit on obs: u = obs.v\nsample fit = 4\ntrain adam(lr = 1e-3), steps = 2\nreport error(u, obs.v)\n"
+    };
+    for (file, text, words) in [
+        ("none.csv", None, &["none.csv", "No such file"][..]),
+        ("column.csv", Some("x,y,w\n1,2,3\n"), &["column.csv:1", "no column `v`"]),
+        ("text.csv", Some("x,y,v\n1,2,3\n1,2,abc\n"), &["text.csv:3", "`v`", "`abc`"]),
+        ("nan.csv", Some("x,y,v\n1,2,nan\n"), &["nan.csv:2", "finite"]),
+        ("short.csv", Some("x,y,v\n1,2\n"), &["short.csv", "line 2"]),
+        ("empty.csv", Some(""), &["empty.csv"]),
+        ("header.csv", Some("x,y,v\n"), &["header.csv", "no rows"]),
+        ("promise.npy", Some("\u{93}"), &["promise.npy"]),
+    ] {
+        text.inspect(|text| fs::write(at.join(file), text).unwrap());
+        fs::write(at.join("a.jet"), program(file)).unwrap();
+        for command in ["check", "plan"] {
+            assert_eq!(jetc(at, &[command, "a.jet"]).code, Some(0), "{command} opens {file}");
+        }
+        fails(at, &["train", "a.jet", "--out", "run"], words);
+    }
+}
+
+#[test]
+fn examples_are_accepted() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut count = 0;
+    for entry in fs::read_dir(&examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "jet") {
+            continue;
+        }
+        let folder = TempDir::new().unwrap();
+        let file = path.to_str().unwrap();
+        let run = jetc(folder.path(), &["check", file]);
+        assert_eq!(run.code, Some(0), "{file}: {}", run.err);
+        if !file.ends_with("stiff_flow.jet") {
+            let run = jetc(folder.path(), &["plan", file]);
+            assert_eq!(run.code, Some(0), "{file}: {}", run.err);
+        }
+        count += 1;
+    }
+    assert!(count >= 14, "{count} examples");
+    let folder = TempDir::new().unwrap();
+    let file = examples.join("sine_gordon_two_body.jet");
+    let run = jetc(folder.path(), &["plan", file.to_str().unwrap(), "--set", "d=1000000", "--json"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(run.out.contains("\"rows\": 18"), "{}", run.out);
+}
