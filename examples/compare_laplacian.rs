@@ -19,7 +19,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .map(|i| {
                     let seeded = x.iter().enumerate().map(|(k, v)| {
                         let along = f64::from(k == i);
-                        Dual { value: Dual { value: *v, derivative: along }, derivative: Dual { value: along, derivative: 0.0 } }
+                        Dual {
+                            value: Dual { value: *v, derivative: along },
+                            derivative: Dual { value: along, derivative: 0.0 },
+                        }
                     });
                     network.apply(&seeded.collect::<Vec<_>>()).derivative.derivative
                 })

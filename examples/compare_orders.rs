@@ -50,13 +50,7 @@ type D6 = Dual<D5>;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
-    let rows = [
-        measure::<D1>(1),
-        measure::<D2>(2),
-        measure::<D3>(3),
-        measure::<D4>(4),
-        measure::<D5>(5),
-        measure::<D6>(6),
-    ];
+    let rows =
+        [measure::<D1>(1), measure::<D2>(2), measure::<D3>(3), measure::<D4>(4), measure::<D5>(5), measure::<D6>(6)];
     report(&rows, "order", "k-th derivative: microseconds per point, one thread", "compare_orders.png")
 }

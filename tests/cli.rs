@@ -120,7 +120,8 @@ fn shapes() {
 
 #[test]
 fn operators_that_have_no_meaning() {
-    let time = "time t in 0..1\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = N(t)\noutput r = lap(u)\n";
+    let time =
+        "time t in 0..1\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = N(t)\noutput r = lap(u)\n";
     refused(time, 4, &["no space coordinate"]);
     refused(format!("space x\n{time}"), 5, &["no space coordinate"]);
     refused_line("output r = u + lap(3)", &["no space coordinate"]);
@@ -164,8 +165,11 @@ fn residuals_that_nothing_can_change() {
         refused(condition(residual), 5, &["depends on no network"]);
     }
     accepted(&condition("d_x(u)"), &[]);
-    accepted(&(format!("{PLANE}param k = 2 learn\nsolve interior: k*x = u")
-        + "\nsample interior = 8\ntrain adam(lr = 1e-3), steps = 2\n"), &[]);
+    accepted(
+        &(format!("{PLANE}param k = 2 learn\nsolve interior: k*x = u")
+            + "\nsample interior = 8\ntrain adam(lr = 1e-3), steps = 2\n"),
+        &[],
+    );
 }
 
 #[test]
@@ -197,7 +201,8 @@ fn nesting() {
     accepted(&chain(900, &|k| format!("a{k}*a{k}")), &[]);
     accepted(&chain(30, &|k| format!("a{k}*a{k} + a{k}")), &[]);
     refused(
-        PLANE.to_string() + &(0..40).map(|k| format!("operator a{}(w) = a{k}(a{k}(sin(w)))\n", k + 1)).collect::<String>()
+        PLANE.to_string()
+            + &(0..40).map(|k| format!("operator a{}(w) = a{k}(a{k}(sin(w)))\n", k + 1)).collect::<String>()
             + "operator a0(w) = w\noutput r = a40(u)\n",
         5,
         &["deeper than 1000"],
@@ -254,7 +259,8 @@ fn fails(folder: &Path, arguments: &[&str], words: &[&str]) {
 
 fn files(folder: &Path) -> Vec<String> {
     let name = |e: std::io::Result<fs::DirEntry>| e.unwrap().file_name().to_string_lossy().into_owned();
-    let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(name).filter(|n| n != ".out" && n != ".err").collect();
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(name).filter(|n| n != ".out" && n != ".err").collect();
     names.sort();
     names
 }

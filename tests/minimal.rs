@@ -42,8 +42,11 @@ fn program(operator: &str) -> String {
     let (space, x) = match dimension {
         Some(d) => (format!("x[{d}]"), "x".to_string()),
         None => {
-            let letters: Vec<String> =
-                ['x', 'y', 'z'].into_iter().filter(|l| used(*l) || (*l != 'z' && text.contains("lap("))).map(String::from).collect();
+            let letters: Vec<String> = ['x', 'y', 'z']
+                .into_iter()
+                .filter(|l| used(*l) || (*l != 'z' && text.contains("lap(")))
+                .map(String::from)
+                .collect();
             (letters.join(", "), letters.join(", "))
         }
     };

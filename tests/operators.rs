@@ -13,8 +13,7 @@ fn evaluate(text: &str) -> Vec<Vec<f64>> {
     let parameters = Parameters::<f64>::initial(&program, 3);
     let evaluator = Evaluator::<f64>::new(&plan.sets[0].program).expect("it was planned");
     let count = 5;
-    let points: Vec<f64> =
-        (0..count * program.columns()).map(|k| ((k * 37 + 11) % 23) as f64 / 23.0 - 0.4).collect();
+    let points: Vec<f64> = (0..count * program.columns()).map(|k| ((k * 37 + 11) % 23) as f64 / 23.0 - 0.4).collect();
     let values = evaluator.run(&parameters, count, &points, &[], 0, 0).expect("shapes fit");
     values.chunks(evaluator.width()).map(<[f64]>::to_vec).collect()
 }
@@ -65,7 +64,11 @@ fn sums_over_indices() {
         "sum(i in 0..4: sum(j in 0..4: 0.3^abs(i - j)*d(u, x[i], x[j])))",
         "trace([[1, 0.3, 0.09, 0.027], [0.3, 1, 0.3, 0.09], [0.09, 0.3, 1, 0.3], [0.027, 0.09, 0.3, 1]]*hess(u))",
     );
-    same(VECTOR, "lap(sum(i in 0..3: sin(x[i]*x[i+1]))*u)", "lap((sin(x[0]*x[1]) + sin(x[1]*x[2]) + sin(x[2]*x[3]))*u)");
+    same(
+        VECTOR,
+        "lap(sum(i in 0..3: sin(x[i]*x[i+1]))*u)",
+        "lap((sin(x[0]*x[1]) + sin(x[1]*x[2]) + sin(x[2]*x[3]))*u)",
+    );
     same(VECTOR, "max(i in 0..4: x[i])", "max(max(x[0], x[1]), max(x[2], x[3]))");
     same(VECTOR, "norm2(grad(sum(i in 0..3: x[i]*x[i+1]^2)))", "norm2(grad(x[0]*x[1]^2 + x[1]*x[2]^2 + x[2]*x[3]^2))");
 }
@@ -74,8 +77,11 @@ fn sums_over_indices() {
 fn products_and_composites() {
     same(PLANE, "d_x(u*d_x(u))", "d_x(u)^2 + u*d_xx(u)");
     same(PLANE, "lap(exp(u))", "exp(u)*(lap(u) + norm2(grad(u)))");
-    same(PLANE, "div(grad(u)/sqrt(1 + norm2(grad(u))))",
-        "lap(u)/sqrt(1 + norm2(grad(u))) - dot(grad(u), hess(u)*grad(u))/(1 + norm2(grad(u)))^1.5");
+    same(
+        PLANE,
+        "div(grad(u)/sqrt(1 + norm2(grad(u))))",
+        "lap(u)/sqrt(1 + norm2(grad(u))) - dot(grad(u), hess(u)*grad(u))/(1 + norm2(grad(u)))^1.5",
+    );
     // a network of expressions, and two networks
     let two = "space x, y\nnet N = mlp(width = 6, depth = 2, activation = tanh)\n\
                net M = mlp(width = 5, depth = 3, activation = swish)\nfield u = N(2*x, x*y)*M(y)\n";

@@ -11,11 +11,7 @@ fn examples() {
         assert!(diagnostics.is_empty(), "{diagnostics:#?}");
         let (program, diagnostics) = resolve(&ast, &Overrides::default());
         assert!(diagnostics.is_empty(), "{diagnostics:#?}");
-        insta::assert_snapshot!(
-            program
-                .as_ref()
-                .map_or_else(String::new, Program::to_string)
-        );
+        insta::assert_snapshot!(program.as_ref().map_or_else(String::new, Program::to_string));
     });
 }
 

@@ -25,8 +25,7 @@ fn relative(values: &[f64], expected: &Array2<f64>) -> f64 {
     let (points, columns) = expected.dim();
     (0..columns)
         .map(|c| {
-            let difference: f64 =
-                (0..points).map(|p| (values[p * columns + c] - expected[[p, c]]).powi(2)).sum();
+            let difference: f64 = (0..points).map(|p| (values[p * columns + c] - expected[[p, c]]).powi(2)).sum();
             let norm: f64 = (0..points).map(|p| expected[[p, c]].powi(2)).sum();
             (difference / norm).sqrt()
         })
@@ -49,12 +48,8 @@ fn the_interpreter_agrees_with_the_reference() {
         }
         let (points, expected) = (load(&case.join("points.npy")), load(&case.join("expected.npy")));
         let tensors = set.program.tensors.iter().map(|t| parameters.get(&t.name).expect("named").to_vec()).collect();
-        let inputs = Inputs {
-            count: points.nrows(),
-            points: points.iter().copied().collect(),
-            tensors,
-            ..Inputs::default()
-        };
+        let inputs =
+            Inputs { count: points.nrows(), points: points.iter().copied().collect(), tensors, ..Inputs::default() };
         let values = interpret(&set.program, &inputs).unwrap_or_else(|e| panic!("{case:?}: {e}"));
         let error = relative(&values[set.program.outputs[0].1.index()], &expected);
         let rows: Vec<_> = set.networks.iter().map(|n| (n.rows, n.lower_bound, n.products)).collect();

@@ -61,7 +61,10 @@ fn resuming_ends_in_the_same_bits_with_any_number_of_threads() {
     let (resumed, second) = run(PROBLEM, &parts, 3, true, u64::MAX);
     assert_eq!(second.resumed_from, Some(23));
     assert_eq!(bits(&unbroken), bits(&resumed));
-    assert_ne!(bits(&unbroken)[0], bits(&Parameters::initial(&compile(PROBLEM, &Overrides::default()).0.expect("right"), 4))[0]);
+    assert_ne!(
+        bits(&unbroken)[0],
+        bits(&Parameters::initial(&compile(PROBLEM, &Overrides::default()).0.expect("right"), 4))[0]
+    );
     // the history is that of one run, but for the clock
     let columns = |o: &Outcome| -> Vec<Vec<f64>> { o.history.rows.iter().map(|r| r[..r.len() - 1].to_vec()).collect() };
     assert_eq!(format!("{:?}", columns(&outcome)), format!("{:?}", columns(&second)));

@@ -142,7 +142,10 @@ pub fn report(
     title: &str,
     file: &str,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    println!("{what:>6} {:>6} {:>16} {:>16} {:>8} {:>12}", "rows", "compiled us/pt", "nested us/pt", "ratio", "difference");
+    println!(
+        "{what:>6} {:>6} {:>16} {:>16} {:>8} {:>12}",
+        "rows", "compiled us/pt", "nested us/pt", "ratio", "difference"
+    );
     for (k, c) in rows {
         let ratio = c.nested / c.compiled;
         println!("{k:>6} {:>6} {:>16.3} {:>16.3} {ratio:>8.1} {:>12.1e}", c.rows, c.compiled, c.nested, c.difference);

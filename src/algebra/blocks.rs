@@ -22,10 +22,7 @@ pub(crate) fn full_monomials(independent: &[&Polynomial]) -> BTreeSet<Monomial> 
     let mut holder: BTreeMap<&Monomial, usize> = BTreeMap::new();
     for (k, p) in independent.iter().enumerate() {
         for (m, _) in p.terms() {
-            let (a, b) = (
-                root(&mut parent, *holder.entry(m).or_insert(k)),
-                root(&mut parent, k),
-            );
+            let (a, b) = (root(&mut parent, *holder.entry(m).or_insert(k)), root(&mut parent, k));
             parent[a.max(b)] = a.min(b);
         }
     }
@@ -36,9 +33,7 @@ pub(crate) fn full_monomials(independent: &[&Polynomial]) -> BTreeSet<Monomial> 
     for &k in holder.values() {
         surplus[root(&mut parent, k)] += 1;
     }
-    let full = holder
-        .into_iter()
-        .filter(|&(_, k)| surplus[root(&mut parent, k)] == 0);
+    let full = holder.into_iter().filter(|&(_, k)| surplus[root(&mut parent, k)] == 0);
     full.map(|(m, _)| m.clone()).collect()
 }
 
@@ -54,16 +49,9 @@ pub(crate) fn simplified(independent: &[Polynomial]) -> Vec<Polynomial> {
     for group in by_degree.into_values() {
         let group: Vec<Polynomial> = group.iter().map(|p| p.without(&done)).collect();
         let full = full_monomials(&group.iter().collect::<Vec<_>>());
-        rest.extend(
-            group
-                .into_iter()
-                .filter(|p| p.terms().any(|(m, _)| !full.contains(m))),
-        );
+        rest.extend(group.into_iter().filter(|p| p.terms().any(|(m, _)| !full.contains(m))));
         done.extend(full);
     }
     let rest = rest.iter().map(|p| p.without(&done)).collect::<Vec<_>>();
-    done.into_iter()
-        .map(|m| Polynomial::term(m, Coefficient::one()))
-        .chain(rest)
-        .collect()
+    done.into_iter().map(|m| Polynomial::term(m, Coefficient::one())).chain(rest).collect()
 }

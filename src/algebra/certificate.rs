@@ -22,20 +22,10 @@ pub struct Certificate {
 
 impl Certificate {
     pub(super) fn new(targets: &[Polynomial], span: &Span) -> Certificate {
-        let symbols: BTreeSet<u32> = targets
-            .iter()
-            .flat_map(Polynomial::coefficient_symbols)
-            .collect();
+        let symbols: BTreeSet<u32> = targets.iter().flat_map(Polynomial::coefficient_symbols).collect();
         Certificate {
-            values: symbols
-                .into_iter()
-                .map(|symbol| (symbol, value_of(symbol)))
-                .collect(),
-            derivatives: span
-                .members
-                .iter()
-                .map(|m| (m.target, m.path.clone()))
-                .collect(),
+            values: symbols.into_iter().map(|symbol| (symbol, value_of(symbol))).collect(),
+            derivatives: span.members.iter().map(|m| (m.target, m.path.clone())).collect(),
         }
     }
 
@@ -51,13 +41,7 @@ impl Certificate {
             Err(_) => Rational::from_integer(0.into()),
         };
         let derivatives = self.derivatives.iter().map(|(target, path)| {
-            Some(
-                targets
-                    .get(*target)?
-                    .map(|c| c.evaluate(&value).into())
-                    .derivative_along(path)
-                    .without_constant(),
-            )
+            Some(targets.get(*target)?.map(|c| c.evaluate(&value).into()).derivative_along(path).without_constant())
         });
         let derivatives: Option<Vec<Polynomial>> = derivatives.collect();
         derivatives.is_some_and(|rows| echelon(&rows, &Monomial::cmp).len() == rows.len())

@@ -32,10 +32,7 @@ impl Coefficient {
 
     /// A rational number.
     pub fn constant(value: Rational) -> Self {
-        Coefficient {
-            constant: value,
-            varying: BTreeMap::new(),
-        }
+        Coefficient { constant: value, varying: BTreeMap::new() }
     }
 
     /// A whole number.
@@ -73,25 +70,17 @@ impl Coefficient {
     /// The nonzero terms, lowest monomial first.
     pub fn terms(&self) -> impl Iterator<Item = (Monomial, &Rational)> {
         let constant = (!self.constant.is_zero()).then(|| (Monomial::one(), &self.constant));
-        constant
-            .into_iter()
-            .chain(self.varying.iter().map(|(m, c)| (m.clone(), c)))
+        constant.into_iter().chain(self.varying.iter().map(|(m, c)| (m.clone(), c)))
     }
 
     /// The numbers of the nonzero terms, lowest monomial first.
     pub(crate) fn values(&self) -> impl Iterator<Item = &Rational> {
-        (!self.constant.is_zero())
-            .then_some(&self.constant)
-            .into_iter()
-            .chain(self.varying.values())
+        (!self.constant.is_zero()).then_some(&self.constant).into_iter().chain(self.varying.values())
     }
 
     /// The symbols that occur.
     pub fn symbols(&self) -> BTreeSet<u32> {
-        self.varying
-            .keys()
-            .flat_map(|m| m.factors().iter().map(|f| f.0))
-            .collect()
+        self.varying.keys().flat_map(|m| m.factors().iter().map(|f| f.0)).collect()
     }
 
     /// Times a number.
@@ -101,11 +90,7 @@ impl Coefficient {
         }
         Coefficient {
             constant: &self.constant * factor,
-            varying: self
-                .varying
-                .iter()
-                .map(|(m, c)| (m.clone(), c * factor))
-                .collect(),
+            varying: self.varying.iter().map(|(m, c)| (m.clone(), c * factor)).collect(),
         }
     }
 
@@ -143,26 +128,17 @@ impl Coefficient {
 
     /// The value at rational values of the symbols.
     pub fn evaluate(&self, value: &dyn Fn(u32) -> Rational) -> Rational {
-        self.varying
-            .iter()
-            .fold(self.constant.clone(), |sum, (m, c)| {
-                sum + m.factors().iter().fold(c.clone(), |p, &(s, e)| {
-                    p * num_traits::pow(value(s), e as usize)
-                })
-            })
+        self.varying.iter().fold(self.constant.clone(), |sum, (m, c)| {
+            sum + m.factors().iter().fold(c.clone(), |p, &(s, e)| p * num_traits::pow(value(s), e as usize))
+        })
     }
 
     /// The value at floating-point values of the symbols.
     pub fn evaluate_f64(&self, value: &dyn Fn(u32) -> f64) -> f64 {
         let number = |r: &Rational| r.to_f64().unwrap_or(f64::NAN);
-        self.varying
-            .iter()
-            .fold(number(&self.constant), |sum, (m, c)| {
-                sum + m
-                    .factors()
-                    .iter()
-                    .fold(number(c), |p, &(s, e)| p * value(s).powi(e as i32))
-            })
+        self.varying.iter().fold(number(&self.constant), |sum, (m, c)| {
+            sum + m.factors().iter().fold(number(c), |p, &(s, e)| p * value(s).powi(e as i32))
+        })
     }
 
     fn add_term(&mut self, monomial: &Monomial, value: &Rational) {

@@ -30,10 +30,7 @@ pub struct Compared {
 /// Rows of other methods for the targets.
 pub fn compare(targets: &[Polynomial]) -> Compared {
     let symbols: BTreeSet<u32> = targets.iter().flat_map(Polynomial::symbols).collect();
-    let (n, order) = (
-        symbols.len() as u128,
-        targets.iter().map(Polynomial::degree).max().unwrap_or(0) as u32,
-    );
+    let (n, order) = (symbols.len() as u128, targets.iter().map(Polynomial::degree).max().unwrap_or(0) as u32);
     let odd = if order % 2 == 1 { n + 1 } else { 1 };
     let taylor = taylor(targets, false);
     Compared {
@@ -63,16 +60,12 @@ fn taylor(targets: &[Polynomial], collapsed: bool) -> u128 {
             let size = support.len() as u32;
             if size > 20 || (supports.len() as u64).saturating_add(1 << size) > SUPPORTS {
                 let rays = binomial(u128::from(degree + size - 1), u128::from(degree));
-                extra = extra.saturating_add(
-                    rays.saturating_mul(u128::from(degree - u32::from(collapsed && top))),
-                );
+                extra = extra.saturating_add(rays.saturating_mul(u128::from(degree - u32::from(collapsed && top))));
                 continue;
             }
             // A pure power needs its axis, a mixed monomial every subset of its symbols.
             for subset in 1..1u64 << size {
-                let chosen = (0..size)
-                    .filter(|bit| subset >> bit & 1 == 1)
-                    .map(|bit| support[bit as usize]);
+                let chosen = (0..size).filter(|bit| subset >> bit & 1 == 1).map(|bit| support[bit as usize]);
                 let chosen: Vec<u32> = chosen.collect();
                 if chosen.len() <= degree as usize {
                     let needed = supports.entry(chosen).or_default();
@@ -91,27 +84,18 @@ fn taylor(targets: &[Polynomial], collapsed: bool) -> u128 {
         let largest = needed.degrees.last().copied().unwrap_or(0);
         for weight in size..=largest {
             // A ray of coprime exponents with this sum serves the degrees that it divides.
-            let Some(&order) = needed
-                .degrees
-                .iter()
-                .rev()
-                .find(|&&degree| degree.is_multiple_of(weight))
-            else {
+            let Some(&order) = needed.degrees.iter().rev().find(|&&degree| degree.is_multiple_of(weight)) else {
                 continue;
             };
             let summed = collapsed && needed.top.contains_key(&order);
-            rows = rows.saturating_add(
-                coprime(weight, size).saturating_mul(u128::from(order - u32::from(summed))),
-            );
+            rows = rows.saturating_add(coprime(weight, size).saturating_mul(u128::from(order - u32::from(summed))));
         }
         for (&degree, targets) in &needed.top {
             families.extend(targets.iter().map(|&k| (k, degree, support.len())));
         }
     }
     if collapsed {
-        let patterns = families
-            .iter()
-            .map(|&(_, degree, size)| partitions(degree as usize, size));
+        let patterns = families.iter().map(|&(_, degree, size)| partitions(degree as usize, size));
         rows = patterns.fold(rows, u128::saturating_add);
     }
     rows
@@ -120,9 +104,7 @@ fn taylor(targets: &[Polynomial], collapsed: bool) -> u128 {
 /// Ways to write `sum` as an ordered sum of `count` positive numbers without common divisor (by Moebius inversion).
 fn coprime(sum: u32, count: u32) -> u128 {
     let all = binomial(u128::from(sum - 1), u128::from(count - 1));
-    let multiples = (2..=sum)
-        .filter(|d| sum.is_multiple_of(*d) && sum / d >= count)
-        .map(|d| coprime(sum / d, count));
+    let multiples = (2..=sum).filter(|d| sum.is_multiple_of(*d) && sum / d >= count).map(|d| coprime(sum / d, count));
     multiples.fold(all, u128::saturating_sub)
 }
 

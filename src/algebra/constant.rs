@@ -28,18 +28,8 @@ const ORDERS: [Order; 5] = [
     Monomial::cmp,
     |a, b| a.lexicographic(b),
     |a, b| a.degree().cmp(&b.degree()).then_with(|| b.lexicographic(a)),
-    |a, b| {
-        a.factors()
-            .len()
-            .cmp(&b.factors().len())
-            .then_with(|| a.cmp(b))
-    },
-    |a, b| {
-        b.factors()
-            .len()
-            .cmp(&a.factors().len())
-            .then_with(|| a.cmp(b))
-    },
+    |a, b| a.factors().len().cmp(&b.factors().len()).then_with(|| a.cmp(b)),
+    |a, b| b.factors().len().cmp(&a.factors().len()).then_with(|| a.cmp(b)),
 ];
 
 /// An algebra on the span of 1 and linearly independent polynomials without constant terms (closed under derivatives,
@@ -61,10 +51,7 @@ pub(crate) fn algebra(span: &[Polynomial]) -> Option<JetAlgebra> {
         seen.push(basis);
         let terms = |algebra: &JetAlgebra| algebra.basis.iter().map(Polynomial::len).sum::<usize>();
         let cost = |algebra: &JetAlgebra| (algebra.products(), terms(algebra));
-        if best
-            .as_ref()
-            .is_none_or(|best| cost(&candidate) < cost(best))
-        {
+        if best.as_ref().is_none_or(|best| cost(&candidate) < cost(best)) {
             best = Some(candidate);
         }
     }
@@ -73,52 +60,32 @@ pub(crate) fn algebra(span: &[Polynomial]) -> Option<JetAlgebra> {
 
 /// By degree, then by highest monomial, symbol 0 first.
 pub(crate) fn order_of_elements(a: &Polynomial, b: &Polynomial) -> Ordering {
-    let lead = |p: &Polynomial| {
-        p.terms()
-            .next_back()
-            .map(|(m, _)| m.clone())
-            .unwrap_or_default()
-    };
-    a.degree()
-        .cmp(&b.degree())
-        .then_with(|| lead(b).cmp(&lead(a)))
+    let lead = |p: &Polynomial| p.terms().next_back().map(|(m, _)| m.clone()).unwrap_or_default();
+    a.degree().cmp(&b.degree()).then_with(|| lead(b).cmp(&lead(a)))
 }
 
 /// Reduced echelon form over Q of polynomials with constant coefficients: as many as their rank, each with coefficient 1
 /// at its largest monomial, which no other holds.
-pub(crate) fn echelon(
-    rows: &[Polynomial],
-    order: &dyn Fn(&Monomial, &Monomial) -> Ordering,
-) -> Vec<Polynomial> {
-    let mut monomials: Vec<&Monomial> = rows
-        .iter()
-        .flat_map(|p| p.terms().map(|(m, _)| m))
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
+pub(crate) fn echelon(rows: &[Polynomial], order: &dyn Fn(&Monomial, &Monomial) -> Ordering) -> Vec<Polynomial> {
+    let mut monomials: Vec<&Monomial> =
+        rows.iter().flat_map(|p| p.terms().map(|(m, _)| m)).collect::<BTreeSet<_>>().into_iter().collect();
     monomials.sort_by(|a, b| order(b, a));
-    let index: std::collections::HashMap<&Monomial, u32> = monomials
-        .iter()
-        .enumerate()
-        .map(|(k, &m)| (m, k as u32))
-        .collect();
+    let index: std::collections::HashMap<&Monomial, u32> =
+        monomials.iter().enumerate().map(|(k, &m)| (m, k as u32)).collect();
     let mut by_length: Vec<&Polynomial> = rows.iter().collect();
     by_length.sort_by_key(|p| p.len());
     // Pivot (smallest index in the row) to the rest of the row, scaled to 1 at the pivot.
     let mut pivots: BTreeMap<u32, BTreeMap<u32, Rational>> = BTreeMap::new();
     for p in by_length {
-        let mut row: BTreeMap<u32, Rational> = p
-            .terms()
-            .filter_map(|(m, c)| Some((index[m], c.as_constant()?.clone())))
-            .collect();
+        let mut row: BTreeMap<u32, Rational> =
+            p.terms().filter_map(|(m, c)| Some((index[m], c.as_constant()?.clone()))).collect();
         while let Some((lead, factor)) = row.pop_first() {
             if let Some(pivot_row) = pivots.get(&lead) {
                 subtract(&mut row, &factor, pivot_row);
                 continue;
             }
             if !factor.is_one() {
-                row.values_mut()
-                    .for_each(|value| *value = &*value / &factor);
+                row.values_mut().for_each(|value| *value = &*value / &factor);
             }
             pivots.insert(lead, row);
             break;
@@ -130,11 +97,7 @@ pub(crate) fn echelon(
         let Some(mut row) = pivots.remove(&lead) else {
             continue;
         };
-        let held: Vec<u32> = row
-            .keys()
-            .filter(|k| pivots.contains_key(k))
-            .copied()
-            .collect();
+        let held: Vec<u32> = row.keys().filter(|k| pivots.contains_key(k)).copied().collect();
         for k in held {
             if let Some(factor) = row.remove(&k) {
                 subtract(&mut row, &factor, &pivots[&k]);
@@ -144,9 +107,7 @@ pub(crate) fn echelon(
     }
     let monomial = |k: u32| monomials[k as usize].clone();
     let polynomial = |(lead, row): (u32, BTreeMap<u32, Rational>)| {
-        let rest = row
-            .into_iter()
-            .map(|(k, value)| (monomial(k), Coefficient::from(value)));
+        let rest = row.into_iter().map(|(k, value)| (monomial(k), Coefficient::from(value)));
         Polynomial::from_terms(rest.chain([(monomial(lead), Coefficient::one())]))
     };
     pivots.into_iter().map(polynomial).collect()
@@ -170,12 +131,8 @@ pub(crate) fn scaled(p: &Polynomial) -> Polynomial {
     let (Some(lead), Some(largest)) = (values.last(), values.iter().map(|v| v.abs()).max()) else {
         return p.clone();
     };
-    let denominators = values
-        .iter()
-        .fold(BigInt::one(), |lcm, v| lcm.lcm(v.denom()));
-    let content = values.iter().fold(BigInt::zero(), |gcd, v| {
-        gcd.gcd(&(v.numer() * (&denominators / v.denom())))
-    });
+    let denominators = values.iter().fold(BigInt::one(), |lcm, v| lcm.lcm(v.denom()));
+    let content = values.iter().fold(BigInt::zero(), |gcd, v| gcd.gcd(&(v.numer() * (&denominators / v.denom()))));
     let mut factor = Rational::new(denominators, content);
     if &largest * &factor > Rational::from_integer(WHOLE.into()) {
         factor = largest.recip();

@@ -127,10 +127,7 @@ impl fmt::Display for RowCount {
 impl fmt::Display for TooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let TooLarge { order, rows } = self;
-        write!(
-            f,
-            "order {order} with {rows} rows is too large: at most order {MAX_ORDER} and {MAX_ROWS} rows"
-        )
+        write!(f, "order {order} with {rows} rows is too large: at most order {MAX_ORDER} and {MAX_ROWS} rows")
     }
 }
 
@@ -143,11 +140,7 @@ pub fn closure(targets: &[Polynomial]) -> Result<JetAlgebra, TooLarge> {
     let too_large = |rows| TooLarge { order, rows };
     let mut certificate = Certificate::default();
     for prime in PRIMES {
-        let work = if order > MAX_ORDER {
-            span::COUNTING_WORK
-        } else {
-            u64::MAX
-        };
+        let work = if order > MAX_ORDER { span::COUNTING_WORK } else { u64::MAX };
         let span = match Span::closure(targets, prime, MAX_ROWS, work) {
             Ok(span) if order > MAX_ORDER => return Err(too_large(RowCount::Exactly(span.rank()))),
             Ok(span) => span,
@@ -157,39 +150,21 @@ pub fn closure(targets: &[Polynomial]) -> Result<JetAlgebra, TooLarge> {
         certificate = Certificate::new(targets, &span);
         match varying::smallest(targets, span) {
             Ok(Some(algebra)) => {
-                return Ok(JetAlgebra {
-                    certificate,
-                    ..algebra
-                });
+                return Ok(JetAlgebra { certificate, ..algebra });
             }
             Ok(None) => {} // a rank that was lost to the prime
             Err(rows) => return Err(too_large(rows)),
         }
     }
     // Every divisor of every monomial: closed whatever the coefficients, seldom the smallest.
-    let monomials: BTreeSet<&Monomial> = targets
-        .iter()
-        .flat_map(|p| p.terms().map(|(m, _)| m))
-        .collect();
-    let divisors: BTreeSet<Monomial> = monomials
-        .iter()
-        .flat_map(|m| m.splits())
-        .map(|(divisor, ..)| divisor)
-        .collect();
+    let monomials: BTreeSet<&Monomial> = targets.iter().flat_map(|p| p.terms().map(|(m, _)| m)).collect();
+    let divisors: BTreeSet<Monomial> = monomials.iter().flat_map(|m| m.splits()).map(|(divisor, ..)| divisor).collect();
     if divisors.len() > MAX_ROWS {
-        return Err(too_large(RowCount::MoreThan(
-            certificate.rank().saturating_sub(1),
-        )));
+        return Err(too_large(RowCount::MoreThan(certificate.rank().saturating_sub(1))));
     }
-    let basis = divisors
-        .into_iter()
-        .map(|m| Polynomial::term(m, Coefficient::one()))
-        .collect();
+    let basis = divisors.into_iter().map(|m| Polynomial::term(m, Coefficient::one())).collect();
     let algebra = JetAlgebra::from_basis(basis).ok_or(too_large(RowCount::MoreThan(0)))?;
-    Ok(JetAlgebra {
-        certificate,
-        ..algebra
-    })
+    Ok(JetAlgebra { certificate, ..algebra })
 }
 
 impl JetAlgebra {
@@ -199,13 +174,7 @@ impl JetAlgebra {
         let reader = Reader::new(&basis);
         let table = structure(&basis, &reader)?;
         let order = basis.iter().map(Polynomial::degree).max().unwrap_or(0);
-        Some(JetAlgebra {
-            basis,
-            order,
-            table,
-            certificate: Certificate::default(),
-            reader,
-        })
+        Some(JetAlgebra { basis, order, table, certificate: Certificate::default(), reader })
     }
 
     /// Dimension: numbers kept per neuron.
@@ -239,37 +208,20 @@ impl JetAlgebra {
     pub fn seeds(&self) -> Vec<(usize, u32, Coefficient)> {
         let linear = |v: &Polynomial| -> Vec<(u32, Coefficient)> {
             let linear = v.terms().filter(|(m, _)| m.degree() == 1);
-            linear
-                .map(|(m, c)| (m.factors()[0].0, c.clone()))
-                .collect::<BTreeMap<_, _>>()
-                .into_iter()
-                .collect()
+            linear.map(|(m, c)| (m.factors()[0].0, c.clone())).collect::<BTreeMap<_, _>>().into_iter().collect()
         };
         let rows = self.basis.iter().enumerate().skip(1);
-        rows.flat_map(|(row, v)| {
-            linear(v)
-                .into_iter()
-                .map(move |(symbol, c)| (row, symbol, c))
-        })
-        .collect()
+        rows.flat_map(|(row, v)| linear(v).into_iter().map(move |(symbol, c)| (row, symbol, c))).collect()
     }
 
     /// Checks v(xi + eta) = v(xi) + v(eta) + the table, term by term, for every basis element: the product rule of all rows.
     pub fn is_closed(&self) -> bool {
         let mut tables: BTreeMap<usize, BTreeMap<Monomial, Polynomial>> = BTreeMap::new();
         for Entry { out, a, b, c } in &self.table {
-            let sides = if a == b {
-                vec![(a, b)]
-            } else {
-                vec![(a, b), (b, a)]
-            };
+            let sides = if a == b { vec![(a, b)] } else { vec![(a, b), (b, a)] };
             for (left, right) in sides {
                 for (m, x) in self.basis[*left].terms() {
-                    let row = tables
-                        .entry(*out)
-                        .or_default()
-                        .entry(m.clone())
-                        .or_default();
+                    let row = tables.entry(*out).or_default().entry(m.clone()).or_default();
                     row.subtract_multiple(&-&(x * c), &self.basis[*right]);
                 }
             }
@@ -287,11 +239,7 @@ impl fmt::Display for JetAlgebra {
     /// `[a a]` and symmetric pairs `[a b]` of rows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rows, order, products) = (self.rows(), self.order, self.products());
-        writeln!(
-            f,
-            "{rows} rows (at least {}), order {order}, {products} products",
-            self.lower_bound()
-        )?;
+        writeln!(f, "{rows} rows (at least {}), order {order}, {products} products", self.lower_bound())?;
         for (k, v) in self.basis.iter().enumerate() {
             write!(f, "{k}: {v}")?;
             for (n, e) in self.table.iter().filter(|e| e.out == k).enumerate() {

@@ -21,10 +21,7 @@ impl Monomial {
 
     /// One symbol.
     pub fn symbol(symbol: u32) -> Self {
-        Monomial {
-            degree: 1,
-            factors: vec![(symbol, 1)],
-        }
+        Monomial { degree: 1, factors: vec![(symbol, 1)] }
     }
 
     /// From (symbol, exponent) pairs in any order; repeated symbols multiply, zero exponents vanish.
@@ -38,10 +35,7 @@ impl Monomial {
             }
             same
         });
-        Monomial {
-            degree: factors.iter().map(|f| f.1).sum(),
-            factors,
-        }
+        Monomial { degree: factors.iter().map(|f| f.1).sum(), factors }
     }
 
     /// Sum of the exponents.
@@ -86,19 +80,12 @@ impl Monomial {
             factors[at].1 = factors[at].1.checked_sub(exponent)?;
         }
         factors.retain(|f| f.1 > 0);
-        Some(Monomial {
-            degree: self.degree - other.degree,
-            factors,
-        })
+        Some(Monomial { degree: self.degree - other.degree, factors })
     }
 
     /// The greatest common divisor.
     pub fn gcd(&self, other: &Monomial) -> Monomial {
-        Monomial::new(
-            self.factors
-                .iter()
-                .map(|&(s, e)| (s, e.min(other.exponent(s)))),
-        )
+        Monomial::new(self.factors.iter().map(|&(s, e)| (s, e.min(other.exponent(s)))))
     }
 
     /// All pairs (s, m/s) of a divisor s of this monomial m with the binomial coefficient m! / (s! (m/s)!):
@@ -112,30 +99,18 @@ impl Monomial {
                     let (mut left, mut right): (Vec<_>, Vec<_>) = (left.clone(), right.clone());
                     left.extend((k > 0).then_some((symbol, k)));
                     right.extend((k < exponent).then_some((symbol, exponent - k)));
-                    next.push((
-                        left,
-                        right,
-                        ways * num_integer::binomial(u64::from(exponent), u64::from(k)),
-                    ));
+                    next.push((left, right, ways * num_integer::binomial(u64::from(exponent), u64::from(k))));
                 }
             }
             out = next;
         }
-        let monomial = |factors: Vec<(u32, u32)>| Monomial {
-            degree: factors.iter().map(|f| f.1).sum(),
-            factors,
-        };
-        out.into_iter()
-            .map(|(l, r, c)| (monomial(l), monomial(r), c))
-            .collect()
+        let monomial = |factors: Vec<(u32, u32)>| Monomial { degree: factors.iter().map(|f| f.1).sum(), factors };
+        out.into_iter().map(|(l, r, c)| (monomial(l), monomial(r), c)).collect()
     }
 
     /// Product of the factorials of the exponents.
     pub fn factorial(&self) -> BigInt {
-        self.factors
-            .iter()
-            .flat_map(|f| 1..=f.1)
-            .fold(BigInt::from(1), |product, k| product * k)
+        self.factors.iter().flat_map(|f| 1..=f.1).fold(BigInt::from(1), |product, k| product * k)
     }
 
     /// Lexicographic comparison, symbol 0 most significant, without regard to the degree.
@@ -164,9 +139,7 @@ impl Monomial {
 
 impl Ord for Monomial {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.degree
-            .cmp(&other.degree)
-            .then_with(|| self.lexicographic(other))
+        self.degree.cmp(&other.degree).then_with(|| self.lexicographic(other))
     }
 }
 

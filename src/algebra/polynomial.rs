@@ -83,18 +83,12 @@ impl Polynomial {
 
     /// Largest total degree, 0 for 0.
     pub fn degree(&self) -> usize {
-        self.terms
-            .keys()
-            .next_back()
-            .map_or(0, |m| m.degree() as usize)
+        self.terms.keys().next_back().map_or(0, |m| m.degree() as usize)
     }
 
     /// The direction symbols that occur.
     pub fn symbols(&self) -> BTreeSet<u32> {
-        self.terms
-            .keys()
-            .flat_map(|m| m.factors().iter().map(|f| f.0))
-            .collect()
+        self.terms.keys().flat_map(|m| m.factors().iter().map(|f| f.0)).collect()
     }
 
     /// The coefficient symbols that occur.
@@ -114,9 +108,7 @@ impl Polynomial {
             let falling = BigRational::new(m.factorial(), rest.factorial());
             Some((rest, c.scale(&falling)))
         });
-        Polynomial {
-            terms: terms.collect(),
-        }
+        Polynomial { terms: terms.collect() }
     }
 
     /// Times a coefficient.
@@ -124,13 +116,7 @@ impl Polynomial {
         if factor.is_zero() {
             return Self::zero();
         }
-        Polynomial {
-            terms: self
-                .terms
-                .iter()
-                .map(|(m, c)| (m.clone(), c * factor))
-                .collect(),
-        }
+        Polynomial { terms: self.terms.iter().map(|(m, c)| (m.clone(), c * factor)).collect() }
     }
 
     /// A power.
@@ -147,21 +133,13 @@ impl Polynomial {
     /// Without the terms of some monomials.
     pub(crate) fn without(&self, monomials: &BTreeSet<Monomial>) -> Self {
         let terms = self.terms.iter().filter(|(m, _)| !monomials.contains(m));
-        Polynomial {
-            terms: terms.map(|(m, c)| (m.clone(), c.clone())).collect(),
-        }
+        Polynomial { terms: terms.map(|(m, c)| (m.clone(), c.clone())).collect() }
     }
 
     /// With every coefficient replaced.
     pub(crate) fn map(&self, f: impl Fn(&Coefficient) -> Coefficient) -> Self {
-        let terms = self
-            .terms
-            .iter()
-            .map(|(m, c)| (m.clone(), f(c)))
-            .filter(|(_, c)| !c.is_zero());
-        Polynomial {
-            terms: terms.collect(),
-        }
+        let terms = self.terms.iter().map(|(m, c)| (m.clone(), f(c))).filter(|(_, c)| !c.is_zero());
+        Polynomial { terms: terms.collect() }
     }
 
     /// self -= factor * other.

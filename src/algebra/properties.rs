@@ -4,8 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn monomial(symbols: u32, degree: usize) -> impl Strategy<Value = Monomial> + Clone {
-    prop::collection::vec(0..symbols, 0..=degree)
-        .prop_map(|s| Monomial::new(s.into_iter().map(|s| (s, 1))))
+    prop::collection::vec(0..symbols, 0..=degree).prop_map(|s| Monomial::new(s.into_iter().map(|s| (s, 1))))
 }
 
 fn constant() -> impl Strategy<Value = Coefficient> + Clone {
@@ -15,14 +14,10 @@ fn constant() -> impl Strategy<Value = Coefficient> + Clone {
 fn varying() -> impl Strategy<Value = Coefficient> + Clone {
     let term = (constant(), monomial(3, 2))
         .prop_map(|(value, m)| &value * &Coefficient::term(m, Rational::from_integer(1.into())));
-    prop::collection::vec(term, 1..3)
-        .prop_map(|t| t.iter().fold(Coefficient::zero(), |sum, term| &sum + term))
+    prop::collection::vec(term, 1..3).prop_map(|t| t.iter().fold(Coefficient::zero(), |sum, term| &sum + term))
 }
 
-fn targets(
-    c: impl Strategy<Value = Coefficient> + Clone,
-    count: usize,
-) -> impl Strategy<Value = Vec<Polynomial>> {
+fn targets(c: impl Strategy<Value = Coefficient> + Clone, count: usize) -> impl Strategy<Value = Vec<Polynomial>> {
     let p = prop::collection::vec((monomial(4, 4), c), 1..5).prop_map(Polynomial::from_terms);
     prop::collection::vec(p, 1..=count)
 }
@@ -32,11 +27,7 @@ fn multiply(algebra: &JetAlgebra, x: &[Coefficient], y: &[Coefficient]) -> Vec<C
     let mut out = vec![&x[0] * &y[0]];
     out.extend((1..algebra.rows()).map(|k| &(&x[0] * &y[k]) + &(&x[k] * &y[0])));
     for Entry { out: row, a, b, c } in &algebra.table {
-        let other = if a == b {
-            Coefficient::zero()
-        } else {
-            &x[*b] * &y[*a]
-        };
+        let other = if a == b { Coefficient::zero() } else { &x[*b] * &y[*a] };
         out[*row] = &out[*row] + &(c * &(&(&x[*a] * &y[*b]) + &other));
     }
     out
@@ -44,18 +35,12 @@ fn multiply(algebra: &JetAlgebra, x: &[Coefficient], y: &[Coefficient]) -> Vec<C
 
 fn check_ring(algebra: &JetAlgebra) {
     let element = |seed: i64| -> Vec<Coefficient> {
-        (0..algebra.rows() as i64)
-            .map(|k| Coefficient::integer((k * k * 31 + k * seed + 7 * seed) % 11 - 5))
-            .collect()
+        (0..algebra.rows() as i64).map(|k| Coefficient::integer((k * k * 31 + k * seed + 7 * seed) % 11 - 5)).collect()
     };
     let (x, y, z) = (element(3), element(5), element(8));
     assert_eq!(multiply(algebra, &x, &y), multiply(algebra, &y, &x));
     let left = multiply(algebra, &multiply(algebra, &x, &y), &z);
-    assert_eq!(
-        left,
-        multiply(algebra, &x, &multiply(algebra, &y, &z)),
-        "{algebra}"
-    );
+    assert_eq!(left, multiply(algebra, &x, &multiply(algebra, &y, &z)), "{algebra}");
     // nilpotent
     let mut n = x;
     n[0] = Coefficient::zero();
@@ -108,10 +93,7 @@ proptest! {
 struct Numbers(u64);
 impl Numbers {
     fn next(&mut self) -> f64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
     fn many(&mut self, count: usize) -> Vec<f64> {
@@ -121,30 +103,13 @@ impl Numbers {
 
 /// p(D)u at a point for each target, u a fixed network n -> 4 -> 4 -> 1 with tanh, in the given algebra; coefficient symbols
 /// take the values given.
-fn network(
-    algebra: &JetAlgebra,
-    targets: &[Polynomial],
-    point: &[f64],
-    value: &dyn Fn(u32) -> f64,
-) -> Vec<f64> {
-    let table: Vec<_> = algebra
-        .table
-        .iter()
-        .map(|e| (e.out, e.a, e.b, e.c.evaluate_f64(value)))
-        .collect();
+fn network(algebra: &JetAlgebra, targets: &[Polynomial], point: &[f64], value: &dyn Fn(u32) -> f64) -> Vec<f64> {
+    let table: Vec<_> = algebra.table.iter().map(|e| (e.out, e.a, e.b, e.c.evaluate_f64(value))).collect();
     let times = |x: &[f64], y: &[f64]| {
-        let mut out: Vec<f64> = x
-            .iter()
-            .zip(y)
-            .map(|(xk, yk)| x[0] * yk + xk * y[0])
-            .collect();
+        let mut out: Vec<f64> = x.iter().zip(y).map(|(xk, yk)| x[0] * yk + xk * y[0]).collect();
         out[0] = x[0] * y[0];
         for &(k, a, b, c) in &table {
-            out[k] += c * if a == b {
-                x[a] * y[a]
-            } else {
-                x[a] * y[b] + x[b] * y[a]
-            };
+            out[k] += c * if a == b { x[a] * y[a] } else { x[a] * y[b] + x[b] * y[a] };
         }
         out
     };
@@ -153,15 +118,11 @@ fn network(
         n[0] = 0.0;
         // Derivatives of tanh are polynomials in tanh: d/dh = (1 - t^2) d/dt.
         let (mut derivative, mut factorial) = (vec![0.0, 1.0], 1.0);
-        let mut power: Vec<f64> = (0..h.len())
-            .map(|k| if k == 0 { 1.0 } else { 0.0 })
-            .collect();
+        let mut power: Vec<f64> = (0..h.len()).map(|k| if k == 0 { 1.0 } else { 0.0 }).collect();
         let mut out = vec![0.0; h.len()];
         for k in 0..=algebra.order {
             let d = derivative.iter().rev().fold(0.0, |value, c| value * t + c);
-            out.iter_mut()
-                .zip(&power)
-                .for_each(|(o, p)| *o += d / factorial * p);
+            out.iter_mut().zip(&power).for_each(|(o, p)| *o += d / factorial * p);
             power = times(&power, &n);
             factorial *= (k + 1) as f64;
             let mut next = vec![0.0; derivative.len() + 1];
@@ -197,20 +158,9 @@ fn network(
                     .collect()
             })
             .collect();
-        h = if layer == 2 {
-            z
-        } else {
-            z.iter().map(|z| tanh(z)).collect()
-        };
+        h = if layer == 2 { z } else { z.iter().map(|z| tanh(z)).collect() };
     }
-    let read = |p| {
-        algebra
-            .read(p)
-            .into_iter()
-            .flatten()
-            .map(|(k, c)| c.evaluate_f64(value) * h[0][k])
-            .sum()
-    };
+    let read = |p| algebra.read(p).into_iter().flatten().map(|(k, c)| c.evaluate_f64(value) * h[0][k]).sum();
     targets.iter().map(read).collect()
 }
 
@@ -218,34 +168,22 @@ fn network(
 fn full_jet(n: u32, order: u32) -> JetAlgebra {
     let mut monomials = BTreeSet::from([Monomial::one()]);
     for _ in 0..order {
-        let next = monomials
-            .iter()
-            .flat_map(|m| (0..n).map(|s| m.times(&Monomial::symbol(s))));
+        let next = monomials.iter().flat_map(|m| (0..n).map(|s| m.times(&Monomial::symbol(s))));
         monomials = next.chain([Monomial::one()]).collect();
     }
-    let basis = monomials
-        .into_iter()
-        .map(|m| Polynomial::term(m, Coefficient::one()))
-        .collect();
+    let basis = monomials.into_iter().map(|m| Polynomial::term(m, Coefficient::one())).collect();
     JetAlgebra::from_basis(basis).unwrap()
 }
 
 fn agrees_with_the_full_jet(targets: &[Polynomial]) {
-    let n = targets
-        .iter()
-        .flat_map(Polynomial::symbols)
-        .max()
-        .map_or(1, |s| s + 1);
+    let n = targets.iter().flat_map(Polynomial::symbols).max().map_or(1, |s| s + 1);
     let order = targets.iter().map(Polynomial::degree).max().unwrap_or(0);
     let value = |symbol: u32| 0.3 + 0.4 * f64::from(symbol);
     let point = Numbers(3).many(n as usize);
     let ours = network(&closure(targets).unwrap(), targets, &point, &value);
     let full = network(&full_jet(n, order as u32), targets, &point, &value);
     for (a, b) in ours.iter().zip(&full) {
-        assert!(
-            (a - b).abs() <= 1e-9 * b.abs().max(1e-3),
-            "{targets:?}: {a} {b}"
-        );
+        assert!((a - b).abs() <= 1e-9 * b.abs().max(1e-3), "{targets:?}: {a} {b}");
     }
 }
 
@@ -269,14 +207,9 @@ fn the_full_jet_agrees_with_differences() {
                 point[symbol as usize] += shift;
                 network(&algebra, std::slice::from_ref(p), &point, &|_| 0.0)[0]
             };
-            let (exact, difference) = (
-                at(0.0, &(m * &Polynomial::symbol(symbol))),
-                (at(step, m) - at(-step, m)) / (2.0 * step),
-            );
-            assert!(
-                (exact - difference).abs() < 1e-5 * exact.abs().max(1.0),
-                "{m} {symbol}: {exact} {difference}"
-            );
+            let (exact, difference) =
+                (at(0.0, &(m * &Polynomial::symbol(symbol))), (at(step, m) - at(-step, m)) / (2.0 * step));
+            assert!((exact - difference).abs() < 1e-5 * exact.abs().max(1.0), "{m} {symbol}: {exact} {difference}");
         }
     }
 }

@@ -39,11 +39,7 @@ pub(crate) fn diagonalised(mut algebra: JetAlgebra) -> JetAlgebra {
 
 /// The algebra on linear rows that diagonalise row `out`; none where that is no gain, or too large.
 fn with_squares(algebra: &JetAlgebra, out: usize) -> Option<JetAlgebra> {
-    let Diagonal {
-        rows,
-        elements,
-        entries,
-    } = diagonal(algebra, out)?;
+    let Diagonal { rows, elements, entries } = diagonal(algebra, out)?;
     let mut basis = algebra.basis.clone();
     for (&row, element) in rows.iter().zip(elements) {
         basis[row] = element;
@@ -54,22 +50,13 @@ fn with_squares(algebra: &JetAlgebra, out: usize) -> Option<JetAlgebra> {
         let old = algebra.table.iter().filter(|e| e.out == k);
         if k == out {
             table.extend(entries.iter().cloned());
-        } else if old
-            .clone()
-            .any(|e| rows.contains(&e.a) || rows.contains(&e.b))
-        {
+        } else if old.clone().any(|e| rows.contains(&e.a) || rows.contains(&e.b)) {
             table.extend(row_structure(&basis, &reader, k)?);
         } else {
             table.extend(old.cloned());
         }
     }
-    Some(JetAlgebra {
-        basis,
-        order: algebra.order,
-        table,
-        certificate: Default::default(),
-        reader,
-    })
+    Some(JetAlgebra { basis, order: algebra.order, table, certificate: Default::default(), reader })
 }
 
 /// Linear rows in which a form is diagonal.
@@ -94,17 +81,9 @@ fn diagonal(algebra: &JetAlgebra, out: usize) -> Option<Diagonal> {
         return None;
     }
     // Fraction-free (Bareiss): what is left of the form is s / (minor * denominator), with s whole numbers.
-    let denominator = form
-        .values()
-        .fold(BigInt::one(), |lcm, v| lcm.lcm(v.denom()));
-    let at = |a, b| {
-        form.get(&(a, b))
-            .map_or_else(BigInt::zero, |v| v.numer() * (&denominator / v.denom()))
-    };
-    let mut s: Vec<Vec<BigInt>> = rows
-        .iter()
-        .map(|&a| rows.iter().map(|&b| at(a, b)).collect())
-        .collect();
+    let denominator = form.values().fold(BigInt::one(), |lcm, v| lcm.lcm(v.denom()));
+    let at = |a, b| form.get(&(a, b)).map_or_else(BigInt::zero, |v| v.numer() * (&denominator / v.denom()));
+    let mut s: Vec<Vec<BigInt>> = rows.iter().map(|&a| rows.iter().map(|&b| at(a, b)).collect()).collect();
     let mut minor = BigInt::one();
     let old: Vec<&Polynomial> = rows.iter().map(|&row| &algebra.basis[row]).collect();
     let mut elements: Vec<Polynomial> = old.iter().map(|&v| v.clone()).collect();
@@ -115,22 +94,11 @@ fn diagonal(algebra: &JetAlgebra, out: usize) -> Option<Diagonal> {
         // new_p = p + sum of s_qa / s_pq a, and new_q the same with p and q exchanged.
         let c = s[p][q].clone();
         let value = Rational::new(c.clone(), &minor * &denominator);
-        entries.push(Entry {
-            out,
-            a: rows[p].min(rows[q]),
-            b: rows[p].max(rows[q]),
-            c: value.into(),
-        });
+        entries.push(Entry { out, a: rows[p].min(rows[q]), b: rows[p].max(rows[q]), c: value.into() });
         left.retain(|&a| a != p && a != q);
-        for (to, from) in if p == q {
-            vec![(p, p)]
-        } else {
-            vec![(p, q), (q, p)]
-        } {
+        for (to, from) in if p == q { vec![(p, p)] } else { vec![(p, q), (q, p)] } {
             for &a in left.iter().filter(|&&a| !s[from][a].is_zero()) {
-                if s[from][a].abs() > c.abs() * LARGEST_MULTIPLIER
-                    || s[from][a].bits() > LARGEST_NUMBER
-                {
+                if s[from][a].abs() > c.abs() * LARGEST_MULTIPLIER || s[from][a].bits() > LARGEST_NUMBER {
                     return None;
                 }
                 let minus = Rational::new(-&s[from][a], c.clone());
@@ -143,8 +111,7 @@ fn diagonal(algebra: &JetAlgebra, out: usize) -> Option<Diagonal> {
                 let next = if p == q {
                     (&c * &s[a][b] - &s[p][a] * &s[p][b]) / &minor
                 } else {
-                    -&c * (&c * &s[a][b] - &s[p][a] * &s[q][b] - &s[q][a] * &s[p][b])
-                        / (&minor * &minor)
+                    -&c * (&c * &s[a][b] - &s[p][a] * &s[q][b] - &s[q][a] * &s[p][b]) / (&minor * &minor)
                 };
                 s[b][a] = next.clone();
                 s[a][b] = next;
@@ -153,23 +120,13 @@ fn diagonal(algebra: &JetAlgebra, out: usize) -> Option<Diagonal> {
         minor = if p == q { c } else { -(&c * &c) / &minor };
     }
     entries.sort_by_key(|e| (e.a, e.b));
-    Some(Diagonal {
-        rows,
-        elements,
-        entries,
-    })
+    Some(Diagonal { rows, elements, entries })
 }
 
 /// The largest diagonal element, else the first nonzero one off the diagonal.
 fn pivot(s: &[Vec<BigInt>], left: &[usize]) -> Option<(usize, usize)> {
     let diagonal = left.iter().copied().filter(|&a| !s[a][a].is_zero());
-    let largest = diagonal.reduce(|best, a| {
-        if s[a][a].magnitude() > s[best][best].magnitude() {
-            a
-        } else {
-            best
-        }
-    });
+    let largest = diagonal.reduce(|best, a| if s[a][a].magnitude() > s[best][best].magnitude() { a } else { best });
     let off_diagonal = || {
         let mut pairs = left.iter().flat_map(|&a| left.iter().map(move |&b| (a, b)));
         pairs.find(|&(a, b)| !s[a][b].is_zero())

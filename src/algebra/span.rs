@@ -56,30 +56,14 @@ pub(crate) struct Span {
 impl Span {
     /// Closes the targets under derivatives; gives up beyond `limit` rows, or where `work` (in row elements touched)
     /// is spent, with the number of rows found by then. The third case of failure is a prime in a denominator.
-    pub fn closure(
-        targets: &[Polynomial],
-        prime: u64,
-        limit: usize,
-        work: u64,
-    ) -> Result<Span, Failure> {
-        let mut span = Span {
-            prime,
-            ids: HashMap::new(),
-            monomials: Vec::new(),
-            rows: HashMap::new(),
-            members: Vec::new(),
-        };
+    pub fn closure(targets: &[Polynomial], prime: u64, limit: usize, work: u64) -> Result<Span, Failure> {
+        let mut span =
+            Span { prime, ids: HashMap::new(), monomials: Vec::new(), rows: HashMap::new(), members: Vec::new() };
         let unit = span.id(&Monomial::one());
         span.rows.insert(unit, vec![(unit, 1)]);
         let mut todo: VecDeque<(Member, Vec<(u32, u64)>)> = VecDeque::new();
         for (target, p) in targets.iter().enumerate() {
-            todo.push_back((
-                Member {
-                    target,
-                    path: Monomial::one(),
-                },
-                span.encode(p).ok_or(Failure::Prime)?,
-            ));
+            todo.push_back((Member { target, path: Monomial::one() }, span.encode(p).ok_or(Failure::Prime)?));
         }
         let mut spent = 0;
         while let Some((member, row)) = todo.pop_front() {
@@ -87,9 +71,7 @@ impl Span {
                 continue;
             }
             if span.rows.len() > limit || spent > work {
-                return Err(Failure::TooLarge(RowCount::MoreThan(
-                    limit.min(span.rows.len() - 1),
-                )));
+                return Err(Failure::TooLarge(RowCount::MoreThan(limit.min(span.rows.len() - 1))));
             }
             let mut derivatives: BTreeMap<u32, Vec<(u32, u64)>> = BTreeMap::new();
             for (id, value) in row {
@@ -98,21 +80,12 @@ impl Span {
                     let Some(rest) = monomial.over(&Monomial::symbol(symbol)) else {
                         continue;
                     };
-                    derivatives
-                        .entry(symbol)
-                        .or_default()
-                        .push((span.id(&rest), value));
+                    derivatives.entry(symbol).or_default().push((span.id(&rest), value));
                 }
             }
             for (symbol, derivative) in derivatives {
                 let path = member.path.times(&Monomial::symbol(symbol));
-                todo.push_back((
-                    Member {
-                        target: member.target,
-                        path,
-                    },
-                    derivative,
-                ));
+                todo.push_back((Member { target: member.target, path }, derivative));
             }
             span.members.push(member);
         }
@@ -126,8 +99,7 @@ impl Span {
 
     /// Whether the polynomial, at the values of the coefficients, is in the span.
     pub fn contains(&mut self, p: &Polynomial) -> bool {
-        self.encode(p)
-            .is_some_and(|row| self.reduce(&row, &mut 0).is_none())
+        self.encode(p).is_some_and(|row| self.reduce(&row, &mut 0).is_none())
     }
 
     fn id(&mut self, monomial: &Monomial) -> u32 {
@@ -143,20 +115,10 @@ impl Span {
     fn encode(&mut self, p: &Polynomial) -> Option<Vec<(u32, u64)>> {
         // Highest monomials first: they become pivots, which keeps rows sparse.
         let terms = p.terms().rev().map(|(m, c)| {
-            let value = multiply(
-                evaluate(c, self.prime)?,
-                reduce_integer(&m.factorial(), self.prime),
-                self.prime,
-            );
+            let value = multiply(evaluate(c, self.prime)?, reduce_integer(&m.factorial(), self.prime), self.prime);
             Some((self.id(m), value))
         });
-        Some(
-            terms
-                .collect::<Option<Vec<_>>>()?
-                .into_iter()
-                .filter(|t| t.1 != 0)
-                .collect(),
-        )
+        Some(terms.collect::<Option<Vec<_>>>()?.into_iter().filter(|t| t.1 != 0).collect())
     }
 
     /// Adds a row; false where it is in the span already.
@@ -166,8 +128,7 @@ impl Span {
         };
         let (pivot, lead) = row[0];
         let inverse = power(lead, self.prime - 2, self.prime);
-        row.iter_mut()
-            .for_each(|t| t.1 = multiply(t.1, inverse, self.prime));
+        row.iter_mut().for_each(|t| t.1 = multiply(t.1, inverse, self.prime));
         self.rows.insert(pivot, row);
         true
     }
@@ -186,11 +147,7 @@ impl Span {
             for &(id, value) in &pivot_row[1..] {
                 let subtrahend = multiply(factor, value, p);
                 let place = rest.entry(id).or_insert(0);
-                *place = if *place >= subtrahend {
-                    *place - subtrahend
-                } else {
-                    p - (subtrahend - *place)
-                };
+                *place = if *place >= subtrahend { *place - subtrahend } else { p - (subtrahend - *place) };
                 if *place == 0 {
                     rest.remove(&id);
                 }
@@ -217,16 +174,9 @@ fn evaluate(c: &Coefficient, prime: u64) -> Option<u64> {
         }
         let inverse = power(denominator, prime - 2, prime);
         let number = multiply(reduce_integer(value.numer(), prime), inverse, prime);
-        let term = m
-            .factors()
-            .iter()
-            .fold(number, |product, &(symbol, exponent)| {
-                multiply(
-                    product,
-                    power(value_of(symbol), u64::from(exponent), prime),
-                    prime,
-                )
-            });
+        let term = m.factors().iter().fold(number, |product, &(symbol, exponent)| {
+            multiply(product, power(value_of(symbol), u64::from(exponent), prime), prime)
+        });
         sum = ((u128::from(sum) + u128::from(term)) % u128::from(prime)) as u64;
     }
     Some(sum)

@@ -37,15 +37,10 @@ impl Reader {
             }
         }
         // Constant pivots first: they always divide.
-        let class =
-            |k: usize, m: &Monomial| basis[k].coefficient(m).is_none_or(|c| !c.is_constant());
+        let class = |k: usize, m: &Monomial| basis[k].coefficient(m).is_none_or(|c| !c.is_constant());
         let mut ready: BTreeSet<(bool, usize, &Monomial)> = BTreeSet::new();
         for (k, v) in basis.iter().enumerate() {
-            ready.extend(
-                v.terms()
-                    .filter(|(m, _)| holders[m].0 == 1)
-                    .map(|(m, _)| (class(k, m), k, m)),
-            );
+            ready.extend(v.terms().filter(|(m, _)| holders[m].0 == 1).map(|(m, _)| (class(k, m), k, m)));
         }
         let mut peeled = vec![false; basis.len()];
         let mut steps = Vec::with_capacity(basis.len());
@@ -64,27 +59,16 @@ impl Reader {
                 }
             }
         }
-        let step_of = steps
-            .iter()
-            .enumerate()
-            .map(|(step, (_, m))| (m.clone(), step))
-            .collect();
+        let step_of = steps.iter().enumerate().map(|(step, (_, m))| (m.clone(), step)).collect();
         let core = (0..basis.len()).filter(|&k| !peeled[k]).collect();
-        Reader {
-            steps,
-            step_of,
-            core,
-        }
+        Reader { steps, step_of, core }
     }
 
     /// Coordinates of p, ordered by element; none where p is no combination (or where it takes a division by a coefficient).
     pub fn read(&self, basis: &[Polynomial], p: &Polynomial) -> Option<Vec<(usize, Coefficient)>> {
         let mut rest = p.clone();
         let mut out = BTreeMap::new();
-        let mut todo: BTreeSet<usize> = p
-            .terms()
-            .filter_map(|(m, _)| self.step_of.get(m).copied())
-            .collect();
+        let mut todo: BTreeSet<usize> = p.terms().filter_map(|(m, _)| self.step_of.get(m).copied()).collect();
         while let Some(step) = todo.pop_first() {
             let (element, pivot) = &self.steps[step];
             let Some(have) = rest.coefficient(pivot) else {
@@ -93,11 +77,7 @@ impl Reader {
             let v = &basis[*element];
             let factor = have.divide(v.coefficient(pivot)?)?;
             rest.subtract_multiple(&factor, v);
-            todo.extend(
-                v.terms()
-                    .filter_map(|(m, _)| self.step_of.get(m).copied())
-                    .filter(|&s| s > step),
-            );
+            todo.extend(v.terms().filter_map(|(m, _)| self.step_of.get(m).copied()).filter(|&s| s > step));
             out.insert(*element, factor);
         }
         for &element in &self.core {
@@ -122,34 +102,22 @@ impl Reader {
 /// The structure table of the span of the basis (1 first, no constant terms elsewhere), sorted by (out, a, b); none where
 /// the span is not closed, or not without dividing by a coefficient.
 pub(crate) fn structure(basis: &[Polynomial], reader: &Reader) -> Option<Vec<Entry>> {
-    let rows: Option<Vec<Vec<Entry>>> = (1..basis.len())
-        .map(|out| row_structure(basis, reader, out))
-        .collect();
+    let rows: Option<Vec<Vec<Entry>>> = (1..basis.len()).map(|out| row_structure(basis, reader, out)).collect();
     Some(rows?.into_iter().flatten().collect())
 }
 
 /// The part of the table for one row.
-pub(crate) fn row_structure(
-    basis: &[Polynomial],
-    reader: &Reader,
-    out: usize,
-) -> Option<Vec<Entry>> {
+pub(crate) fn row_structure(basis: &[Polynomial], reader: &Reader, out: usize) -> Option<Vec<Entry>> {
     let mut columns: BTreeMap<usize, Polynomial> = BTreeMap::new();
     for (left, right) in reduced_coproduct(&basis[out]) {
         for (element, value) in reader.read(basis, &right)? {
-            columns
-                .entry(element)
-                .or_default()
-                .add_term(left.clone(), &value);
+            columns.entry(element).or_default().add_term(left.clone(), &value);
         }
     }
     let mut table = Vec::new();
     for (b, column) in columns {
         let read = reader.read(basis, &column)?.into_iter();
-        table.extend(
-            read.filter(|(a, _)| *a <= b)
-                .map(|(a, c)| Entry { out, a, b, c }),
-        );
+        table.extend(read.filter(|(a, _)| *a <= b).map(|(a, c)| Entry { out, a, b, c }));
     }
     table.sort_by_key(|e| (e.a, e.b));
     Some(table)
@@ -161,9 +129,7 @@ pub(crate) fn reduced_coproduct(v: &Polynomial) -> BTreeMap<Monomial, Polynomial
     for (m, c) in v.terms().filter(|(m, _)| m.degree() > 1) {
         for (left, right, ways) in m.splits() {
             if !left.is_one() && !right.is_one() {
-                out.entry(left)
-                    .or_default()
-                    .add_term(right, &c.scale(&Rational::from_integer(ways)));
+                out.entry(left).or_default().add_term(right, &c.scale(&Rational::from_integer(ways)));
             }
         }
     }

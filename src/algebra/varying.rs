@@ -27,21 +27,13 @@ const MIXED_TARGETS: usize = 16;
 
 /// The smallest algebra that this room finds, from the span of all derivatives of the targets. `Ok(None)` where the span
 /// is not closed over Q; an error where only too many rows would do.
-pub(crate) fn smallest(
-    targets: &[Polynomial],
-    mut span: Span,
-) -> Result<Option<JetAlgebra>, RowCount> {
+pub(crate) fn smallest(targets: &[Polynomial], mut span: Span) -> Result<Option<JetAlgebra>, RowCount> {
     let reads = |algebra: &JetAlgebra| targets.iter().all(|p| algebra.read(p).is_some());
     if targets.iter().all(Polynomial::has_constant_coefficients) {
         return Ok(constant::algebra(&derivatives(targets, &span)).filter(reads));
     }
     let parts: Vec<Vec<Polynomial>> = targets.iter().map(parts).collect();
-    let inside: Vec<Polynomial> = parts
-        .iter()
-        .flatten()
-        .filter(|p| span.contains(p))
-        .cloned()
-        .collect();
+    let inside: Vec<Polynomial> = parts.iter().flatten().filter(|p| span.contains(p)).cloned().collect();
     let all_parts: Vec<Polynomial> = parts.iter().flatten().cloned().collect();
     if inside.len() == all_parts.len()
         && let Ok(hull) = hull(&all_parts)
@@ -58,16 +50,10 @@ pub(crate) fn smallest(
     let mut best = hull.as_ref().ok().and_then(Clone::clone);
     if targets.len() <= MIXED_TARGETS {
         for (split, split_parts) in parts.iter().enumerate() {
-            let kept = targets
-                .iter()
-                .enumerate()
-                .filter(|&(k, _)| k != split)
-                .map(|(_, p)| p.clone());
+            let kept = targets.iter().enumerate().filter(|&(k, _)| k != split).map(|(_, p)| p.clone());
             let mixed: Vec<Polynomial> = split_parts.iter().cloned().chain(kept).collect();
             if let Some(algebra) = module(&with_inside(&mixed)).filter(reads)
-                && best
-                    .as_ref()
-                    .is_none_or(|best| algebra.rows() < best.rows())
+                && best.as_ref().is_none_or(|best| algebra.rows() < best.rows())
             {
                 best = Some(algebra);
             }
@@ -82,14 +68,7 @@ pub(crate) fn smallest(
 
 /// The independent derivatives themselves, modulo 1.
 fn derivatives(targets: &[Polynomial], span: &Span) -> Vec<Polynomial> {
-    span.members
-        .iter()
-        .map(|m| {
-            targets[m.target]
-                .derivative_along(&m.path)
-                .without_constant()
-        })
-        .collect()
+    span.members.iter().map(|m| targets[m.target].derivative_along(&m.path).without_constant()).collect()
 }
 
 /// The constant polynomials of which p is the combination with monomials of coefficients.
@@ -97,10 +76,7 @@ fn parts(p: &Polynomial) -> Vec<Polynomial> {
     let mut parts: BTreeMap<Monomial, Polynomial> = BTreeMap::new();
     for (m, c) in p.terms() {
         for (factor, value) in c.terms() {
-            parts
-                .entry(factor)
-                .or_default()
-                .add_term(m.clone(), &Coefficient::constant(value.clone()));
+            parts.entry(factor).or_default().add_term(m.clone(), &Coefficient::constant(value.clone()));
         }
     }
     parts.into_values().collect()
@@ -151,24 +127,11 @@ fn reduced(elements: &[Polynomial]) -> Vec<Polynomial> {
                 }
             }
         }
-        let group = eliminated(
-            group
-                .iter()
-                .filter(|p| !p.is_zero())
-                .map(primitive)
-                .collect(),
-        );
+        let group = eliminated(group.iter().filter(|p| !p.is_zero()).map(primitive).collect());
         let polynomials: Vec<&Polynomial> = group.iter().map(|e| &e.p).collect();
         let full = full_monomials(&polynomials);
-        let monomial = |m: Monomial| Element {
-            p: Polynomial::term(m.clone(), Coefficient::one()),
-            pivot: Some(m),
-        };
-        done.extend(
-            group
-                .into_iter()
-                .filter(|e| e.p.terms().any(|(m, _)| !full.contains(m))),
-        );
+        let monomial = |m: Monomial| Element { p: Polynomial::term(m.clone(), Coefficient::one()), pivot: Some(m) };
+        done.extend(group.into_iter().filter(|e| e.p.terms().any(|(m, _)| !full.contains(m))));
         done.extend(full.into_iter().map(monomial));
     }
     done.into_iter().map(|e| constant::scaled(&e.p)).collect()
@@ -178,25 +141,14 @@ fn reduced(elements: &[Polynomial]) -> Vec<Polynomial> {
 fn eliminated(mut rest: Vec<Polynomial>) -> Vec<Element> {
     let mut done: Vec<Element> = Vec::new();
     let rank = |p: &Polynomial| (!p.has_constant_coefficients(), p.len());
-    let pivot = |p: &Polynomial| {
-        p.terms()
-            .rev()
-            .find(|(_, c)| c.is_constant())
-            .map(|(m, _)| m.clone())
-    };
+    let pivot = |p: &Polynomial| p.terms().rev().find(|(_, c)| c.is_constant()).map(|(m, _)| m.clone());
     loop {
-        let candidates = rest
-            .iter()
-            .enumerate()
-            .filter_map(|(k, p)| Some((rank(p), k, pivot(p)?)));
+        let candidates = rest.iter().enumerate().filter_map(|(k, p)| Some((rank(p), k, pivot(p)?)));
         let Some((_, k, m)) = candidates.min_by_key(|c| (c.0, c.1)) else {
             break;
         };
         let p = rest.swap_remove(k);
-        let Some(p) = p
-            .coefficient(&m)
-            .and_then(|c| Some(p.scale(&Coefficient::one().divide(c)?)))
-        else {
+        let Some(p) = p.coefficient(&m).and_then(|c| Some(p.scale(&Coefficient::one().divide(c)?))) else {
             break;
         };
         for other in &mut rest {

@@ -52,8 +52,7 @@ fn version(program: &str) -> Option<String> {
 #[cfg(feature = "cuda")]
 fn cuda() -> Vec<(&'static str, String)> {
     // SAFETY: the probes only try to load a library by its usual names and tell whether that worked.
-    let (driver, nvrtc) =
-        unsafe { (cudarc::driver::sys::is_culib_present(), cudarc::nvrtc::sys::is_culib_present()) };
+    let (driver, nvrtc) = unsafe { (cudarc::driver::sys::is_culib_present(), cudarc::nvrtc::sys::is_culib_present()) };
     let say = |there: bool, missing: &str| if there { "found".to_string() } else { format!("not found: {missing}") };
     vec![
         ("NVIDIA driver", say(driver, "programs run on the CPU")),

@@ -74,8 +74,7 @@ fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array
             let write = |file: &mut std::io::BufWriter<&File>| {
                 result.write_npy(file).map_err(|e| std::io::Error::other(e.to_string()))
             };
-            write_atomically(path, write)
-                .map_err(|e| Failure::Input(format!("cannot write {}: {e}", path.display())))
+            write_atomically(path, write).map_err(|e| Failure::Input(format!("cannot write {}: {e}", path.display())))
         }
         None => {
             let mut text = String::new();

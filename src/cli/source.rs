@@ -36,9 +36,7 @@ pub fn load(source: &args::Source) -> Result<Loaded, Failure> {
     let (program, diagnostics) = compile(&text, &overrides);
     let failure = say(&name, &text, &diagnostics);
     let program = program.ok_or(failure)?;
-    let join = |pairs: &[(String, String)]| -> String {
-        pairs.iter().map(|(n, v)| format!("\n{n}={v}")).collect()
-    };
+    let join = |pairs: &[(String, String)]| -> String { pairs.iter().map(|(n, v)| format!("\n{n}={v}")).collect() };
     let overrides = format!("{}{}", join(&source.set), join(&source.estimate));
     Ok(Loaded { program, text, name, overrides })
 }

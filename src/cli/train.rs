@@ -45,8 +45,8 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
     // weights, both moments, gradient
     loaded.make_room::<T>(4, program.conditions.iter().map(|c| c.count).sum())?;
     let mut parameters = Parameters::<T>::initial(program, args.seed);
-    let mut objective = SolverObjective::new(program, plan, &parameters, &loaded.folder(), args.seed)
-        .map_err(|e| loaded.failure(e))?;
+    let mut objective =
+        SolverObjective::new(program, plan, &parameters, &loaded.folder(), args.seed).map_err(|e| loaded.failure(e))?;
     let options = options(args, loaded, plan);
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
@@ -201,10 +201,7 @@ fn draw(p: &Picture, path: &Path) -> Result<(), plot::PlotError> {
         let x: Vec<f64> = (0..n).map(|k| lo + (hi - lo) * k as f64 / (n - 1) as f64).collect();
         return plot::line(path, axis, &p.field, &x, &p.solution, p.exact.as_deref());
     }
-    let grid = Grid {
-        axes: [&p.axes[0], &p.axes[1]],
-        ranges: [p.ranges[0], p.ranges[1]],
-        counts: [p.counts[0], p.counts[1]],
-    };
+    let grid =
+        Grid { axes: [&p.axes[0], &p.axes[1]], ranges: [p.ranges[0], p.ranges[1]], counts: [p.counts[0], p.counts[1]] };
     plot::heat(path, &p.field, &grid, &p.solution, p.exact.as_deref())
 }

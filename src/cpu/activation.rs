@@ -5,7 +5,6 @@
 //! is one step of Leibniz. Every coefficient beyond the first is a sum of products of coefficients, so the recurrences lose
 //! nothing where a function saturates.
 
-
 use super::math;
 use super::real::{Kernel, Real};
 use crate::jet::Activation;
@@ -116,8 +115,8 @@ fn taylor<T: Real>(activation: Activation, x: &Lane<T>, s: &mut [Lane<T>]) {
 fn scale<T: Real>(y: &mut Lane<T>, c: f64) {
     let c = T::lit(c);
     for y in y.iter_mut() {
- *y *= c;
- }
+        *y *= c;
+    }
 }
 
 #[inline(always)]
@@ -214,7 +213,11 @@ mod tests {
                     }
                     let sum = s.iter().rev().fold(0.0, |sum, s| sum * h + s[l]);
                     let exact = value(activation, x[l] + h);
-                    assert!((sum - exact).abs() <= 4e-15 * (1.0 + exact.abs()), "{activation:?} {} {h}: {sum} {exact}", x[l]);
+                    assert!(
+                        (sum - exact).abs() <= 4e-15 * (1.0 + exact.abs()),
+                        "{activation:?} {} {h}: {sum} {exact}",
+                        x[l]
+                    );
                 }
             }
         }

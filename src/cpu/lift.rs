@@ -153,5 +153,6 @@ pub fn matrix<T>(elements: &[T], n: usize) -> ArrayView2<'_, T> {
 /// A matrix of n rows, to write to.
 pub fn matrix_mut<T>(elements: &mut [T], n: usize) -> ArrayViewMut2<'_, T> {
     let shape = (n, elements.len().checked_div(n).unwrap_or(0));
-    ArrayViewMut2::from_shape(shape, &mut elements[..shape.0 * shape.1]).expect("the length is the product of the sides")
+    ArrayViewMut2::from_shape(shape, &mut elements[..shape.0 * shape.1])
+        .expect("the length is the product of the sides")
 }

@@ -140,8 +140,8 @@ pub fn sin_cos_each<T: Real>(x: &[T], mut put: impl FnMut(usize, T, T)) {
     }
     let mut far = false;
     for x in x {
- far |= x.abs() > T::TURNS;
- }
+        far |= x.abs() > T::TURNS;
+    }
     if far {
         for (i, &x) in x.iter().enumerate() {
             if x.abs() > T::TURNS {
@@ -255,11 +255,26 @@ mod tests {
         let mut grid: Vec<f64> = (-40_000..=40_000).map(|i| i as f64 * 0.0005).collect();
         for e in -1070..1024 {
             for m in [1.0, 1.3, 1.9999] {
-                grid.extend([m * 2f64.powi(e / 2) * 2f64.powi(e - e / 2), -m * 2f64.powi(e / 2) * 2f64.powi(e - e / 2)]);
+                grid.extend([
+                    m * 2f64.powi(e / 2) * 2f64.powi(e - e / 2),
+                    -m * 2f64.powi(e / 2) * 2f64.powi(e - e / 2),
+                ]);
             }
         }
         grid.extend((-8000..8000).map(|i| i as f64 * 0.1));
-        grid.extend([0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, f64::MAX, 709.78, 710.2, 710.48, 88.7, 89.1]);
+        grid.extend([
+            0.0,
+            -0.0,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+            f64::MAX,
+            709.78,
+            710.2,
+            710.48,
+            88.7,
+            89.1,
+        ]);
         grid.into_iter().map(T::lit).collect()
     }
 
@@ -270,8 +285,12 @@ mod tests {
             let rounded = T::lit(exact).to_f64();
             if rounded.is_nan() || rounded.is_infinite() || y.is_infinite() {
                 // Overflow within the tolerance of the largest number is no error.
-                let near = exact.abs() > T::lit(f64::MAX).to_f64().min(if tolerance > 1e-10 { 3.4028e38 } else { 1.797e308 });
-                assert!(y.is_nan() == rounded.is_nan() && (y == rounded || y.is_nan() || near), "{name}({x:?}) = {y}, not {exact}");
+                let near =
+                    exact.abs() > T::lit(f64::MAX).to_f64().min(if tolerance > 1e-10 { 3.4028e38 } else { 1.797e308 });
+                assert!(
+                    y.is_nan() == rounded.is_nan() && (y == rounded || y.is_nan() || near),
+                    "{name}({x:?}) = {y}, not {exact}"
+                );
                 continue;
             }
             let slack = absolute + 2.0 * if tolerance > 1e-10 { 1.5e-45 } else { 5e-324 };
@@ -292,9 +311,15 @@ mod tests {
         compare::<T>("tanh", tolerance, 0.0, tanh, f64::tanh);
         compare::<T>("sinh", tolerance, 0.0, sinh, f64::sinh);
         compare::<T>("cosh", tolerance, 0.0, cosh, f64::cosh);
-        compare::<T>("sigmoid", tolerance, 0.0, |x| sigmoids(x).0, |x| {
-            if x < -700.0 { x.exp() } else { 1.0 / (1.0 + (-x).exp()) }
-        });
+        compare::<T>(
+            "sigmoid",
+            tolerance,
+            0.0,
+            |x| sigmoids(x).0,
+            |x| {
+                if x < -700.0 { x.exp() } else { 1.0 / (1.0 + (-x).exp()) }
+            },
+        );
         compare::<T>("softplus", tolerance, 0.0, softplus, |x| x.max(0.0) + (-x.abs()).exp().ln_1p());
         compare::<T>("erf", tolerance, 0.0, erf, libm::erf);
     }

@@ -18,9 +18,9 @@ mod product;
 mod real;
 mod schedule;
 mod table;
-mod tile;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 pub use real::Real;
 

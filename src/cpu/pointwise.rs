@@ -29,18 +29,58 @@ struct Reduction {
 
 #[derive(Clone, Debug)]
 enum Code {
-    Constant { y: usize, value: f64 },
-    Load { y: usize, input: usize, row: Address, feature: Address },
-    Index { y: usize, address: Address },
-    Unary { f: Unary, y: usize, a: usize },
-    Binary { f: Binary, y: usize, a: usize, b: usize },
+    Constant {
+        y: usize,
+        value: f64,
+    },
+    Load {
+        y: usize,
+        input: usize,
+        row: Address,
+        feature: Address,
+    },
+    Index {
+        y: usize,
+        address: Address,
+    },
+    Unary {
+        f: Unary,
+        y: usize,
+        a: usize,
+    },
+    Binary {
+        f: Binary,
+        y: usize,
+        a: usize,
+        b: usize,
+    },
     /// A power with a small whole exponent.
-    Power { y: usize, a: usize, exponent: i32 },
+    Power {
+        y: usize,
+        a: usize,
+        exponent: i32,
+    },
     /// Goes to `end` where there is nothing to do.
-    Begin { var: usize, lo: i64, hi: i64, end: usize, reductions: Vec<Reduction> },
+    Begin {
+        var: usize,
+        lo: i64,
+        hi: i64,
+        end: usize,
+        reductions: Vec<Reduction>,
+    },
     /// Goes back behind `begin` until `var` reaches `hi`.
-    End { var: usize, lo: i64, hi: i64, begin: usize, reductions: Vec<Reduction> },
-    Store { row: Address, feature: Address, a: usize },
+    End {
+        var: usize,
+        lo: i64,
+        hi: i64,
+        begin: usize,
+        reductions: Vec<Reduction>,
+    },
+    Store {
+        row: Address,
+        feature: Address,
+        a: usize,
+    },
 }
 
 impl Code {
@@ -103,7 +143,8 @@ pub struct Compiled {
 impl Compiled {
     /// Of code that the validator accepts.
     pub fn new(source: &Pointwise) -> Self {
-        let mut flat = Flattener { constants: vec![], code: vec![], values: vec![], next: 0, temporaries: 0, vars: vec![] };
+        let mut flat =
+            Flattener { constants: vec![], code: vec![], values: vec![], next: 0, temporaries: 0, vars: vec![] };
         flat.block(&source.code);
         let shift = flat.constants.len();
         let mut code = flat.constants;
@@ -385,10 +426,10 @@ impl Address {
     #[inline(always)]
     fn fixed(&self, vars: &[i64]) -> i64 {
         let mut sum = self.offset;
- for (var, c) in &self.terms {
- sum += c * vars[*var];
- }
- sum
+        for (var, c) in &self.terms {
+            sum += c * vars[*var];
+        }
+        sum
     }
 
     /// The address in one lane.
@@ -412,8 +453,8 @@ fn load<T: Real>(input: &Input<T>, points: usize, first: usize, (row, feature): 
                 y.copy_from_slice(&from[..y.len()]);
             } else {
                 for (i, y) in y.iter_mut().enumerate() {
- *y = from[i * features];
- }
+                    *y = from[i * features];
+                }
             }
         }
         Input::Tensor(elements) if row == 0 && feature < elements.len() => y.fill(elements[feature]),
@@ -426,15 +467,15 @@ fn reduce<T: Real>(r: &Reduction, flush: bool, w: usize, lanes: &mut [Lane<T>]) 
     if r.fold == Fold::Max {
         if let Ok([total, body]) = lanes.get_disjoint_mut([r.total, r.body]) {
             for (t, b) in total[..w].iter_mut().zip(&body[..w]) {
- *t = max(*t, *b);
- }
+                *t = max(*t, *b);
+            }
         }
         return;
     }
     if let Ok([part, body]) = lanes.get_disjoint_mut([r.part, r.body]) {
         for (p, b) in part[..w].iter_mut().zip(&body[..w]) {
- *p += *b;
- }
+            *p += *b;
+        }
     }
     if flush && let Ok([part, total]) = lanes.get_disjoint_mut([r.part, r.total]) {
         for (p, t) in part[..w].iter_mut().zip(&mut total[..w]) {
@@ -459,8 +500,8 @@ fn max<T: Real>(a: T, b: T) -> T {
 #[inline(always)]
 fn map<T: Real>(a: &[T], y: &mut [T], f: impl Fn(T) -> T) {
     for (y, a) in y.iter_mut().zip(a) {
- *y = f(*a);
- }
+        *y = f(*a);
+    }
 }
 
 #[inline(always)]
@@ -489,8 +530,8 @@ fn binary<T: Real>(f: Binary, a: &[T], b: &[T], y: &mut [T]) {
     #[inline(always)]
     fn zip<T: Real>(a: &[T], b: &[T], y: &mut [T], f: impl Fn(T, T) -> T) {
         for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
- *y = f(*a, *b);
- }
+            *y = f(*a, *b);
+        }
     }
     match f {
         Binary::Add => zip(a, b, y, |a, b| a + b),
@@ -510,17 +551,17 @@ fn power<T: Real>(exponent: i32, a: &[T], y: &mut [T]) {
     y.fill(T::one());
     for bit in (0..6).rev() {
         for y in y.iter_mut() {
- *y = *y * *y;
- }
+            *y = *y * *y;
+        }
         if exponent.unsigned_abs() >> bit & 1 == 1 {
             for (y, a) in y.iter_mut().zip(a) {
- *y *= *a;
- }
+                *y *= *a;
+            }
         }
     }
     if exponent < 0 {
         for y in y.iter_mut() {
- *y = T::one() / *y;
- }
+            *y = T::one() / *y;
+        }
     }
 }

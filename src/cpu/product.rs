@@ -47,15 +47,15 @@ impl<T: Real> Kernel for Outer<'_, T> {
                 c.fill(T::zero());
             } else if self.beta != T::one() {
                 for c in c.iter_mut() {
- *c *= self.beta;
- }
+                    *c *= self.beta;
+                }
             }
             let Some(c) = c.as_slice_mut() else { continue };
             for (a, b) in a.iter().zip(self.b.rows()) {
                 let (a, Some(b)) = (self.alpha * *a, b.to_slice()) else { continue };
                 for (c, b) in c.iter_mut().zip(b) {
- *c += a * *b;
- }
+                    *c += a * *b;
+                }
             }
         }
     }
@@ -96,8 +96,8 @@ impl<T: Real> Kernel for AddToEach<'_, T> {
     fn run(self) {
         for y in self.y.chunks_exact_mut(self.row.len().max(1)) {
             for (y, x) in y.iter_mut().zip(self.row) {
- *y += *x;
- }
+                *y += *x;
+            }
         }
     }
 }
@@ -119,12 +119,12 @@ impl<T: Real> Kernel for AddColumns<'_, T> {
             let mut part = [0.0; LANES];
             for row in self.rows.chunks_exact(width) {
                 for (p, x) in part.iter_mut().zip(&row[first..][..sums.len()]) {
- *p += x.to_f64();
- }
+                    *p += x.to_f64();
+                }
             }
             for (s, p) in sums.iter_mut().zip(part) {
- *s += T::lit(p);
- }
+                *s += T::lit(p);
+            }
         }
     }
 }
@@ -137,21 +137,21 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     let (b_chunks, b_rest) = b.as_chunks::<16>();
     for (a, b) in a_chunks.iter().zip(b_chunks) {
         for l in 0..16 {
- sums[l] += a[l] * b[l];
- }
+            sums[l] += a[l] * b[l];
+        }
     }
     let mut step = 8;
     while step > 0 {
         for l in 0..step {
- sums[l] = sums[l] + sums[l + step];
- }
+            sums[l] = sums[l] + sums[l + step];
+        }
         step /= 2;
     }
     let mut sum = sums[0];
     for (a, b) in a_rest.iter().zip(b_rest) {
- sum += *a * *b;
- }
- sum
+        sum += *a * *b;
+    }
+    sum
 }
 
 #[cfg(test)]

@@ -69,8 +69,15 @@ impl Table {
             .collect();
         let varying = entries.iter().filter_map(|e| e.3.varying).map(|v| v + 1).max().unwrap_or(0);
         let rows = algebra.rows;
-        let mut table =
-            Table { rows, order: algebra.order, lanes: rows, terms: vec![], powers: vec![vec![]; rows], entries, varying };
+        let mut table = Table {
+            rows,
+            order: algebra.order,
+            lanes: rows,
+            terms: vec![],
+            powers: vec![vec![]; rows],
+            entries,
+            varying,
+        };
         // Lane of each row of n^(k-1).
         let mut last: Vec<Option<usize>> = (0..rows).map(|r| (r > 0).then_some(r)).collect();
         for k in 2..=algebra.order {
@@ -112,25 +119,25 @@ impl Table {
             let c = T::lit(term.factor.scale);
             match (term.factor.varying, term.first) {
                 (None, true) => {
- for l in 0..LANES {
- out[l] = a[l] * b[l] * c;
- }
- }
+                    for l in 0..LANES {
+                        out[l] = a[l] * b[l] * c;
+                    }
+                }
                 (None, false) => {
- for l in 0..LANES {
- out[l] += a[l] * b[l] * c;
- }
- }
+                    for l in 0..LANES {
+                        out[l] += a[l] * b[l] * c;
+                    }
+                }
                 (Some(v), true) => {
- for l in 0..LANES {
- out[l] = a[l] * b[l] * (c * varying[v][l]);
- }
- }
+                    for l in 0..LANES {
+                        out[l] = a[l] * b[l] * (c * varying[v][l]);
+                    }
+                }
                 (Some(v), false) => {
- for l in 0..LANES {
- out[l] += a[l] * b[l] * (c * varying[v][l]);
- }
- }
+                    for l in 0..LANES {
+                        out[l] += a[l] * b[l] * (c * varying[v][l]);
+                    }
+                }
             }
         }
     }
@@ -152,23 +159,16 @@ impl Table {
 
     /// y_r = sum over k of coefficients_k (n^k)_r, row r > 0.
     #[inline(always)]
-    fn combine<T: Real>(
-        &self,
-        r: usize,
-        x: &Rows<T>,
-        powers: &[Lane<T>],
-        coefficients: &[Lane<T>],
-        y: &mut Lane<T>,
-    ) {
+    fn combine<T: Real>(&self, r: usize, x: &Rows<T>, powers: &[Lane<T>], coefficients: &[Lane<T>], y: &mut Lane<T>) {
         let (s, x) = (&coefficients[1], x.row(r));
         for l in 0..LANES {
- y[l] = s[l] * x[l];
- }
+            y[l] = s[l] * x[l];
+        }
         for &(k, lane) in self.powers[r].iter().take_while(|p| p.0 < coefficients.len()) {
             let (s, p) = (&coefficients[k], &powers[lane - self.rows]);
             for l in 0..LANES {
- y[l] += s[l] * p[l];
- }
+                y[l] += s[l] * p[l];
+            }
         }
     }
 
@@ -190,17 +190,17 @@ impl Table {
     fn transposed<T: Real>(&self, g: &[Lane<T>], bar: &Rows<T>, varying: &[Lane<T>], v: &mut RowsMut<T>) {
         let (first, g0, bar0) = (v.row(0), &g[0], bar.row(0));
         for l in 0..LANES {
- first[l] = g0[l] * bar0[l];
- }
+            first[l] = g0[l] * bar0[l];
+        }
         for (r, gr) in g.iter().enumerate().skip(1) {
             let (bar, first) = (bar.row(r), v.row(0));
             for l in 0..LANES {
- first[l] += gr[l] * bar[l];
- }
+                first[l] += gr[l] * bar[l];
+            }
             let here = v.row(r);
             for l in 0..LANES {
- here[l] = g0[l] * bar[l];
- }
+                here[l] = g0[l] * bar[l];
+            }
         }
         for &(out, a, b, factor) in &self.entries {
             // The product with g takes v_b to out by c g_a, and v_a by c g_b.
@@ -208,15 +208,15 @@ impl Table {
                 let (bar, v, c) = (bar.row(out), v.row(to), T::lit(factor.scale));
                 match factor.varying {
                     None => {
- for l in 0..LANES {
- v[l] += c * g[l] * bar[l];
- }
- }
+                        for l in 0..LANES {
+                            v[l] += c * g[l] * bar[l];
+                        }
+                    }
                     Some(u) => {
- for l in 0..LANES {
- v[l] += c * varying[u][l] * g[l] * bar[l];
- }
- }
+                        for l in 0..LANES {
+                            v[l] += c * varying[u][l] * g[l] * bar[l];
+                        }
+                    }
                 }
             }
         }
@@ -343,8 +343,8 @@ impl<T: Real> Kernel for Apply<'_, T> {
             for l in 0..if table.varying > 0 { count } else { 0 } {
                 let point = (start + l) / features;
                 for (lane, c) in varying.iter_mut().zip(&coefficients[point * m..]) {
- lane[l] = *c;
- }
+                    lane[l] = *c;
+                }
             }
             table.raise(&x, powers, varying);
             let terms = if matches!(task, Task::Adjoint(_)) { order + 2 } else { order + 1 };
@@ -364,16 +364,16 @@ impl<T: Real> Kernel for Apply<'_, T> {
                             let Some(p) = table.power(&x, powers, i, other) else { continue };
                             let (n, v, q) = (x.row(row), v.row(out), &mut q[u]);
                             for l in 0..LANES {
- q[l] += v[l] * n[l] * p[l];
- }
+                                q[l] += v[l] * n[l] * p[l];
+                            }
                         }
                     }
                 }
                 for l in 0..count {
                     let point = (start + l) / features;
                     for (y, q) in y[point * m..].iter_mut().zip(q.iter()) {
- *y += q[l];
- }
+                        *y += q[l];
+                    }
                 }
                 continue;
             }
@@ -385,21 +385,21 @@ impl<T: Real> Kernel for Apply<'_, T> {
                 for (k, s) in s.iter_mut().enumerate().skip(2) {
                     let k = T::lit(k as f64);
                     for s in s.iter_mut() {
- *s *= k;
- }
+                        *s *= k;
+                    }
                 }
                 table.element(&x, powers, &s[1..], g);
                 table.transposed(g, &lanes(bar, width, start, bar_pad), varying, &mut to);
             } else {
                 *to.row(0) = s[0];
                 for r in 1..rows {
- table.combine(r, &x, powers, s, to.row(r));
- }
+                    table.combine(r, &x, powers, s, to.row(r));
+                }
             }
             if !whole {
                 for (y, v) in y.chunks_exact_mut(width).zip(v.iter()) {
- y[start..].copy_from_slice(&v[..count]);
- }
+                    y[start..].copy_from_slice(&v[..count]);
+                }
             }
         }
     }

@@ -256,7 +256,8 @@ impl<T: Real> Run<'_, T> {
 
     /// The lift that an operation is, on a tile.
     fn lift<'a>(&'a self, value: ValueId, tile: Tile, workspace: &'a Workspace<T>) -> Option<Lift<'a, T>> {
-        let Op::Lift { points, first, features, rows, seeds, samples } = &self.executor.program.ops[value.index()] else {
+        let Op::Lift { points, first, features, rows, seeds, samples } = &self.executor.program.ops[value.index()]
+        else {
             return None;
         };
         let draw = |sample: &ValueId| {

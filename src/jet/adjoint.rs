@@ -6,9 +6,7 @@
 //! coefficient that was folded into the algebra has its gradient.
 
 use super::reverse::reverse;
-use super::{
-    Address, Binary, Instruction, Invalid, JetProgram, Op, Pointwise, Source, TensorId, Type, ValueId,
-};
+use super::{Address, Binary, Instruction, Invalid, JetProgram, Op, Pointwise, Source, TensorId, Type, ValueId};
 use std::collections::HashMap;
 
 /// The program with a last output `loss`, the mean over the points of weight times the sum of squares of output 0.

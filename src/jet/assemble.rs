@@ -118,11 +118,9 @@ impl Numbering {
                 self.define(r);
                 out
             }
-            Item::Store(row, feature, value) => Instruction::Store {
-                row: self.address(row),
-                feature: self.address(feature),
-                value: self.names[&value],
-            },
+            Item::Store(row, feature, value) => {
+                Instruction::Store { row: self.address(row), feature: self.address(feature), value: self.names[&value] }
+            }
             Item::Loop { var, lo, hi, body, reductions } => {
                 let body = self.block(body);
                 let inner: Vec<_> = reductions.iter().map(|(f, r, _)| (*f, self.names[r])).collect();

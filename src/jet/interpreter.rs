@@ -70,7 +70,9 @@ impl Run<'_> {
             Type::Reduced { shape } => {
                 let mut sum = vec![0.0; shape.iter().product()];
                 if let Op::Add { a, b } = op {
-                    return std::iter::zip(&self.values[a.index()], &self.values[b.index()]).map(|(a, b)| a + b).collect();
+                    return std::iter::zip(&self.values[a.index()], &self.values[b.index()])
+                        .map(|(a, b)| a + b)
+                        .collect();
                 }
                 for p in 0..n {
                     self.accumulate(op, p, &mut sum);
@@ -220,7 +222,8 @@ struct Table {
 
 impl Table {
     fn product(&self, a: &[f64], b: &[f64]) -> Vec<f64> {
-        let mut y: Vec<f64> = (0..a.len()).map(|k| if k == 0 { a[0] * b[0] } else { a[0] * b[k] + a[k] * b[0] }).collect();
+        let mut y: Vec<f64> =
+            (0..a.len()).map(|k| if k == 0 { a[0] * b[0] } else { a[0] * b[k] + a[k] * b[0] }).collect();
         for e in &self.algebra.entries {
             let c = match e.c {
                 Coefficient::Constant(c) => c,
@@ -359,9 +362,7 @@ impl Scalar<'_, '_> {
                 Instruction::Load { input, row, feature } => self.load(*input as usize, row, feature),
                 Instruction::Index(address) => self.address(address) as f64,
                 Instruction::Unary(f, a) => unary(*f, self.registers[*a as usize]),
-                Instruction::Binary(f, a, b) => {
-                    binary(*f, self.registers[*a as usize], self.registers[*b as usize])
-                }
+                Instruction::Binary(f, a, b) => binary(*f, self.registers[*a as usize], self.registers[*b as usize]),
                 Instruction::Store { row, feature, value } => {
                     let (row, feature) = (self.address(row), self.address(feature));
                     let value = self.registers[*value as usize];
@@ -406,21 +407,21 @@ impl Scalar<'_, '_> {
     }
 
     fn address(&self, address: &Address) -> i64 {
-        let loops: i64 = address
-            .terms
-            .iter()
-            .map(|(var, c)| c * self.vars.iter().find(|v| v.0 == *var).map_or(0, |v| v.1))
-            .sum();
+        let loops: i64 =
+            address.terms.iter().map(|(var, c)| c * self.vars.iter().find(|v| v.0 == *var).map_or(0, |v| v.1)).sum();
         address.offset + loops + address.register.map_or(0, |r| self.registers[r as usize].round_ties_even() as i64)
     }
 
     /// Out of range (only possible where a register takes part): not a number.
     fn load(&self, input: usize, row: &Address, feature: &Address) -> f64 {
-        let (Ok(row), Ok(feature)) = (usize::try_from(self.address(row)), usize::try_from(self.address(feature))) else {
+        let (Ok(row), Ok(feature)) = (usize::try_from(self.address(row)), usize::try_from(self.address(feature)))
+        else {
             return f64::NAN;
         };
         match self.code.inputs[input] {
-            Source::Tensor(t) if row == 0 => self.run.inputs.tensors[t.index()].get(feature).copied().unwrap_or(f64::NAN),
+            Source::Tensor(t) if row == 0 => {
+                self.run.inputs.tensors[t.index()].get(feature).copied().unwrap_or(f64::NAN)
+            }
             Source::Value(v) if row < self.run.shape(v).0 && feature < self.run.shape(v).1 => {
                 self.run.at(v, self.p, row, feature)
             }

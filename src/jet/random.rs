@@ -138,7 +138,11 @@ mod tests {
         for (gaussian, fourth) in [(true, 3.0), (false, 1.0)] {
             let mut moments = [0.0; 4];
             let n = 200_001;
-            Words::new(5, 1, 2, 0).directions(gaussian, |_, v| (0..4).for_each(|m| moments[m] += v.powi(m as i32 + 1)), n);
+            Words::new(5, 1, 2, 0).directions(
+                gaussian,
+                |_, v| (0..4).for_each(|m| moments[m] += v.powi(m as i32 + 1)),
+                n,
+            );
             let m = moments.map(|m| m / n as f64);
             assert!(m[0].abs() < 0.01 && (m[1] - 1.0).abs() < 0.02 && m[2].abs() < 0.05, "{m:?}");
             assert!((m[3] - fourth).abs() < 0.15, "{m:?}");

@@ -28,13 +28,9 @@ fn without_stores(items: &[Item]) -> Vec<Item> {
     let keep = |i: &Item| match i {
         Item::Store(..) => None,
         Item::Define(..) => Some(i.clone()),
-        Item::Loop { var, lo, hi, body, reductions } => Some(Item::Loop {
-            var: *var,
-            lo: *lo,
-            hi: *hi,
-            body: without_stores(body),
-            reductions: reductions.clone(),
-        }),
+        Item::Loop { var, lo, hi, body, reductions } => {
+            Some(Item::Loop { var: *var, lo: *lo, hi: *hi, body: without_stores(body), reductions: reductions.clone() })
+        }
     };
     items.iter().filter_map(keep).collect()
 }
@@ -380,16 +376,12 @@ impl Renaming {
             out.push(match item {
                 Item::Define(r, i) => {
                     let i = match i {
-                        Instruction::Load { input, row, feature } => Instruction::Load {
-                            input: *input,
-                            row: self.address(row),
-                            feature: self.address(feature),
-                        },
+                        Instruction::Load { input, row, feature } => {
+                            Instruction::Load { input: *input, row: self.address(row), feature: self.address(feature) }
+                        }
                         Instruction::Index(a) => Instruction::Index(self.address(a)),
                         Instruction::Unary(f, a) => Instruction::Unary(*f, self.register(*a)),
-                        Instruction::Binary(f, a, b) => {
-                            Instruction::Binary(*f, self.register(*a), self.register(*b))
-                        }
+                        Instruction::Binary(f, a, b) => Instruction::Binary(*f, self.register(*a), self.register(*b)),
                         other => other.clone(),
                     };
                     Item::Define(self.define(code, *r), i)

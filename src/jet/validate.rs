@@ -81,9 +81,7 @@ impl Op {
             Op::WeightAdjoint { bar, x } => vec![*bar, *x],
             Op::Add { a, b } => vec![*a, *b],
             Op::Activate { x, coefficients, .. } => std::iter::once(*x).chain(*coefficients).collect(),
-            Op::ActivateAdjoint { x, bar, coefficients, .. } => {
-                [*x, *bar].into_iter().chain(*coefficients).collect()
-            }
+            Op::ActivateAdjoint { x, bar, coefficients, .. } => [*x, *bar].into_iter().chain(*coefficients).collect(),
             Op::CoefficientAdjoint { x, bar, coefficients, .. } => vec![*x, *bar, *coefficients],
         }
     }
@@ -97,9 +95,11 @@ impl JetProgram {
         }
         let mut types = Vec::with_capacity(self.ops.len());
         for (k, op) in self.ops.iter().enumerate() {
-            let ty = Checker { program: self, types: &types }
-                .op(op)
-                .map_err(|why| Invalid::Op { op: k, name: op.name(), why })?;
+            let ty = Checker { program: self, types: &types }.op(op).map_err(|why| Invalid::Op {
+                op: k,
+                name: op.name(),
+                why,
+            })?;
             types.push(ty);
         }
         for (name, value) in &self.outputs {
@@ -420,11 +420,8 @@ impl Scalar {
     fn address(&self, address: &Address, extent: Option<usize>) -> Checked {
         let (mut least, mut most) = (address.offset as i128, address.offset as i128);
         for &(var, c) in &address.terms {
-            let &(_, lo, hi) = self
-                .vars
-                .iter()
-                .find(|v| v.0 == var)
-                .ok_or_else(|| format!("loop variable {var} is not in scope"))?;
+            let &(_, lo, hi) =
+                self.vars.iter().find(|v| v.0 == var).ok_or_else(|| format!("loop variable {var} is not in scope"))?;
             let (x, y) = (lo as i128 * c as i128, (hi as i128 - 1) * c as i128);
             least += x.min(y);
             most += x.max(y);

@@ -15,9 +15,12 @@ impl Graph {
     /// The derivative of an expression along a symbol as a node of its own; at once for leaves.
     pub fn derivative(&mut self, of: Id, symbol: &Symbol) -> Id {
         match self.node(of) {
-            Node::Add(..) | Node::Mul(_) | Node::Power(..) | Node::Call(..) | Node::Reduce { .. } | Node::Derivative(..) => {
-                self.intern(Node::Derivative(symbol.clone(), of))
-            }
+            Node::Add(..)
+            | Node::Mul(_)
+            | Node::Power(..)
+            | Node::Call(..)
+            | Node::Reduce { .. }
+            | Node::Derivative(..) => self.intern(Node::Derivative(symbol.clone(), of)),
             _ => self.derive(of, symbol),
         }
     }
@@ -50,8 +53,7 @@ impl Graph {
                 Symbol::Direction { sampler, slot } => {
                     let (lo, hi) = (self.samplers[*sampler as usize].lo, self.samplers[*sampler as usize].hi);
                     let guard = self.inside(index.clone(), lo, hi);
-                    let component =
-                        self.intern(Node::Direction { sampler: *sampler, slot: *slot, column: index });
+                    let component = self.intern(Node::Direction { sampler: *sampler, slot: *slot, column: index });
                     self.mul(guard, component)
                 }
             },

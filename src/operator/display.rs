@@ -119,7 +119,11 @@ impl Printer<'_> {
                             number(&magnitude, 1, out);
                             out.push('*');
                         }
-                        self.write(*t, if single && magnitude.is_one() { 1 } else { 1 + !magnitude.is_one() as u8 }, out);
+                        self.write(
+                            *t,
+                            if single && magnitude.is_one() { 1 } else { 1 + !magnitude.is_one() as u8 },
+                            out,
+                        );
                     }
                     if !constant.is_zero() {
                         out.push_str(if constant.is_negative() { " - " } else { " + " });
@@ -128,8 +132,7 @@ impl Printer<'_> {
                 });
             }
             Node::Mul(factors) => parenthesised(precedence > 1, out, |out| {
-                let (above, below): (Vec<_>, Vec<_>) =
-                    factors.iter().copied().partition(|f: &(Id, i32)| f.1 > 0);
+                let (above, below): (Vec<_>, Vec<_>) = factors.iter().copied().partition(|f: &(Id, i32)| f.1 > 0);
                 if above.is_empty() {
                     out.push('1');
                 }

@@ -348,10 +348,7 @@ impl Gradients<'_> {
     fn holds_plain_functional(&self, id: Id) -> bool {
         match self.graph.node(id) {
             Node::Functional(_, indices) => indices.is_empty(),
-            _ => {
-                self.graph.has_atom(id)
-                    && self.graph.children(id).into_iter().any(|c| self.holds_plain_functional(c))
-            }
+            _ => self.graph.has_atom(id) && self.graph.children(id).into_iter().any(|c| self.holds_plain_functional(c)),
         }
     }
 
@@ -469,4 +466,3 @@ fn drop_unused(graph: &mut Graph, folded: Folded) -> Folded {
     let functionals = order.iter().map(|f| folded.functionals[*f as usize].clone()).collect();
     Folded { functionals, roots }
 }
-

@@ -594,15 +594,7 @@ impl Graph {
         self.bind(Reduction::Sum, var, lo, hi, body, sampler)
     }
 
-    fn bind(
-        &mut self,
-        reduction: Reduction,
-        var: LoopVar,
-        lo: i64,
-        hi: i64,
-        body: Id,
-        sampler: Option<u32>,
-    ) -> Id {
+    fn bind(&mut self, reduction: Reduction, var: LoopVar, lo: i64, hi: i64, body: Id, sampler: Option<u32>) -> Id {
         let bound = LoopVar::Bound(self.free[body.index()].1 + 1);
         let body = self.rename(body, var, bound);
         self.intern(Node::Reduce { reduction, var: bound, lo, hi, body, sampler })
@@ -616,9 +608,7 @@ impl Graph {
     fn has_delta_factor(&self, id: Id, var: LoopVar) -> bool {
         self.free_vars(id).contains(&var)
             && match self.node(id) {
-                Node::Delta(index) => {
-                    index.terms.iter().any(|(v, c)| *v == IndexVar::Loop(var) && c.abs() == 1)
-                }
+                Node::Delta(index) => index.terms.iter().any(|(v, c)| *v == IndexVar::Loop(var) && c.abs() == 1),
                 Node::Mul(factors) => factors.iter().any(|(f, e)| *e > 0 && self.has_delta_factor(*f, var)),
                 Node::Add(..) => self.sums_deltas(id, var),
                 _ => false,
@@ -703,8 +693,7 @@ impl Graph {
     }
     /// The same; none where a draw would have to be numbered by something that is not a slot.
     fn try_substitute(&mut self, id: Id, var: LoopVar, by: &Index) -> Option<Id> {
-        let plain = by.as_constant().is_some()
-            || (by.offset == 0 && matches!(by.terms[..], [(IndexVar::Loop(_), 1)]));
+        let plain = by.as_constant().is_some() || (by.offset == 0 && matches!(by.terms[..], [(IndexVar::Loop(_), 1)]));
         if !plain && self.numbers_draws(id, var) {
             return None;
         }
@@ -712,9 +701,7 @@ impl Graph {
     }
     fn numbers_draws(&self, id: Id, var: LoopVar) -> bool {
         let slot = |s: &Slot| *s == Slot::Loop(var);
-        let index = |i: &Index| {
-            i.terms.iter().any(|(v, _)| matches!(v, IndexVar::Drawn { slot: s, .. } if slot(s)))
-        };
+        let index = |i: &Index| i.terms.iter().any(|(v, _)| matches!(v, IndexVar::Drawn { slot: s, .. } if slot(s)));
         self.free_vars(id).contains(&var)
             && match self.node(id) {
                 Node::Point(i) | Node::Coef(_, i) | Node::Normal(i) | Node::IndexValue(i) => index(i),
@@ -737,9 +724,7 @@ impl Graph {
         let node = self.node(id).clone();
         let new = match leaf_substitute(&node, var, by) {
             Some(leaf) => self.leaf(leaf),
-            None => {
-                self.map_children(id, &mut |g, c| g.substitute_with(c, var, by, memo), |s| s.substitute(var, by))
-            }
+            None => self.map_children(id, &mut |g, c| g.substitute_with(c, var, by, memo), |s| s.substitute(var, by)),
         };
         memo.insert(id, new);
         new
@@ -921,18 +906,13 @@ fn leaf_substitute(node: &Node, var: LoopVar, by: &Index) -> Option<Node> {
         Node::Delta(i) => Node::Delta(i.substitute(var, by)),
         Node::Inside(i, lo, hi) => Node::Inside(i.substitute(var, by), *lo, *hi),
         Node::Row(c, i, k) => Node::Row(*c, i.substitute(var, by), *k),
-        Node::Direction { sampler, slot, column } => Node::Direction {
-            sampler: *sampler,
-            slot: slot.substitute(var, by),
-            column: column.substitute(var, by),
-        },
-        Node::Atom(a) => Node::Atom(Atom {
-            symbols: a.symbols.iter().map(|s| s.substitute(var, by)).collect(),
-            ..a.clone()
-        }),
-        Node::Functional(f, indices) => {
-            Node::Functional(*f, indices.iter().map(|i| i.substitute(var, by)).collect())
+        Node::Direction { sampler, slot, column } => {
+            Node::Direction { sampler: *sampler, slot: slot.substitute(var, by), column: column.substitute(var, by) }
         }
+        Node::Atom(a) => {
+            Node::Atom(Atom { symbols: a.symbols.iter().map(|s| s.substitute(var, by)).collect(), ..a.clone() })
+        }
+        Node::Functional(f, indices) => Node::Functional(*f, indices.iter().map(|i| i.substitute(var, by)).collect()),
         _ => return None,
     })
 }

@@ -6,8 +6,8 @@ use super::index::{Index, LoopVar, Slot, Symbol};
 use crate::algebra::{MAX_ORDER, MAX_ROWS};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::program::{
-    CoordinateRef, Domain, EstimateTarget, ExprId, Function, GroupId, IndexExpr, IndexId, Kind, Method,
-    Program, Reduction, Region, Shape,
+    CoordinateRef, Domain, EstimateTarget, ExprId, Function, GroupId, IndexExpr, IndexId, Kind, Method, Program,
+    Reduction, Region, Shape,
 };
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -97,7 +97,8 @@ impl<'a> Lowering<'a> {
         self.scope = scope;
         let order = self.order(e);
         if order > MAX_NESTED_ORDER {
-            let message = format!("this needs derivatives of order {order} with at least {} rows", order.saturating_add(1));
+            let message =
+                format!("this needs derivatives of order {order} with at least {} rows", order.saturating_add(1));
             return Err(Diagnostic::error(self.span(e), message)
                 .note(format!("at most order {MAX_ORDER} and {MAX_ROWS} rows are compiled")));
         }
@@ -147,8 +148,9 @@ impl<'a> Lowering<'a> {
         if terms <= MAX_UNROLLED {
             return Ok(());
         }
-        Err(Diagnostic::error(self.span(e), format!("this needs {terms} expressions written out one by one"))
-            .note(format!("at most {MAX_UNROLLED} are; sums over a coordinate vector such as `x[i]` have no such limit")))
+        Err(Diagnostic::error(self.span(e), format!("this needs {terms} expressions written out one by one")).note(
+            format!("at most {MAX_UNROLLED} are; sums over a coordinate vector such as `x[i]` have no such limit"),
+        ))
     }
 
     fn span(&self, e: ExprId) -> Span {
@@ -268,7 +270,9 @@ impl<'a> Lowering<'a> {
                 let a: Result<Vec<Id>, _> = arguments.iter().map(|a| self.component(*a, &[])).collect();
                 Ok(self.graph.call(*f, a?))
             }
-            Kind::Reduce { reduction, index, lo, hi, body } => self.reduction(e, *reduction, *index, *lo, *hi, *body, at),
+            Kind::Reduce { reduction, index, lo, hi, body } => {
+                self.reduction(e, *reduction, *index, *lo, *hi, *body, at)
+            }
             Kind::Partial { of, along } => {
                 let mut out = self.component(*of, at)?;
                 for c in along {
@@ -455,10 +459,7 @@ impl<'a> Lowering<'a> {
                 Ok(l.graph.derivative(d, &symbol))
             };
             self.operator = method.clone();
-            terms.push((
-                self.sum_over(first, first + len, indexed, e, &mut |l, i| twice(l, i))?,
-                BigRational::one(),
-            ));
+            terms.push((self.sum_over(first, first + len, indexed, e, &mut |l, i| twice(l, i))?, BigRational::one()));
         }
         Ok(self.graph.linear(terms))
     }
@@ -469,7 +470,10 @@ impl<'a> Lowering<'a> {
         let runs = self.space_runs();
         let (lo, hi) = (runs[0].0, runs.iter().map(|(f, n, _)| f + n).max().unwrap_or(0));
         if runs.iter().map(|r| r.1).sum::<i64>() != hi - lo {
-            return Err(Diagnostic::error(self.span(e), "dense directions need space coordinates that are declared side by side"));
+            return Err(Diagnostic::error(
+                self.span(e),
+                "dense directions need space coordinates that are declared side by side",
+            ));
         }
         let (k, gaussian) = match method {
             Method::Gaussian { k } => (k, true),
@@ -734,8 +738,9 @@ fn lengths(shape: Shape) -> Vec<i64> {
 }
 
 fn dense_error(span: Span) -> Diagnostic {
-    Diagnostic::error(span, "dense random directions cannot estimate this")
-        .note("`rademacher` and `gaussian` estimate `lap(u)` and `lap(lap(u))` of a field; `sparse(k)` estimates any sum")
+    Diagnostic::error(span, "dense random directions cannot estimate this").note(
+        "`rademacher` and `gaussian` estimate `lap(u)` and `lap(lap(u))` of a field; `sparse(k)` estimates any sum",
+    )
 }
 
 /// Whether a derivative of a network occurs.
@@ -782,4 +787,3 @@ fn children(kind: &Kind) -> Vec<ExprId> {
         | Kind::IndexValue(_) => Vec::new(),
     }
 }
-

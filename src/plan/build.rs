@@ -104,13 +104,7 @@ fn table(
 }
 
 /// The input jet of a network of adjacent columns, if its seeds are the same at every point.
-fn lift(
-    graph: &mut Graph,
-    builder: &mut Builder,
-    targets: &Targets,
-    call: u32,
-    algebra: &JetAlgebra,
-) -> Option<Op> {
+fn lift(graph: &mut Graph, builder: &mut Builder, targets: &Targets, call: u32, algebra: &JetAlgebra) -> Option<Op> {
     let [Argument::Columns { first, len }] = graph.calls[call as usize].arguments[..] else { return None };
     let mut samples: Vec<ValueId> = Vec::new();
     let mut seeds = Vec::new();

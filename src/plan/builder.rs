@@ -21,12 +21,8 @@ pub struct Builder<'p> {
 impl<'p> Builder<'p> {
     /// An empty program with this name; random draws come from streams that start at `stream`.
     pub fn new(program: &'p Program, name: &str, data_columns: usize, stream: u32) -> Self {
-        let jet = JetProgram {
-            name: name.to_string(),
-            columns: program.columns(),
-            data_columns,
-            ..JetProgram::default()
-        };
+        let jet =
+            JetProgram { name: name.to_string(), columns: program.columns(), data_columns, ..JetProgram::default() };
         Builder { program, jet, jets: HashMap::new(), points: None, data: None, draws: HashMap::new(), stream }
     }
 

@@ -16,8 +16,8 @@ use crate::algebra::{self, Compared, JetAlgebra, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{Activation, JetProgram, adjoint, mean_square};
 use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, fold};
-use crate::rewrite::{self, rewrite};
 use crate::program::{ExprId, GradientTerm, Learning, Program, Region, ReportKind};
+use crate::rewrite::{self, rewrite};
 use build::build;
 use builder::Builder;
 use num_bigint::BigInt;
@@ -201,8 +201,7 @@ impl Planner<'_> {
         term: GradientTerm,
         span: Span,
     ) -> Result<Vec<Id>, Diagnostic> {
-        let space: Vec<(i64, i64)> =
-            self.program.space().map(|g| (g.first as i64, (g.first + g.len) as i64)).collect();
+        let space: Vec<(i64, i64)> = self.program.space().map(|g| (g.first as i64, (g.first + g.len) as i64)).collect();
         let dimension: i64 = space.iter().map(|(lo, hi)| hi - lo).sum();
         let columns: Vec<Index> = match term.directions {
             Some(k) if (k as i64) < dimension && space.len() == 1 => {
@@ -262,8 +261,8 @@ impl Planner<'_> {
         let data_columns = self.data_columns(condition, normals, &graph, &rewritten.roots);
         let stream = 0x4000_0000 | condition.map_or(0, |k| (k as u32 + 1) << 8);
         let mut builder = Builder::new(program, name, data_columns, stream);
-        let result = build(&mut graph, &mut builder, &folded, &targets, &algebras)
-            .map_err(|e| too_many_inputs(e.0, span))?;
+        let result =
+            build(&mut graph, &mut builder, &folded, &targets, &algebras).map_err(|e| too_many_inputs(e.0, span))?;
         let mut jet = builder.jet;
         jet.outputs.push(("values".into(), result));
         debug_assert!(jet.types().is_ok(), "{:?}\n{jet:?}", jet.types());
@@ -319,18 +318,12 @@ impl Planner<'_> {
             return self.program.data[d.index()].columns.len();
         }
         let read = |d: &crate::program::Data| d.columns.len();
-        let uses = |k: usize| {
-            roots.iter().any(|r| reads(graph, *r, |n| matches!(n, Node::Data(d, _) if d.index() == k)))
-        };
+        let uses =
+            |k: usize| roots.iter().any(|r| reads(graph, *r, |n| matches!(n, Node::Data(d, _) if d.index() == k)));
         (0..self.program.data.len()).find(|k| uses(*k)).map_or(0, |k| read(&self.program.data[k]))
     }
 
-    fn algebras(
-        &self,
-        graph: &Graph,
-        targets: &Targets,
-        span: Span,
-    ) -> Result<BTreeMap<u32, JetAlgebra>, Diagnostic> {
+    fn algebras(&self, graph: &Graph, targets: &Targets, span: Span) -> Result<BTreeMap<u32, JetAlgebra>, Diagnostic> {
         let mut out = BTreeMap::new();
         for call in targets.symbols.keys() {
             let mut wanted = polynomials(targets, *call);
@@ -343,12 +336,9 @@ impl Planner<'_> {
             })?;
             let net = &self.program.nets[graph.calls[*call as usize].net.index()];
             if net.activation == Activation::Relu && net.depth > 1 && algebra.order > 1 {
-                return Err(Diagnostic::error(
-                    span,
-                    format!("`relu` has no derivative of order {}", algebra.order),
-                )
-                .also(net.span, format!("network `{}`", net.name))
-                .note("choose a smooth activation: tanh, sin, sigmoid, softplus, gelu, swish"));
+                return Err(Diagnostic::error(span, format!("`relu` has no derivative of order {}", algebra.order))
+                    .also(net.span, format!("network `{}`", net.name))
+                    .note("choose a smooth activation: tanh, sin, sigmoid, softplus, gelu, swish"));
             }
             if net.share.is_some() {
                 return Err(Diagnostic::error(net.span, "weight sharing in the first layer is not compiled"));
@@ -365,10 +355,8 @@ fn all_derivatives(targets: &[Polynomial]) -> Vec<Polynomial> {
     let order = targets.iter().map(Polynomial::degree).max().unwrap_or(0);
     let mut monomials = vec![algebra::Monomial::one()];
     for _ in 0..order {
-        let longer: BTreeSet<algebra::Monomial> = monomials
-            .iter()
-            .flat_map(|m| symbols.iter().map(|s| m.times(&algebra::Monomial::symbol(*s))))
-            .collect();
+        let longer: BTreeSet<algebra::Monomial> =
+            monomials.iter().flat_map(|m| symbols.iter().map(|s| m.times(&algebra::Monomial::symbol(*s)))).collect();
         monomials = longer.into_iter().collect();
     }
     monomials.into_iter().map(|m| Polynomial::term(m, algebra::Coefficient::one())).collect()
@@ -437,17 +425,13 @@ fn networks(
 }
 
 /// Refuses residuals that are 1/0 or hold numbers beyond 64 bits, and those of a condition that nothing can change.
-fn judge(
-    program: &Program,
-    graph: &Graph,
-    roots: &[Id],
-    condition: bool,
-    span: Span,
-) -> Result<(), Diagnostic> {
+fn judge(program: &Program, graph: &Graph, roots: &[Id], condition: bool, span: Span) -> Result<(), Diagnostic> {
     let any = |is: &dyn Fn(&Node) -> bool| roots.iter().any(|r| reads(graph, *r, is));
     let zero = |id: &Id| graph.is_zero(*id);
     if any(&|n| matches!(n, Node::Mul(factors) if factors.iter().any(|(f, e)| *e < 0 && zero(f)))) {
-        return Err(Diagnostic::error(span, "division by zero").note("a divisor is 0 once the expression is simplified"));
+        return Err(
+            Diagnostic::error(span, "division by zero").note("a divisor is 0 once the expression is simplified")
+        );
     }
     let infinite = |v: &BigRational| !v.to_f64().is_some_and(f64::is_finite);
     if any(&|n| match n {
@@ -455,8 +439,9 @@ fn judge(
         Node::Add(terms, constant) => infinite(constant) || terms.iter().any(|t| infinite(&t.1)),
         _ => false,
     }) {
-        return Err(Diagnostic::error(span, "a constant in this overflows")
-            .note("the largest number of 64 bits is 1.8e308"));
+        return Err(
+            Diagnostic::error(span, "a constant in this overflows").note("the largest number of 64 bits is 1.8e308")
+        );
     }
     let learned = |n: &Node| match n {
         Node::Atom(_) => true,

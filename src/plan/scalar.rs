@@ -13,14 +13,8 @@ use std::collections::{HashMap, HashSet};
 
 /// Code that stores the roots in order: root k in row k / features, feature k % features.
 pub fn pointwise(graph: &mut Graph, builder: &mut Builder, roots: &[Id], rows: usize, features: usize) -> Pointwise {
-    let mut emitter = Emitter {
-        graph,
-        builder,
-        inputs: IndexSet::new(),
-        scopes: vec![Scope::default()],
-        registers: 0,
-        loops: 0,
-    };
+    let mut emitter =
+        Emitter { graph, builder, inputs: IndexSet::new(), scopes: vec![Scope::default()], registers: 0, loops: 0 };
     emitter.collect(roots);
     let mut stores = Vec::new();
     for (k, root) in roots.iter().enumerate() {
@@ -405,4 +399,3 @@ fn unary(f: Function) -> Unary {
         Function::Min | Function::Max => unreachable!("these have two arguments"),
     }
 }
-

@@ -150,4 +150,3 @@ pub fn assignments(ranges: &[(LoopVar, i64, i64)]) -> Vec<Vec<(LoopVar, i64)>> {
     }
     out
 }
-

@@ -17,12 +17,7 @@ pub(super) struct CallRef<'a> {
 
 impl<'a> From<&'a ast::Call> for CallRef<'a> {
     fn from(call: &'a ast::Call) -> Self {
-        CallRef {
-            name: &call.name.text,
-            name_span: call.name.span,
-            arguments: &call.arguments,
-            span: call.span,
-        }
+        CallRef { name: &call.name.text, name_span: call.name.span, arguments: &call.arguments, span: call.span }
     }
 }
 
@@ -30,18 +25,10 @@ impl<'a> CallRef<'a> {
     /// `name` or `name(..)` as a call.
     pub fn of(expr: &'a ast::Expr) -> Option<Self> {
         match &expr.kind {
-            ExprKind::Name(name) => Some(CallRef {
-                name,
-                name_span: expr.span,
-                arguments: &[],
-                span: expr.span,
-            }),
-            ExprKind::Call(name, arguments) => Some(CallRef {
-                name: &name.text,
-                name_span: name.span,
-                arguments,
-                span: expr.span,
-            }),
+            ExprKind::Name(name) => Some(CallRef { name, name_span: expr.span, arguments: &[], span: expr.span }),
+            ExprKind::Call(name, arguments) => {
+                Some(CallRef { name: &name.text, name_span: name.span, arguments, span: expr.span })
+            }
             _ => None,
         }
     }
@@ -55,10 +42,7 @@ pub(super) struct Arguments<'a> {
 impl<'a> Arguments<'a> {
     /// The argument of this name, with its range if it is one.
     pub fn argument(&self, name: &str) -> Option<&'a Argument> {
-        self.slots
-            .iter()
-            .find(|(slot, _)| *slot == name)
-            .and_then(|(_, argument)| *argument)
+        self.slots.iter().find(|(slot, _)| *slot == name).and_then(|(_, argument)| *argument)
     }
     /// The value of the argument of this name.
     pub fn get(&self, name: &str) -> Option<&'a ast::Expr> {
@@ -77,14 +61,8 @@ pub(super) enum Sign {
 impl<'a> Resolver<'a> {
     /// Sorts arguments into the slots of a signature: positional ones in order, named ones by name.
     /// Ranges are allowed only in the slots named in `ranges`.
-    pub fn arguments(
-        &mut self,
-        call: CallRef<'a>,
-        names: &[&'static str],
-        ranges: &[&str],
-    ) -> Arguments<'a> {
-        let mut slots: Vec<(&'static str, Option<&'a Argument>)> =
-            names.iter().map(|name| (*name, None)).collect();
+    pub fn arguments(&mut self, call: CallRef<'a>, names: &[&'static str], ranges: &[&str]) -> Arguments<'a> {
+        let mut slots: Vec<(&'static str, Option<&'a Argument>)> = names.iter().map(|name| (*name, None)).collect();
         let mut position = 0;
         for argument in call.arguments {
             let slot = match &argument.name {
@@ -96,15 +74,11 @@ impl<'a> Resolver<'a> {
             };
             let Some(slot) = slot else {
                 let error = match &argument.name {
-                    Some(name) => Diagnostic::error(
-                        name.span,
-                        format!("`{}` has no option `{}`", call.name, name.text),
-                    )
-                    .suggest(&name.text, names.iter().copied()),
-                    None => Diagnostic::error(
-                        argument.value.span,
-                        format!("too many arguments of `{}`", call.name),
-                    ),
+                    Some(name) => {
+                        Diagnostic::error(name.span, format!("`{}` has no option `{}`", call.name, name.text))
+                            .suggest(&name.text, names.iter().copied())
+                    }
+                    None => Diagnostic::error(argument.value.span, format!("too many arguments of `{}`", call.name)),
                 };
                 self.report(if names.is_empty() {
                     error.note("it has none")
@@ -135,8 +109,7 @@ impl<'a> Resolver<'a> {
         self.check_constant(id, expr.span, what)?;
         if self.shape(id) != Shape::Scalar {
             let message = format!("{what} is a number");
-            return self
-                .fail(Diagnostic::error(expr.span, message).label(self.shape(id).to_string()));
+            return self.fail(Diagnostic::error(expr.span, message).label(self.shape(id).to_string()));
         }
         Some(id)
     }
@@ -163,10 +136,7 @@ impl<'a> Resolver<'a> {
     pub fn real(&mut self, expr: &'a ast::Expr, what: &str, sign: Sign) -> Option<f64> {
         let id = self.constant(expr, what)?;
         let Some(value) = self.program.constant(id) else {
-            return self.fail(Diagnostic::error(
-                expr.span,
-                format!("{what} cannot be computed"),
-            ));
+            return self.fail(Diagnostic::error(expr.span, format!("{what} cannot be computed")));
         };
         let wrong = match sign {
             _ if !value.is_finite() => "a finite number",
@@ -174,10 +144,7 @@ impl<'a> Resolver<'a> {
             Sign::Positive if value <= 0.0 => "more than 0",
             _ => return Some(value),
         };
-        self.fail(
-            Diagnostic::error(expr.span, format!("{what} must be {wrong}"))
-                .label(format!("this is {value}")),
-        )
+        self.fail(Diagnostic::error(expr.span, format!("{what} must be {wrong}")).label(format!("this is {value}")))
     }
 
     /// A constant whole number.
@@ -194,9 +161,7 @@ impl<'a> Resolver<'a> {
             },
             _ => format!("this is {}", self.program.text(id)),
         };
-        self.fail(
-            Diagnostic::error(expr.span, format!("{what} must be a whole number")).label(text),
-        )
+        self.fail(Diagnostic::error(expr.span, format!("{what} must be a whole number")).label(text))
     }
 
     /// A constant whole number that counts something: at least `least`, at most [`MAX_COUNT`].
@@ -227,24 +192,15 @@ impl<'a> Resolver<'a> {
     }
 
     /// One of a few words.
-    pub fn word<T: Copy>(
-        &mut self,
-        expr: &'a ast::Expr,
-        what: &str,
-        words: &[(&'static str, T)],
-    ) -> Option<T> {
+    pub fn word<T: Copy>(&mut self, expr: &'a ast::Expr, what: &str, words: &[(&'static str, T)]) -> Option<T> {
         let word = CallRef::of(expr).filter(|call| call.arguments.is_empty());
-        if let Some((_, value)) =
-            word.and_then(|call| words.iter().find(|(word, _)| *word == call.name))
-        {
+        if let Some((_, value)) = word.and_then(|call| words.iter().find(|(word, _)| *word == call.name)) {
             return Some(*value);
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let error = match word {
-            Some(call) => {
-                Diagnostic::error(expr.span, format!("there is no {what} `{}`", call.name))
-                    .suggest(call.name, names.iter().copied())
-            }
+            Some(call) => Diagnostic::error(expr.span, format!("there is no {what} `{}`", call.name))
+                .suggest(call.name, names.iter().copied()),
             None => Diagnostic::error(expr.span, format!("this does not name any {what}")),
         };
         self.fail(error.note(format!("choose from {}", listed(&names))))
@@ -259,9 +215,5 @@ const MAX_LAYERS: usize = 1000;
 
 /// `a`, `b` and `c` in code quotes.
 pub(super) fn listed(names: &[&str]) -> String {
-    names
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

@@ -9,12 +9,7 @@ use crate::syntax::ast::{Argument, Name};
 
 impl<'a> Resolver<'a> {
     /// Resolves a call.
-    pub fn call(
-        &mut self,
-        name: &'a Name,
-        arguments: &'a [Argument],
-        span: Span,
-    ) -> Option<ExprId> {
+    pub fn call(&mut self, name: &'a Name, arguments: &'a [Argument], span: Span) -> Option<ExprId> {
         let text = name.text.as_str();
         let network = match self.symbols.get(text) {
             Some(symbol) => match symbol.declared {
@@ -60,10 +55,7 @@ impl<'a> Resolver<'a> {
                 self.report(Diagnostic::error(option.span, message));
                 sound = false;
             } else if let Some(end) = &argument.end {
-                self.report(Diagnostic::error(
-                    argument.value.span.to(end.span),
-                    "a range is not a value",
-                ));
+                self.report(Diagnostic::error(argument.value.span.to(end.span), "a range is not a value"));
                 sound = false;
             }
             match self.expr(&argument.value) {
@@ -75,22 +67,12 @@ impl<'a> Resolver<'a> {
     }
 
     /// An error unless there are so many arguments.
-    pub fn arity(
-        &mut self,
-        name: &Name,
-        operands: &[Operand],
-        wanted: usize,
-        form: &str,
-    ) -> Option<()> {
+    pub fn arity(&mut self, name: &Name, operands: &[Operand], wanted: usize, form: &str) -> Option<()> {
         if operands.len() == wanted {
             return Some(());
         }
         let arguments = if wanted == 1 { "argument" } else { "arguments" };
-        let message = format!(
-            "`{}` takes {wanted} {arguments}, here it has {}",
-            name.text,
-            operands.len()
-        );
+        let message = format!("`{}` takes {wanted} {arguments}, here it has {}", name.text, operands.len());
         self.fail(Diagnostic::error(name.span, message).note(format!("write `{form}`")))
     }
 
@@ -98,8 +80,7 @@ impl<'a> Resolver<'a> {
         let name = self.program.nets[id.index()].name.clone();
         if operands.is_empty() {
             let message = format!("the network `{name}` needs arguments");
-            return self
-                .fail(Diagnostic::error(span, message).note("apply it to coordinates: `N(x, t)`"));
+            return self.fail(Diagnostic::error(span, message).note("apply it to coordinates: `N(x, t)`"));
         }
         self.used_nets[id.index()] = true;
         let mut inputs: usize = 0;
@@ -115,41 +96,23 @@ impl<'a> Resolver<'a> {
         match self.first_use[id.index()] {
             None => {
                 net.inputs = inputs;
-                self.first_use[id.index()] =
-                    Some(self.origin.as_ref().map_or(span, |(place, _)| *place));
+                self.first_use[id.index()] = Some(self.origin.as_ref().map_or(span, |(place, _)| *place));
             }
             Some(first) if known != inputs => {
-                let message =
-                    format!("the network `{name}` has {known} inputs, here it gets {inputs}");
-                return self.fail(
-                    Diagnostic::error(span, message).also(first, format!("{known} inputs here")),
-                );
+                let message = format!("the network `{name}` has {known} inputs, here it gets {inputs}");
+                return self.fail(Diagnostic::error(span, message).also(first, format!("{known} inputs here")));
             }
             Some(_) => {}
         }
         let arguments = operands.into_iter().map(|(argument, _)| argument).collect();
-        let shape = if outputs == 1 {
-            Shape::Scalar
-        } else {
-            Shape::Vector(outputs)
-        };
+        let shape = if outputs == 1 { Shape::Scalar } else { Shape::Vector(outputs) };
         self.push(Kind::Network { net: id, arguments }, shape, span)
     }
 
-    fn function_call(
-        &mut self,
-        name: &Name,
-        function: Function,
-        operands: &[Operand],
-        span: Span,
-    ) -> Option<ExprId> {
+    fn function_call(&mut self, name: &Name, function: Function, operands: &[Operand], span: Span) -> Option<ExprId> {
         let two = matches!(function, Function::Min | Function::Max);
         let text = name.text.as_str();
-        let form = if two {
-            format!("{text}(a, b)")
-        } else {
-            format!("{text}(a)")
-        };
+        let form = if two { format!("{text}(a, b)") } else { format!("{text}(a)") };
         self.arity(name, operands, if two { 2 } else { 1 }, &form)?;
         for (id, place) in operands {
             let shape = self.shape(*id);
@@ -162,45 +125,23 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves the body of an operator with its parameters bound to the arguments, and no other local name visible.
-    fn expand(
-        &mut self,
-        index: usize,
-        name: &'a Name,
-        arguments: &'a [Argument],
-        span: Span,
-    ) -> Option<ExprId> {
+    fn expand(&mut self, index: usize, name: &'a Name, arguments: &'a [Argument], span: Span) -> Option<ExprId> {
         let operator = self.operators[index];
         let operands = self.operands(name, arguments)?;
-        let parameters: Vec<&str> = operator
-            .parameters
-            .iter()
-            .map(|p| p.text.as_str())
-            .collect();
+        let parameters: Vec<&str> = operator.parameters.iter().map(|p| p.text.as_str()).collect();
         let form = format!("{}({})", name.text, parameters.join(", "));
         self.arity(name, &operands, operator.parameters.len(), &form)?;
         if !operator.sound {
             return None;
         }
-        let key = (
-            index,
-            operands.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
-        );
+        let key = (index, operands.iter().map(|(id, _)| *id).collect::<Vec<_>>());
         if let Some(known) = self.expanded.get(&key) {
             return *known;
         }
         let bind = |(parameter, (id, _)): (&'a Name, &Operand)| {
-            (
-                parameter.text.as_str(),
-                parameter.span,
-                Binding::Value(Some(*id)),
-            )
+            (parameter.text.as_str(), parameter.span, Binding::Value(Some(*id)))
         };
-        let inner = operator
-            .parameters
-            .iter()
-            .zip(&operands)
-            .map(bind)
-            .collect();
+        let inner = operator.parameters.iter().zip(&operands).map(bind).collect();
         let outer = std::mem::replace(&mut self.locals, inner);
         self.expanding.push((&name.text, span));
         let origin = self.origin.take();

@@ -16,12 +16,9 @@ impl<'a> Resolver<'a> {
     pub fn output(&mut self, name: &'a Name, value: &'a ast::Expr) {
         let Some(id) = self.expr(value) else { return };
         if self.depends(id, depends::DATA) {
-            let span = self
-                .find(id, |kind| matches!(kind, Kind::Data { .. }))
-                .unwrap_or(value.span);
+            let span = self.find(id, |kind| matches!(kind, Kind::Data { .. })).unwrap_or(value.span);
             self.report(
-                Diagnostic::error(span, "an output cannot read data")
-                    .note("data belong to conditions `on` them"),
+                Diagnostic::error(span, "an output cannot read data").note("data belong to conditions `on` them"),
             );
             return;
         }
@@ -29,11 +26,7 @@ impl<'a> Resolver<'a> {
             return;
         }
         let position = self.program.outputs.len();
-        self.program.outputs.push(Named {
-            name: name.text.clone(),
-            span: name.span,
-            value: id,
-        });
+        self.program.outputs.push(Named { name: name.text.clone(), span: name.span, value: id });
         self.settle_result(name, ResultName::Output(Some(position)));
     }
 
@@ -61,33 +54,20 @@ impl<'a> Resolver<'a> {
         let (Some(region), Some(residual)) = (region, residual) else {
             return;
         };
-        if self
-            .judge_residual(residual, &region, left.span.to(right.span))
-            .is_none()
-        {
+        if self.judge_residual(residual, &region, left.span.to(right.span)).is_none() {
             return;
         }
         let fixed = match &region {
-            Region::Face { coordinate, .. }
-                if !self.program.groups[coordinate.group.index()].is_vector =>
-            {
+            Region::Face { coordinate, .. } if !self.program.groups[coordinate.group.index()].is_vector => {
                 Some(coordinate.group)
             }
             _ => None,
         };
         let data = matches!(region, Region::Data(_));
-        if !data
-            && self
-                .judge_domains(fixed, name.span, &format!("`{}`", name.text))
-                .is_none()
-        {
+        if !data && self.judge_domains(fixed, name.span, &format!("`{}`", name.text)).is_none() {
             return;
         }
-        let count = if region == Region::Interior {
-            INTERIOR_POINTS
-        } else {
-            OTHER_POINTS
-        };
+        let count = if region == Region::Interior { INTERIOR_POINTS } else { OTHER_POINTS };
         let (weight, enhance, matching) = clauses;
         let position = self.program.conditions.len();
         let name_text = name.text.clone();
@@ -126,10 +106,7 @@ impl<'a> Resolver<'a> {
 
     fn judge_residual(&mut self, residual: ExprId, region: &Region, span: Span) -> Option<()> {
         if !self.depends(residual, depends::NETWORK | depends::LEARNED) {
-            let error = Diagnostic::error(
-                span,
-                "this condition depends on no network and no learnable parameter",
-            );
+            let error = Diagnostic::error(span, "this condition depends on no network and no learnable parameter");
             return self.fail(error.note("there is nothing that training could change"));
         }
         if self.depends(residual, depends::NORMAL) {
@@ -140,49 +117,30 @@ impl<'a> Resolver<'a> {
                 Region::Data(id) => Some(*id),
                 _ => None,
             };
-            let foreign =
-                |kind: &Kind| matches!(kind, Kind::Data { data, .. } if Some(*data) != allowed);
+            let foreign = |kind: &Kind| matches!(kind, Kind::Data { data, .. } if Some(*data) != allowed);
             if let Some(place) = self.find(residual, foreign) {
-                let error =
-                    Diagnostic::error(place, "this data set is not the region of the condition");
-                return self.fail(
-                    error.note("its columns are known at its own points: `solve NAME on DATA: ..`"),
-                );
+                let error = Diagnostic::error(place, "this data set is not the region of the condition");
+                return self.fail(error.note("its columns are known at its own points: `solve NAME on DATA: ..`"));
             }
         }
         Some(())
     }
 
-    fn clauses(
-        &mut self,
-        clauses: &'a [Clause],
-    ) -> (f64, Option<GradientTerm>, Option<GradientTerm>) {
+    fn clauses(&mut self, clauses: &'a [Clause]) -> (f64, Option<GradientTerm>, Option<GradientTerm>) {
         let (mut weight, mut enhance, mut matching) = (None, None, None);
         for clause in clauses {
             let (twice, span, word) = match clause {
                 Clause::Weight(expr) => {
                     let given = Some(self.real(expr, "a weight", Sign::Positive).unwrap_or(1.0));
-                    (
-                        std::mem::replace(&mut weight, given).is_some(),
-                        expr.span,
-                        "weight",
-                    )
+                    (std::mem::replace(&mut weight, given).is_some(), expr.span, "weight")
                 }
                 Clause::Enhance(call) => {
                     let given = Some(self.gradient(call));
-                    (
-                        std::mem::replace(&mut enhance, given).is_some(),
-                        call.span,
-                        "enhance",
-                    )
+                    (std::mem::replace(&mut enhance, given).is_some(), call.span, "enhance")
                 }
                 Clause::Match(call) => {
                     let given = Some(self.gradient(call));
-                    (
-                        std::mem::replace(&mut matching, given).is_some(),
-                        call.span,
-                        "match",
-                    )
+                    (std::mem::replace(&mut matching, given).is_some(), call.span, "match")
                 }
             };
             if twice {
@@ -196,8 +154,7 @@ impl<'a> Resolver<'a> {
     fn gradient(&mut self, call: &'a ast::Call) -> Option<GradientTerm> {
         if call.name.text != "gradient" {
             let message = format!("there is no such term as `{}`", call.name.text);
-            let error =
-                Diagnostic::error(call.name.span, message).suggest(&call.name.text, ["gradient"]);
+            let error = Diagnostic::error(call.name.span, message).suggest(&call.name.text, ["gradient"]);
             return self.fail(error.note("write `gradient(weight = 0.1, dirs = 16)`"));
         }
         let arguments = self.arguments(call.into(), &["weight", "dirs"], &[]);
@@ -207,10 +164,7 @@ impl<'a> Resolver<'a> {
         };
         let space = self.program.space_dimension();
         if space == 0 {
-            return self.fail(Diagnostic::error(
-                call.span,
-                "a gradient needs a space coordinate",
-            ));
+            return self.fail(Diagnostic::error(call.span, "a gradient needs a space coordinate"));
         }
         let directions = match arguments.get("dirs") {
             None => None,
@@ -219,10 +173,7 @@ impl<'a> Resolver<'a> {
                 Some(self.at_most(k, space, expr.span, "directions"))
             }
         };
-        Some(GradientTerm {
-            weight: weight?,
-            directions,
-        })
+        Some(GradientTerm { weight: weight?, directions })
     }
 
     /// Not more samples than there are coordinates: a smaller dimension set on the command line is fine.
@@ -250,22 +201,15 @@ impl<'a> Resolver<'a> {
                     }
                 }
                 Some((place, ResultName::Output(_))) => {
-                    let message =
-                        format!("`{}` is an output: its points come from outside", name.text);
+                    let message = format!("`{}` is an output: its points come from outside", name.text);
                     let error = Diagnostic::error(name.span, message).also(*place, "declared here");
                     self.report(error);
                 }
                 None => {
                     let conditions = |what: &ResultName| matches!(what, ResultName::Condition(_));
-                    let names = self
-                        .results
-                        .iter()
-                        .filter(|(_, (_, what))| conditions(what));
-                    let error = Diagnostic::error(
-                        name.span,
-                        format!("there is no condition `{}`", name.text),
-                    )
-                    .suggest(&name.text, names.map(|(name, _)| name.as_str()));
+                    let names = self.results.iter().filter(|(_, (_, what))| conditions(what));
+                    let error = Diagnostic::error(name.span, format!("there is no condition `{}`", name.text))
+                        .suggest(&name.text, names.map(|(name, _)| name.as_str()));
                     self.report(error);
                 }
             }

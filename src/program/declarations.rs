@@ -29,13 +29,9 @@ impl<'a> Resolver<'a> {
             Node::Operator(_) => false,
         };
         let groups_end = order.iter().rposition(group).map_or(0, |last| last + 1);
-        order[..groups_end]
-            .iter()
-            .for_each(|node| self.define(*node));
+        order[..groups_end].iter().for_each(|node| self.define(*node));
         self.lay_out();
-        order[groups_end..]
-            .iter()
-            .for_each(|node| self.define(*node));
+        order[groups_end..].iter().for_each(|node| self.define(*node));
     }
 
     fn lay_out(&mut self) {
@@ -45,10 +41,7 @@ impl<'a> Resolver<'a> {
             first += group.len;
         }
         let lost = |declared, sound: bool| matches!(declared, Declared::Group(..)) && !sound;
-        self.space_sound = !self
-            .symbols
-            .values()
-            .any(|symbol| lost(symbol.declared, symbol.sound));
+        self.space_sound = !self.symbols.values().any(|symbol| lost(symbol.declared, symbol.sound));
         self.space_known = true;
     }
 
@@ -74,9 +67,7 @@ impl<'a> Resolver<'a> {
             Declared::Param(id, given) => {
                 let log = self.program.params[id.index()].learn == Learning::Log;
                 let sign = if log { Sign::Positive } else { Sign::Any };
-                let number = self.set_or(i, name, span, given, |this, expr| {
-                    this.real(expr, "a parameter", sign)
-                });
+                let number = self.set_or(i, name, span, given, |this, expr| this.real(expr, "a parameter", sign));
                 self.program.params[id.index()].value = number.unwrap_or(1.0);
                 // Its value matters to nothing else here: mentions are fine.
                 true
@@ -91,9 +82,7 @@ impl<'a> Resolver<'a> {
                     None => false,
                 },
             },
-            Declared::Coef(id, length, distribution) => {
-                self.coef(id, length, distribution).is_some()
-            }
+            Declared::Coef(id, length, distribution) => self.coef(id, length, distribution).is_some(),
             Declared::Net(id, architecture) => self.net(id, architecture).is_some(),
             Declared::Data(_) => true,
         };
@@ -105,12 +94,7 @@ impl<'a> Resolver<'a> {
     /// The expression that the command line sets instead.
     pub fn value_set(&self, symbol: usize) -> Option<&'a ast::Expr> {
         let (name, _) = self.symbols.get_index(symbol)?;
-        self.overrides
-            .set
-            .iter()
-            .rev()
-            .find(|(set, _)| set == name)
-            .map(|(_, value)| value)
+        self.overrides.set.iter().rev().find(|(set, _)| set == name).map(|(_, value)| value)
     }
 
     /// Resolves the value given in the file, or the one that the command line sets instead.
@@ -123,9 +107,7 @@ impl<'a> Resolver<'a> {
         resolve: impl FnOnce(&mut Self, &'a ast::Expr) -> Option<T>,
     ) -> Option<T> {
         match self.value_set(symbol) {
-            Some(value) => self.in_other_text(span, format!("--set {name}=.."), |this| {
-                resolve(this, value)
-            }),
+            Some(value) => self.in_other_text(span, format!("--set {name}=.."), |this| resolve(this, value)),
             None => resolve(self, given),
         }
     }
@@ -134,26 +116,17 @@ impl<'a> Resolver<'a> {
     pub fn judge_overrides(&mut self) {
         let overrides = self.overrides;
         for (name, _) in &overrides.set {
-            let error = match self
-                .symbols
-                .get(name.as_str())
-                .map(|symbol| (symbol.declared, symbol.span))
-            {
+            let error = match self.symbols.get(name.as_str()).map(|symbol| (symbol.declared, symbol.span)) {
                 Some((Declared::Const(_) | Declared::Param(..), _)) => continue,
                 Some((other, place)) => {
                     let message = format!("`--set {name}=..`: `{name}` is {}", other.noun());
                     Diagnostic::error(place, message).note("only a const or a param can be set")
                 }
                 None => {
-                    let settable =
-                        |declared| matches!(declared, Declared::Const(_) | Declared::Param(..));
-                    let names = self
-                        .symbols
-                        .iter()
-                        .filter(|(_, symbol)| settable(symbol.declared));
+                    let settable = |declared| matches!(declared, Declared::Const(_) | Declared::Param(..));
+                    let names = self.symbols.iter().filter(|(_, symbol)| settable(symbol.declared));
                     let message = format!("`--set {name}=..`: there is no const or param `{name}`");
-                    Diagnostic::error(Span::default(), message)
-                        .suggest(name, names.map(|(name, _)| *name))
+                    Diagnostic::error(Span::default(), message).suggest(name, names.map(|(name, _)| *name))
                 }
             };
             self.report(error);
@@ -165,10 +138,7 @@ impl<'a> Resolver<'a> {
         let (distribution, seed) = match call.name.text.as_str() {
             "normal" => {
                 let arguments = self.arguments(call.into(), &["seed"], &[]);
-                (
-                    Some(CoefDistribution::Normal),
-                    self.seed(arguments.get("seed")),
-                )
+                (Some(CoefDistribution::Normal), self.seed(arguments.get("seed")))
             }
             "uniform" => {
                 let arguments = self.arguments(call.into(), &["range", "seed"], &["range"]);
@@ -177,21 +147,11 @@ impl<'a> Resolver<'a> {
                     Some(range) => self.interval(range),
                 };
                 let seed = self.seed(arguments.get("seed"));
-                (
-                    range.map(|(lo, hi)| CoefDistribution::Uniform(lo, hi)),
-                    seed,
-                )
+                (range.map(|(lo, hi)| CoefDistribution::Uniform(lo, hi)), seed)
             }
             other => {
-                let error = Diagnostic::error(
-                    call.name.span,
-                    format!("there is no distribution `{other}`"),
-                );
-                self.report(
-                    error
-                        .suggest(other, ["normal", "uniform"])
-                        .note("choose from `normal`, `uniform`"),
-                );
+                let error = Diagnostic::error(call.name.span, format!("there is no distribution `{other}`"));
+                self.report(error.suggest(other, ["normal", "uniform"]).note("choose from `normal`, `uniform`"));
                 (None, None)
             }
         };
@@ -220,10 +180,7 @@ impl<'a> Resolver<'a> {
 
     fn ends(&mut self, lo: &'a ast::Expr, hi: &'a ast::Expr) -> Option<(f64, f64)> {
         let what = "the end of an interval";
-        let (first, last) = (
-            self.real(lo, what, Sign::Any),
-            self.real(hi, what, Sign::Any),
-        );
+        let (first, last) = (self.real(lo, what, Sign::Any), self.real(hi, what, Sign::Any));
         let (first, last) = (first?, last?);
         if first >= last {
             let error = Diagnostic::error(lo.span.to(hi.span), "this interval is empty");
@@ -246,15 +203,9 @@ impl<'a> Resolver<'a> {
                 self.report(error.note(format!("such as {example}")));
             }
         }
-        let width = arguments
-            .get("width")
-            .and_then(|expr| self.count(expr, "the width of a network", 1));
-        let depth = arguments
-            .get("depth")
-            .and_then(|expr| self.layers(expr));
-        let activation = arguments
-            .get("activation")
-            .and_then(|expr| self.word(expr, "activation", &ACTIVATIONS));
+        let width = arguments.get("width").and_then(|expr| self.count(expr, "the width of a network", 1));
+        let depth = arguments.get("depth").and_then(|expr| self.layers(expr));
+        let activation = arguments.get("activation").and_then(|expr| self.word(expr, "activation", &ACTIVATIONS));
         let outputs = match arguments.get("outputs") {
             None => Some(1),
             Some(expr) => self.count(expr, "the number of outputs", 1),
@@ -278,31 +229,21 @@ impl<'a> Resolver<'a> {
         let arguments = self.arguments(call, &["length"], &[]);
         match arguments.get("length") {
             Some(length) => self.count(length, "the length of a block", 1),
-            None => self.fail(
-                Diagnostic::error(call.span, "`block` needs a length").note("write `block(50)`"),
-            ),
+            None => self.fail(Diagnostic::error(call.span, "`block` needs a length").note("write `block(50)`")),
         }
     }
 
     /// A block of shared weights is no longer than the inputs.
     pub fn judge_shares(&mut self) {
         for i in 0..self.program.nets.len() {
-            let Net {
-                share,
-                inputs,
-                span,
-                ..
-            } = self.program.nets[i];
+            let Net { share, inputs, span, .. } = self.program.nets[i];
             if let Some(length) = share
                 && inputs > 0
                 && length > inputs
             {
                 self.program.nets[i].share = Some(inputs);
-                let message =
-                    format!("a block of {length} inputs is shared where there are {inputs}");
-                self.report(
-                    Diagnostic::warning(span, message).note(format!("`block({inputs})` is taken")),
-                );
+                let message = format!("a block of {length} inputs is shared where there are {inputs}");
+                self.report(Diagnostic::warning(span, message).note(format!("`block({inputs})` is taken")));
             }
         }
     }
@@ -312,11 +253,7 @@ impl<'a> Resolver<'a> {
         let mut ball = None;
         for item in &ast.items {
             match &item.kind {
-                ItemKind::Space {
-                    coordinates,
-                    domain: Some(domain),
-                    ..
-                } => {
+                ItemKind::Space { coordinates, domain: Some(domain), .. } => {
                     if domain.call.name.text == "ball"
                         && let Some(first) = ball.replace(domain.call.span)
                     {
@@ -326,10 +263,7 @@ impl<'a> Resolver<'a> {
                     }
                     self.space_domain(coordinates, domain);
                 }
-                ItemKind::Time {
-                    name,
-                    range: Some((lo, hi)),
-                } => {
+                ItemKind::Time { name, range: Some((lo, hi)) } => {
                     if let Some((lo, hi)) = self.ends(lo, hi) {
                         self.set_domain(name, Domain::Interval(lo, hi));
                     }
@@ -350,24 +284,12 @@ impl<'a> Resolver<'a> {
     }
 
     fn named(&self, name: &ast::Name) -> Option<Named> {
-        let symbol = self
-            .symbols
-            .get(name.text.as_str())
-            .filter(|symbol| symbol.span == name.span)?;
-        Some(Named {
-            name: name.text.clone(),
-            span: name.span,
-            value: symbol.value?,
-        })
+        let symbol = self.symbols.get(name.text.as_str()).filter(|symbol| symbol.span == name.span)?;
+        Some(Named { name: name.text.clone(), span: name.span, value: symbol.value? })
     }
 
     fn set_domain(&mut self, name: &ast::Name, domain: Domain) {
-        if let Some(group) = self
-            .program
-            .groups
-            .iter_mut()
-            .find(|group| group.span == name.span)
-        {
+        if let Some(group) = self.program.groups.iter_mut().find(|group| group.span == name.span) {
             group.domain = domain;
         }
     }
@@ -376,19 +298,10 @@ impl<'a> Resolver<'a> {
         let call = &domain.call;
         let name = call.name.text.as_str();
         let (sets, distributions) = (["box", "ball"], ["normal", "brownian"]);
-        if domain.bounded && distributions.contains(&name)
-            || !domain.bounded && sets.contains(&name)
-        {
-            let (word, other) = if domain.bounded {
-                ("from", "in")
-            } else {
-                ("in", "from")
-            };
+        if domain.bounded && distributions.contains(&name) || !domain.bounded && sets.contains(&name) {
+            let (word, other) = if domain.bounded { ("from", "in") } else { ("in", "from") };
             let message = format!("`{name}` follows the word `{word}`, not `{other}`");
-            self.report(
-                Diagnostic::error(call.name.span, message)
-                    .note(format!("write `{word} {name}(..)`")),
-            );
+            self.report(Diagnostic::error(call.name.span, message).note(format!("write `{word} {name}(..)`")));
         }
         let domain = match name {
             "box" => return self.space_box(coordinates, call),
@@ -403,9 +316,7 @@ impl<'a> Resolver<'a> {
                     None => Some(false),
                     Some(measure) => self.word(measure, "measure", &measures),
                 };
-                radius
-                    .zip(volume)
-                    .map(|(radius, volume)| Domain::Ball { radius, volume })
+                radius.zip(volume).map(|(radius, volume)| Domain::Ball { radius, volume })
             }
             "normal" => {
                 self.arguments(call.into(), &[], &[]);
@@ -413,14 +324,8 @@ impl<'a> Resolver<'a> {
             }
             "brownian" => {
                 let arguments = self.arguments(call.into(), &["scale"], &[]);
-                if !self
-                    .program
-                    .groups
-                    .iter()
-                    .any(|group| group.kind == GroupKind::Time)
-                {
-                    let error =
-                        Diagnostic::error(call.span, "Brownian motion needs a time coordinate");
+                if !self.program.groups.iter().any(|group| group.kind == GroupKind::Time) {
+                    let error = Diagnostic::error(call.span, "Brownian motion needs a time coordinate");
                     self.report(error.note("declare one: `time t in 0..1`"));
                 }
                 match arguments.get("scale") {
@@ -433,16 +338,13 @@ impl<'a> Resolver<'a> {
             }
             _ => {
                 let all = if domain.bounded { sets } else { distributions };
-                let error =
-                    Diagnostic::error(call.name.span, format!("there is no domain `{name}`"));
+                let error = Diagnostic::error(call.name.span, format!("there is no domain `{name}`"));
                 let error = error.suggest(name, sets.into_iter().chain(distributions));
                 return self.report(error.note(format!("choose from `{}`, `{}`", all[0], all[1])));
             }
         };
         if let Some(domain) = domain {
-            coordinates
-                .iter()
-                .for_each(|coordinate| self.set_domain(&coordinate.name, domain));
+            coordinates.iter().for_each(|coordinate| self.set_domain(&coordinate.name, domain));
         }
     }
 
@@ -456,11 +358,9 @@ impl<'a> Resolver<'a> {
             let (given, wanted) = (ranges.len(), coordinates.len());
             let message = format!("this box has {given} intervals for {wanted} coordinates");
             let error = Diagnostic::error(call.span, message);
-            return self
-                .report(error.note("give one for each (a vector counts once), or one for all"));
+            return self.report(error.note("give one for each (a vector counts once), or one for all"));
         }
-        let intervals: Vec<Option<(f64, f64)>> =
-            ranges.iter().map(|range| self.interval(range)).collect();
+        let intervals: Vec<Option<(f64, f64)>> = ranges.iter().map(|range| self.interval(range)).collect();
         for (i, coordinate) in coordinates.iter().enumerate() {
             if let Some((lo, hi)) = intervals[if intervals.len() == 1 { 0 } else { i }] {
                 self.set_domain(&coordinate.name, Domain::Interval(lo, hi));

@@ -30,51 +30,26 @@ impl Display for Program {
             writeln!(f, "param {} = {}{learn}", param.name, param.value)?;
         }
         for coef in &self.coefs {
-            let Coef {
-                name, len, seed, ..
-            } = coef;
+            let Coef { name, len, seed, .. } = coef;
             match coef.distribution {
-                CoefDistribution::Normal => {
-                    writeln!(f, "coef {name}[{len}] ~ normal(seed = {seed})")?
-                }
+                CoefDistribution::Normal => writeln!(f, "coef {name}[{len}] ~ normal(seed = {seed})")?,
                 CoefDistribution::Uniform(lo, hi) => {
                     writeln!(f, "coef {name}[{len}] ~ uniform({lo}..{hi}, seed = {seed})")?
                 }
             }
         }
         for net in &self.nets {
-            let Net {
-                inputs,
-                width,
-                depth,
-                outputs,
-                activation,
-                ..
-            } = net;
-            write!(
-                f,
-                "net {}: {inputs} -> {outputs}, width {width}, depth {depth}, {activation}",
-                net.name
-            )?;
+            let Net { inputs, width, depth, outputs, activation, .. } = net;
+            write!(f, "net {}: {inputs} -> {outputs}, width {width}, depth {depth}, {activation}", net.name)?;
             match net.share {
                 Some(length) => writeln!(f, ", block {length}")?,
                 None => writeln!(f)?,
             }
         }
         for data in &self.data {
-            writeln!(
-                f,
-                "data {} = {:?}: {}",
-                data.name,
-                data.path,
-                data.columns.join(", ")
-            )?;
+            writeln!(f, "data {} = {:?}: {}", data.name, data.path, data.columns.join(", "))?;
         }
-        for (kind, list) in [
-            ("field", &self.fields),
-            ("let", &self.lets),
-            ("output", &self.outputs),
-        ] {
+        for (kind, list) in [("field", &self.fields), ("let", &self.lets), ("output", &self.outputs)] {
             for Named { name, value, .. } in list {
                 let text = self.limited_text(*value, NODES, kind == "output");
                 writeln!(f, "{kind} {name}: {} = {text}", self.shape(*value))?;
@@ -93,33 +68,16 @@ impl Display for Program {
             writeln!(f, "estimate {target} by {}{unbiased}", estimate.method)?;
         }
         if let Some(training) = &self.training {
-            let Training {
-                rate,
-                decay,
-                beta1,
-                beta2,
-                epsilon,
-                steps,
-                ..
-            } = training;
-            write!(
-                f,
-                "train adam(lr = {rate}, beta1 = {beta1}, beta2 = {beta2}, epsilon = {epsilon:e}, "
-            )?;
+            let Training { rate, decay, beta1, beta2, epsilon, steps, .. } = training;
+            write!(f, "train adam(lr = {rate}, beta1 = {beta1}, beta2 = {beta2}, epsilon = {epsilon:e}, ")?;
             write!(f, "decay = {decay}), steps = {steps}")?;
-            training
-                .batch
-                .map_or(Ok(()), |batch| write!(f, ", batch = {batch}"))?;
+            training.batch.map_or(Ok(()), |batch| write!(f, ", batch = {batch}"))?;
             writeln!(f)?;
         }
         for report in &self.reports {
             self.report(report, f)?;
         }
-        if self.has_flow {
-            writeln!(f, "flow")
-        } else {
-            Ok(())
-        }
+        if self.has_flow { writeln!(f, "flow") } else { Ok(()) }
     }
 }
 
@@ -129,26 +87,13 @@ impl Program {
         match &condition.region {
             Region::Interior => write!(f, "interior")?,
             Region::Boundary => write!(f, "boundary")?,
-            Region::Face {
-                coordinate,
-                value,
-                outward,
-            } => write!(
-                f,
-                "{} = {value} (outward {outward})",
-                self.coordinate_text(coordinate)
-            )?,
+            Region::Face { coordinate, value, outward } => {
+                write!(f, "{} = {value} (outward {outward})", self.coordinate_text(coordinate))?
+            }
             Region::Data(id) => write!(f, "{}", self.data[id.index()].name)?,
         }
-        write!(
-            f,
-            ", {} points, weight {}",
-            condition.count, condition.weight
-        )?;
-        for (word, term) in [
-            ("enhance", condition.enhance),
-            ("match", condition.matching),
-        ] {
+        write!(f, ", {} points, weight {}", condition.count, condition.weight)?;
+        for (word, term) in [("enhance", condition.enhance), ("match", condition.matching)] {
             if let Some(GradientTerm { weight, directions }) = term {
                 write!(f, ", {word} gradient(weight = {weight}")?;
                 directions.map_or(Ok(()), |k| write!(f, ", dirs = {k}"))?;
@@ -157,19 +102,13 @@ impl Program {
         }
         writeln!(f, ":")?;
         let shape = self.shape(condition.residual);
-        writeln!(
-            f,
-            "  {} : {shape}",
-            self.limited_text(condition.residual, NODES, true)
-        )
+        writeln!(f, "  {} : {shape}", self.limited_text(condition.residual, NODES, true))
     }
 
     fn report(&self, report: &Report, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "report {}", report.label)?;
         match &report.kind {
-            ReportKind::Error {
-                data: Some(data), ..
-            } => write!(f, " over {}", self.data[data.index()].name)?,
+            ReportKind::Error { data: Some(data), .. } => write!(f, " over {}", self.data[data.index()].name)?,
             ReportKind::Error { .. } => write!(f, " over {} points", report.points)?,
             ReportKind::Value { at, reference, .. } => {
                 match at.len() {
@@ -180,9 +119,7 @@ impl Program {
                 reference.map_or(Ok(()), |reference| write!(f, ", reference {reference}"))?;
             }
         }
-        report
-            .every
-            .map_or(Ok(()), |every| write!(f, ", every {every} steps"))?;
+        report.every.map_or(Ok(()), |every| write!(f, ", every {every} steps"))?;
         writeln!(f)
     }
 }
@@ -193,14 +130,8 @@ impl Display for Domain {
         match self {
             Domain::None => Ok(()),
             Domain::Interval(lo, hi) => write!(f, " in {lo}..{hi}"),
-            Domain::Ball {
-                radius,
-                volume: false,
-            } => write!(f, " in ball(radius = {radius})"),
-            Domain::Ball {
-                radius,
-                volume: true,
-            } => write!(f, " in ball(radius = {radius}, measure = volume)"),
+            Domain::Ball { radius, volume: false } => write!(f, " in ball(radius = {radius})"),
+            Domain::Ball { radius, volume: true } => write!(f, " in ball(radius = {radius}, measure = volume)"),
             Domain::Normal => write!(f, " from normal()"),
             Domain::Brownian { scale } => write!(f, " from brownian(scale = {scale})"),
         }
@@ -210,12 +141,7 @@ impl Display for Domain {
 impl Display for Activation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let names = super::declarations::ACTIVATIONS;
-        f.write_str(
-            names
-                .iter()
-                .find(|(_, activation)| activation == self)
-                .map_or("", |(name, _)| name),
-        )
+        f.write_str(names.iter().find(|(_, activation)| activation == self).map_or("", |(name, _)| name))
     }
 }
 

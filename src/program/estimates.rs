@@ -8,24 +8,11 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::syntax::ast::{self, ExprKind};
 use std::collections::HashMap;
 
-const METHODS: [&str; 6] = [
-    "auto",
-    "exact",
-    "compressed",
-    "sparse",
-    "rademacher",
-    "gaussian",
-];
+const METHODS: [&str; 6] = ["auto", "exact", "compressed", "sparse", "rademacher", "gaussian"];
 
 impl<'a> Resolver<'a> {
     /// `estimate TARGET by METHOD [unbiased]`
-    pub fn estimate(
-        &mut self,
-        span: Span,
-        target: &'a ast::Expr,
-        call: &'a ast::Call,
-        unbiased: Option<Span>,
-    ) {
+    pub fn estimate(&mut self, span: Span, target: &'a ast::Expr, call: &'a ast::Call, unbiased: Option<Span>) {
         let goal = self.target(target);
         let method = self.method(call.into(), goal.as_ref().and_then(|goal| goal.as_ref()));
         if let (Some(place), Some(Some(EstimateTarget::Output(_)))) = (unbiased, &goal) {
@@ -35,25 +22,12 @@ impl<'a> Resolver<'a> {
         let (Some(Some(target)), Some(method)) = (goal, method) else {
             return;
         };
-        if let Some(first) = self
-            .program
-            .estimates
-            .iter()
-            .find(|known| self.same_target(&known.target, &target))
-        {
+        if let Some(first) = self.program.estimates.iter().find(|known| self.same_target(&known.target, &target)) {
             let place = first.span;
-            self.report(
-                Diagnostic::error(span, "this is estimated twice")
-                    .also(place, "the first estimate"),
-            );
+            self.report(Diagnostic::error(span, "this is estimated twice").also(place, "the first estimate"));
             return;
         }
-        self.program.estimates.push(Estimate {
-            target,
-            method,
-            unbiased: unbiased.is_some(),
-            span,
-        });
+        self.program.estimates.push(Estimate { target, method, unbiased: unbiased.is_some(), span });
     }
 
     /// `--estimate NAME=METHOD`: the last one of a target counts, and replaces that of the file.
@@ -63,10 +37,7 @@ impl<'a> Resolver<'a> {
             let found = self.in_other_text(Span::default(), origin.clone(), |this| {
                 let goal = this.target(target);
                 let Some(call) = CallRef::of(method) else {
-                    return this.fail(Diagnostic::error(
-                        method.span,
-                        "this is not a method of estimation",
-                    ));
+                    return this.fail(Diagnostic::error(method.span, "this is not a method of estimation"));
                 };
                 let method = this.method(call, goal.as_ref().and_then(|goal| goal.as_ref()));
                 Some((goal??, method?))
@@ -74,27 +45,15 @@ impl<'a> Resolver<'a> {
             let Some((target, method)) = found else {
                 continue;
             };
-            let old = self
-                .program
-                .estimates
-                .iter()
-                .position(|known| self.same_target(&known.target, &target));
-            let unbiased =
-                old.is_some_and(|position| self.program.estimates.remove(position).unbiased);
-            self.program.estimates.push(Estimate {
-                target,
-                method,
-                unbiased,
-                span: Span::default(),
-            });
+            let old = self.program.estimates.iter().position(|known| self.same_target(&known.target, &target));
+            let unbiased = old.is_some_and(|position| self.program.estimates.remove(position).unbiased);
+            self.program.estimates.push(Estimate { target, method, unbiased, span: Span::default() });
         }
     }
 
     fn same_target(&self, a: &EstimateTarget, b: &EstimateTarget) -> bool {
         match (a, b) {
-            (EstimateTarget::Expression(a), EstimateTarget::Expression(b)) => {
-                self.program.same(*a, *b)
-            }
+            (EstimateTarget::Expression(a), EstimateTarget::Expression(b)) => self.program.same(*a, *b),
             (EstimateTarget::Output(a), EstimateTarget::Output(b)) => a == b,
             (EstimateTarget::Condition(a), EstimateTarget::Condition(b)) => a == b,
             _ => false,
@@ -111,29 +70,15 @@ impl<'a> Resolver<'a> {
                 });
             }
             if !self.symbols.contains_key(name.as_str()) {
-                let error = Diagnostic::error(
-                    target.span,
-                    format!("there is no output or condition `{name}`"),
-                );
+                let error = Diagnostic::error(target.span, format!("there is no output or condition `{name}`"));
                 let error = error.suggest(name, self.results.keys().map(String::as_str));
-                return self.fail(
-                    error.note(
-                        "an operator of a field can be estimated too: `estimate lap(u) by ..`",
-                    ),
-                );
+                return self.fail(error.note("an operator of a field can be estimated too: `estimate lap(u) by ..`"));
             }
         }
         let id = self.expr(target)?;
         if !self.depends(id, depends::DERIVATIVE) {
-            let error = Diagnostic::error(
-                target.span,
-                "there is no derivative in this to be estimated",
-            );
-            return self.fail(
-                error.note(
-                    "name an operator of a field, such as `lap(u)`, or an output or condition",
-                ),
-            );
+            let error = Diagnostic::error(target.span, "there is no derivative in this to be estimated");
+            return self.fail(error.note("name an operator of a field, such as `lap(u)`, or an output or condition"));
         }
         Some(Some(EstimateTarget::Expression(id)))
     }
@@ -166,9 +111,7 @@ impl<'a> Resolver<'a> {
                 let k = self.samples(call, arguments.get("k"));
                 let shared = match arguments.get("shared") {
                     None => Some(false),
-                    Some(expr) => {
-                        self.word(expr, "truth value", &[("true", true), ("false", false)])
-                    }
+                    Some(expr) => self.word(expr, "truth value", &[("true", true), ("false", false)]),
                 };
                 let (k, shared) = (k?, shared?);
                 let k = self.at_most(k, self.dimension(target).max(1), call.span, "terms");
@@ -177,17 +120,15 @@ impl<'a> Resolver<'a> {
             "rademacher" | "gaussian" => {
                 let arguments = self.arguments(call, &["k"], &[]);
                 let k = self.samples(call, arguments.get("k"))?;
-                Some(if call.name == "gaussian" {
-                    Method::Gaussian { k }
-                } else {
-                    Method::Rademacher { k }
-                })
+                Some(if call.name == "gaussian" { Method::Gaussian { k } } else { Method::Rademacher { k } })
             }
             other => {
-                let error =
-                    Diagnostic::error(call.name_span, format!("there is no estimator `{other}`"));
+                let error = Diagnostic::error(call.name_span, format!("there is no estimator `{other}`"));
                 let error = error.suggest(other, METHODS);
-                self.fail(error.note("choose from `auto`, `exact`, `compressed`, `sparse(k)`, `rademacher(k)`, `gaussian(k)`"))
+                self.fail(
+                    error
+                        .note("choose from `auto`, `exact`, `compressed`, `sparse(k)`, `rademacher(k)`, `gaussian(k)`"),
+                )
             }
         }
     }
@@ -197,8 +138,7 @@ impl<'a> Resolver<'a> {
             Some(k) => self.count(k, "the number of samples", 1),
             None => {
                 let name = call.name;
-                let error =
-                    Diagnostic::error(call.span, format!("`{name}` needs the number of samples"));
+                let error = Diagnostic::error(call.span, format!("`{name}` needs the number of samples"));
                 self.fail(error.note(format!("write `{name}(16)`")))
             }
         }
@@ -213,48 +153,29 @@ impl<'a> Resolver<'a> {
         let program = &self.program;
         let mut same = Sameness::new(program);
         let results = program.outputs.iter().map(|output| output.value);
-        let reachable =
-            program.reachable(results.chain(program.conditions.iter().map(|c| c.residual)));
+        let reachable = program.reachable(results.chain(program.conditions.iter().map(|c| c.residual)));
         for estimate in &program.estimates {
             if let EstimateTarget::Expression(target) = estimate.target
                 && !reachable.iter().any(|id| same.same(*id, target))
             {
                 let text = program.text(target);
-                let warning = Diagnostic::warning(
-                    estimate.span,
-                    format!("`{text}` occurs in no output and no condition"),
-                );
+                let warning =
+                    Diagnostic::warning(estimate.span, format!("`{text}` occurs in no output and no condition"));
                 warnings.push(warning.note("the estimate does nothing"));
             }
         }
-        let mut bias = Bias {
-            resolver: self,
-            same,
-            whole: false,
-            degrees: HashMap::new(),
-            found: Vec::new(),
-        };
+        let mut bias = Bias { resolver: self, same, whole: false, degrees: HashMap::new(), found: Vec::new() };
         for (i, output) in program.outputs.iter().enumerate() {
-            bias.judge(
-                output.value,
-                |target| matches!(target, EstimateTarget::Output(n) if *n == i),
-            );
+            bias.judge(output.value, |target| matches!(target, EstimateTarget::Output(n) if *n == i));
         }
         for (i, condition) in program.conditions.iter().enumerate() {
-            bias.judge(
-                condition.residual,
-                |target| matches!(target, EstimateTarget::Condition(n) if *n == i),
-            );
+            bias.judge(condition.residual, |target| matches!(target, EstimateTarget::Condition(n) if *n == i));
         }
         for (place, why) in bias.found {
             let warning = Diagnostic::warning(place, "this estimate is biased").label(why);
-            warnings.push(
-                warning.note("the mean of a nonlinear function is not the function of the mean"),
-            );
+            warnings.push(warning.note("the mean of a nonlinear function is not the function of the mean"));
         }
-        warnings
-            .into_iter()
-            .for_each(|warning| self.report(warning));
+        warnings.into_iter().for_each(|warning| self.report(warning));
     }
 }
 
@@ -271,18 +192,10 @@ struct Bias<'r, 'a> {
 
 impl Bias<'_, '_> {
     fn judge(&mut self, root: ExprId, named: impl Fn(&EstimateTarget) -> bool) {
-        let sampled = |method| {
-            matches!(
-                method,
-                Method::Sparse { .. } | Method::Rademacher { .. } | Method::Gaussian { .. }
-            )
-        };
-        self.whole = self
-            .resolver
-            .program
-            .estimates
-            .iter()
-            .any(|estimate| sampled(estimate.method) && named(&estimate.target));
+        let sampled =
+            |method| matches!(method, Method::Sparse { .. } | Method::Rademacher { .. } | Method::Gaussian { .. });
+        self.whole =
+            self.resolver.program.estimates.iter().any(|estimate| sampled(estimate.method) && named(&estimate.target));
         self.degrees.clear();
         // Operands come first; what is below an estimated sum is found linear or not too, but belongs to it.
         for id in self.resolver.program.reachable([root]) {
@@ -293,15 +206,11 @@ impl Bias<'_, '_> {
 
     fn is_estimated(&mut self, id: ExprId) -> bool {
         let program = &self.resolver.program;
-        let estimated =
-            program
-                .estimates
-                .iter()
-                .any(|estimate| match (&estimate.target, estimate.method) {
-                    (_, Method::Auto | Method::Exact | Method::Compressed) => false,
-                    (EstimateTarget::Expression(target), _) => self.same.same(*target, id),
-                    _ => false,
-                });
+        let estimated = program.estimates.iter().any(|estimate| match (&estimate.target, estimate.method) {
+            (_, Method::Auto | Method::Exact | Method::Compressed) => false,
+            (EstimateTarget::Expression(target), _) => self.same.same(*target, id),
+            _ => false,
+        });
         estimated || self.whole && self.is_sum_of_derivatives(id)
     }
 
@@ -312,11 +221,7 @@ impl Bias<'_, '_> {
         }
         match &self.resolver.program.expr(id).kind {
             Kind::Laplacian(_) | Kind::Divergence(_) | Kind::Advection(..) => true,
-            Kind::Reduce {
-                reduction: Reduction::Sum,
-                body,
-                ..
-            } => derivative(*body),
+            Kind::Reduce { reduction: Reduction::Sum, body, .. } => derivative(*body),
             Kind::Dot(a, b) => derivative(*a) || derivative(*b),
             Kind::Norm2(of) | Kind::Trace(of) => derivative(*of),
             _ => false,
@@ -331,19 +236,13 @@ impl Bias<'_, '_> {
         let of = |id: &ExprId| self.degrees.get(id).copied().unwrap_or(0);
         let expr = program.expr(id);
         let mut most = 0;
-        expr.kind
-            .for_each_child(|child| most = most.max(of(&child)));
+        expr.kind.for_each_child(|child| most = most.max(of(&child)));
         // Linear in its operands, whatever they are; what is not linear is reported where it happens.
         let why = match &expr.kind {
             _ if most == 0 => return 0,
             Kind::Product(factors) => {
-                let divisor = factors
-                    .iter()
-                    .any(|(divided, factor)| *divided && of(factor) > 0);
-                let estimates = factors
-                    .iter()
-                    .filter(|(divided, factor)| !*divided && of(factor) > 0)
-                    .count();
+                let divisor = factors.iter().any(|(divided, factor)| *divided && of(factor) > 0);
+                let estimates = factors.iter().filter(|(divided, factor)| !*divided && of(factor) > 0).count();
                 match (divisor, estimates) {
                     (true, _) => "divided by what is estimated",
                     (false, 0 | 1) => return most,
@@ -360,10 +259,7 @@ impl Bias<'_, '_> {
             Kind::Call(..) | Kind::Network { .. } => "a nonlinear function of what is estimated",
             Kind::Norm2(_) => "a square of what is estimated",
             Kind::Determinant(_) => "a determinant of what is estimated",
-            Kind::Reduce {
-                reduction: Reduction::Max,
-                ..
-            } => "the maximum of what is estimated",
+            Kind::Reduce { reduction: Reduction::Max, .. } => "the maximum of what is estimated",
             _ => return most,
         };
         if most == 1 {

@@ -24,13 +24,7 @@ impl Program {
         if self.shape(e) != Shape::Scalar {
             return None;
         }
-        Evaluation {
-            program: self,
-            indices: Vec::new(),
-            known: HashMap::new(),
-            budget,
-        }
-        .scalar(e)
+        Evaluation { program: self, indices: Vec::new(), known: HashMap::new(), budget }.scalar(e)
     }
 }
 
@@ -73,11 +67,7 @@ impl Evaluation<'_> {
                 let mut total = 1.0;
                 for (divided, factor) in factors {
                     let value = self.scalar(*factor)?;
-                    total = if *divided {
-                        total / value
-                    } else {
-                        total * value
-                    };
+                    total = if *divided { total / value } else { total * value };
                 }
                 total
             }
@@ -96,13 +86,7 @@ impl Evaluation<'_> {
                 }
                 function.value(values[0], values[1])
             }
-            Kind::Reduce {
-                reduction,
-                index,
-                lo,
-                hi,
-                body,
-            } => {
+            Kind::Reduce { reduction, index, lo, hi, body } => {
                 let mut total: Option<f64> = None;
                 for i in *lo..*hi {
                     self.indices.push((*index, i));
@@ -174,17 +158,10 @@ impl Evaluation<'_> {
     }
 
     fn index(&self, index: &IndexExpr) -> Option<i64> {
-        index
-            .terms
-            .iter()
-            .try_fold(index.offset, |sum, (variable, coefficient)| {
-                let (_, value) = self
-                    .indices
-                    .iter()
-                    .rev()
-                    .find(|(bound, _)| bound == variable)?;
-                sum.checked_add(coefficient.checked_mul(*value)?)
-            })
+        index.terms.iter().try_fold(index.offset, |sum, (variable, coefficient)| {
+            let (_, value) = self.indices.iter().rev().find(|(bound, _)| bound == variable)?;
+            sum.checked_add(coefficient.checked_mul(*value)?)
+        })
     }
 }
 

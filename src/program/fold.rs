@@ -51,10 +51,9 @@ impl Resolver<'_> {
     /// The expression as an affine function of index variables with whole coefficients.
     pub fn as_index(&self, id: ExprId) -> Option<IndexExpr> {
         match &self.program.expr(id).kind {
-            Kind::Number(value) if value.is_integer() => Some(IndexExpr {
-                offset: value.to_integer().to_i64()?,
-                terms: Vec::new(),
-            }),
+            Kind::Number(value) if value.is_integer() => {
+                Some(IndexExpr { offset: value.to_integer().to_i64()?, terms: Vec::new() })
+            }
             Kind::IndexValue(index) => Some(index.clone()),
             _ => None,
         }
@@ -82,11 +81,7 @@ impl Resolver<'_> {
         for &(negative, id, _) in terms {
             match self.as_number(id) {
                 Some(value) => {
-                    total = if negative {
-                        total - value
-                    } else {
-                        total + value
-                    };
+                    total = if negative { total - value } else { total + value };
                     numbers += 1;
                     first.get_or_insert((rest.len(), negative, id));
                     if bits(&total) > MAX_BITS {
@@ -117,10 +112,7 @@ impl Resolver<'_> {
 
     /// The sum, if all terms are affine in index variables and one has such a variable.
     fn sum_of_indices(&self, terms: &[Term]) -> Option<IndexExpr> {
-        let mut sum = IndexExpr {
-            offset: 0,
-            terms: Vec::new(),
-        };
+        let mut sum = IndexExpr { offset: 0, terms: Vec::new() };
         let mut any = false;
         for &(negative, id, _) in terms {
             let index = self.as_index(id)?;
@@ -152,15 +144,10 @@ impl Resolver<'_> {
             }
             match self.as_number(id) {
                 Some(value) if divided && value.is_zero() => {
-                    return self
-                        .fail(Diagnostic::error(place, "division by zero").label("this is 0"));
+                    return self.fail(Diagnostic::error(place, "division by zero").label("this is 0"));
                 }
                 Some(value) => {
-                    number = if divided {
-                        number / value
-                    } else {
-                        number * value
-                    };
+                    number = if divided { number / value } else { number * value };
                     numbers += 1;
                     first.get_or_insert((rest.len(), divided, id));
                     if bits(&number) > MAX_BITS {
@@ -210,8 +197,7 @@ impl Resolver<'_> {
         let (lo, hi) = self.ranges[variable.index()]?;
         let at = (-(index.offset as i128)).checked_div(coefficient as i128)?;
         let zero = at * coefficient as i128 + index.offset as i128 == 0;
-        (zero && (lo as i128..hi as i128).contains(&at))
-            .then(|| format!("this is 0 where the index is {at}"))
+        (zero && (lo as i128..hi as i128).contains(&at)).then(|| format!("this is 0 where the index is {at}"))
     }
 
     fn scaled_index(&self, id: ExprId, by: &BigRational) -> Option<IndexExpr> {
@@ -219,10 +205,7 @@ impl Resolver<'_> {
             return None;
         };
         let by = by.is_integer().then(|| by.to_integer().to_i64())??;
-        let mut scaled = IndexExpr {
-            offset: index.offset.checked_mul(by)?,
-            terms: Vec::new(),
-        };
+        let mut scaled = IndexExpr { offset: index.offset.checked_mul(by)?, terms: Vec::new() };
         for (variable, coefficient) in index.terms.iter().filter(|_| by != 0) {
             scaled.terms.push((*variable, coefficient.checked_mul(by)?));
         }
@@ -231,20 +214,14 @@ impl Resolver<'_> {
 
     /// A scalar to a scalar power. A base that is 0 and an exponent that is 0 make 1.
     pub fn power(&mut self, base: Operand, exponent: Operand, span: Span) -> Option<ExprId> {
-        let whole = self
-            .as_number(exponent.0)
-            .filter(|value| value.is_integer())
-            .map(BigRational::to_integer);
+        let whole = self.as_number(exponent.0).filter(|value| value.is_integer()).map(BigRational::to_integer);
         if let Some(value) = self.as_number(base.0).cloned() {
             if let Some(exponent) = whole {
                 return self.whole_power(&value, &exponent, span);
             }
             if let Some(exponent) = self.as_number(exponent.0) {
                 if value.is_negative() {
-                    let error = Diagnostic::error(
-                        span,
-                        "a negative number has no real power that is not whole",
-                    );
+                    let error = Diagnostic::error(span, "a negative number has no real power that is not whole");
                     return self.fail(error);
                 }
                 if value.is_zero() && exponent.is_negative() {
@@ -271,23 +248,15 @@ impl Resolver<'_> {
             BigRational::one()
         } else if base.is_zero() {
             if exponent.is_negative() {
-                return self.fail(
-                    Diagnostic::error(span, "0 has no negative power").label("this divides by 0"),
-                );
+                return self.fail(Diagnostic::error(span, "0 has no negative power").label("this divides by 0"));
             }
             BigRational::zero()
         } else if (-base).is_one() {
             let even = (exponent % 2u8).is_zero();
-            if even {
-                BigRational::one()
-            } else {
-                base.clone()
-            }
+            if even { BigRational::one() } else { base.clone() }
         } else {
             // |base| or its inverse is at least 2 in one of its halves, so the result has more than |exponent| bits.
-            let small = exponent
-                .to_i32()
-                .filter(|e| e.unsigned_abs() as u64 <= MAX_BITS);
+            let small = exponent.to_i32().filter(|e| e.unsigned_abs() as u64 <= MAX_BITS);
             match small.filter(|e| (bits(base) - 2) * e.unsigned_abs() as u64 <= 2 * MAX_BITS) {
                 Some(exponent) => Pow::pow(base, exponent),
                 None => return self.fail(too_long(span)),
@@ -297,44 +266,25 @@ impl Resolver<'_> {
     }
 
     /// A function of numbers.
-    pub fn function_of(
-        &mut self,
-        function: Function,
-        arguments: &[Operand],
-        span: Span,
-    ) -> Option<ExprId> {
+    pub fn function_of(&mut self, function: Function, arguments: &[Operand], span: Span) -> Option<ExprId> {
         let ids: Vec<ExprId> = arguments.iter().map(|(id, _)| *id).collect();
-        let numbers: Option<Vec<BigRational>> =
-            ids.iter().map(|id| self.as_number(*id).cloned()).collect();
+        let numbers: Option<Vec<BigRational>> = ids.iter().map(|id| self.as_number(*id).cloned()).collect();
         if let Some(numbers) = numbers {
             let x = &numbers[0];
             let folded = match function {
                 Function::Sqrt if x.is_negative() => {
-                    return self.fail(Diagnostic::error(
-                        span,
-                        "the root of a negative number is not real",
-                    ));
+                    return self.fail(Diagnostic::error(span, "the root of a negative number is not real"));
                 }
                 Function::Log if !x.is_positive() => {
-                    return self.fail(Diagnostic::error(
-                        span,
-                        "the logarithm needs a positive number",
-                    ));
+                    return self.fail(Diagnostic::error(span, "the logarithm needs a positive number"));
                 }
                 Function::Sqrt => square_root(x),
                 Function::Abs => Some(x.abs()),
                 Function::Min => numbers.iter().min().cloned(),
                 Function::Max => numbers.iter().max().cloned(),
-                Function::Exp | Function::Cos | Function::Cosh if x.is_zero() => {
-                    Some(BigRational::one())
-                }
+                Function::Exp | Function::Cos | Function::Cosh if x.is_zero() => Some(BigRational::one()),
                 Function::Log if x.is_one() => Some(BigRational::zero()),
-                Function::Sin
-                | Function::Tan
-                | Function::Sinh
-                | Function::Tanh
-                | Function::Atan
-                | Function::Erf
+                Function::Sin | Function::Tan | Function::Sinh | Function::Tanh | Function::Atan | Function::Erf
                     if x.is_zero() =>
                 {
                     Some(BigRational::zero())
@@ -357,9 +307,7 @@ impl Resolver<'_> {
     /// The expression, unless it is a constant without a finite value.
     fn finite(&mut self, id: ExprId, span: Span) -> Option<ExprId> {
         match self.small_constant(id) {
-            Some(value) if value.is_nan() => {
-                self.fail(Diagnostic::error(span, "this constant has no real value"))
-            }
+            Some(value) if value.is_nan() => self.fail(Diagnostic::error(span, "this constant has no real value")),
             Some(value) if value.is_infinite() => self.fail(overflow(span)),
             _ => Some(id),
         }
@@ -373,8 +321,7 @@ fn square_root(x: &BigRational) -> Option<BigRational> {
 }
 
 fn overflow(span: Span) -> Diagnostic {
-    Diagnostic::error(span, "this constant overflows")
-        .note("the largest number of 64 bits is 1.8e308")
+    Diagnostic::error(span, "this constant overflows").note("the largest number of 64 bits is 1.8e308")
 }
 
 fn too_long(span: Span) -> Diagnostic {

@@ -67,20 +67,9 @@ pub fn resolve(ast: &Ast, overrides: &Overrides) -> (Option<Program>, Vec<Diagno
             resolver.run(ast);
             resolver.finish()
         };
-        match std::thread::Builder::new()
-            .stack_size(STACK)
-            .spawn_scoped(scope, run)
-        {
-            Ok(thread) => thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(error) => (
-                None,
-                vec![Diagnostic::error(
-                    Span::default(),
-                    format!("no thread to resolve in: {error}"),
-                )],
-            ),
+        match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => (None, vec![Diagnostic::error(Span::default(), format!("no thread to resolve in: {error}"))]),
         }
     })
 }
@@ -119,8 +108,7 @@ impl ParsedOverrides {
             Ok(expr) => Some(expr),
             Err(diagnostics) => {
                 for diagnostic in diagnostics {
-                    self.diagnostics
-                        .push(elsewhere(diagnostic, Span::default(), origin));
+                    self.diagnostics.push(elsewhere(diagnostic, Span::default(), origin));
                 }
                 None
             }
@@ -147,29 +135,17 @@ impl<'a> Resolver<'a> {
         for item in &ast.items {
             match &item.kind {
                 ItemKind::Output { name, value } => self.output(name, value),
-                ItemKind::Solve {
-                    name,
-                    region,
-                    left,
-                    right,
-                    clauses,
-                } => self.condition(item.span, name, region.as_ref(), left, right, clauses),
-                ItemKind::Flow {
-                    left,
-                    right,
-                    method,
-                } => self.flow(left, right, method),
+                ItemKind::Solve { name, region, left, right, clauses } => {
+                    self.condition(item.span, name, region.as_ref(), left, right, clauses)
+                }
+                ItemKind::Flow { left, right, method } => self.flow(left, right, method),
                 _ => {}
             }
         }
         for item in &ast.items {
             match &item.kind {
                 ItemKind::Sample { counts } => self.sample(counts),
-                ItemKind::Estimate {
-                    target,
-                    method,
-                    unbiased,
-                } => self.estimate(item.span, target, method, *unbiased),
+                ItemKind::Estimate { target, method, unbiased } => self.estimate(item.span, target, method, *unbiased),
                 ItemKind::Train { optimizer, options } => self.train(item.span, optimizer, options),
                 ItemKind::Report { entries } => self.report_statement(entries),
                 ItemKind::Fit { data, options } => self.fit(data, options),
@@ -184,63 +160,32 @@ impl<'a> Resolver<'a> {
 
     /// What only the whole file shows.
     fn judge_whole(&mut self, ast: &Ast) {
-        let has = |test: fn(&ItemKind) -> bool| {
-            ast.items
-                .iter()
-                .find(|item| test(&item.kind))
-                .map(|item| item.span)
-        };
+        let has = |test: fn(&ItemKind) -> bool| ast.items.iter().find(|item| test(&item.kind)).map(|item| item.span);
         let solve = has(|kind| matches!(kind, ItemKind::Solve { .. }));
         let flow = has(|kind| matches!(kind, ItemKind::Flow { .. }));
-        if solve
-            .or(flow)
-            .or(has(|kind| matches!(kind, ItemKind::Output { .. })))
-            .is_none()
-        {
+        if solve.or(flow).or(has(|kind| matches!(kind, ItemKind::Output { .. }))).is_none() {
             let place = ast.items.last().map(|item| item.span).unwrap_or_default();
             self.report(
-                Diagnostic::error(place, "this file asks for nothing").note(
-                    "it needs an `output`, a `solve` or a `flow`, such as `output r = lap(u)`",
-                ),
+                Diagnostic::error(place, "this file asks for nothing")
+                    .note("it needs an `output`, a `solve` or a `flow`, such as `output r = lap(u)`"),
             );
         }
-        if let (Some(place), None, None) = (
-            has(|kind| matches!(kind, ItemKind::Train { .. })),
-            solve,
-            flow,
-        ) {
-            self.report(Diagnostic::warning(
-                place,
-                "nothing is trained: there is no `solve` and no `flow`",
-            ));
+        if let (Some(place), None, None) = (has(|kind| matches!(kind, ItemKind::Train { .. })), solve, flow) {
+            self.report(Diagnostic::warning(place, "nothing is trained: there is no `solve` and no `flow`"));
         }
         self.judge_shares();
         if self.failed() {
             return;
         }
-        for group in self
-            .program
-            .groups
-            .iter()
-            .zip(&self.used_groups)
-            .filter(|(_, used)| !**used)
-            .map(|(group, _)| group)
+        for group in
+            self.program.groups.iter().zip(&self.used_groups).filter(|(_, used)| !**used).map(|(group, _)| group)
         {
             let message = format!("the coordinate `{}` is never used", group.name);
-            self.diagnostics
-                .push(Diagnostic::warning(group.span, message));
+            self.diagnostics.push(Diagnostic::warning(group.span, message));
         }
-        for net in self
-            .program
-            .nets
-            .iter()
-            .zip(&self.used_nets)
-            .filter(|(_, used)| !**used)
-            .map(|(net, _)| net)
-        {
+        for net in self.program.nets.iter().zip(&self.used_nets).filter(|(_, used)| !**used).map(|(net, _)| net) {
             let message = format!("the network `{}` is never applied", net.name);
-            self.diagnostics
-                .push(Diagnostic::warning(net.span, message));
+            self.diagnostics.push(Diagnostic::warning(net.span, message));
         }
     }
 }

@@ -78,9 +78,8 @@ pub(super) const FUNCTIONS: [(&str, Function); 14] = [
 ];
 
 /// Builtin operators (beside `d_xy`, whose letters are coordinates, and `d_n`).
-pub(super) const OPERATORS: [&str; 11] = [
-    "d", "lap", "grad", "div", "curl", "hess", "trace", "det", "dot", "norm2", "advect",
-];
+pub(super) const OPERATORS: [&str; 11] =
+    ["d", "lap", "grad", "div", "curl", "hess", "trace", "det", "dot", "norm2", "advect"];
 
 /// True if functions of this name cannot be declared.
 pub(super) fn is_builtin_function(name: &str) -> bool {
@@ -110,35 +109,17 @@ impl<'a> Resolver<'a> {
                             Some(_) => Learning::Linear,
                         };
                         let (name, span) = (name.text.clone(), name.span);
-                        self.program.params.push(Param {
-                            name,
-                            span,
-                            value: 0.0,
-                            learn,
-                        });
+                        self.program.params.push(Param { name, span, value: 0.0, learn });
                     }
                 }
-                ItemKind::Space {
-                    coordinates,
-                    periodic,
-                    domain,
-                } => {
+                ItemKind::Space { coordinates, periodic, domain } => {
                     for coordinate in coordinates {
-                        self.group(
-                            &coordinate.name,
-                            coordinate.length.as_ref(),
-                            GroupKind::Space,
-                        );
+                        self.group(&coordinate.name, coordinate.length.as_ref(), GroupKind::Space);
                     }
                     self.periodic(coordinates, periodic, domain.as_ref());
                 }
                 ItemKind::Time { name, .. } => {
-                    if let Some(first) = self
-                        .program
-                        .groups
-                        .iter()
-                        .find(|group| group.kind == GroupKind::Time)
-                    {
+                    if let Some(first) = self.program.groups.iter().find(|group| group.kind == GroupKind::Time) {
                         let place = first.span;
                         self.report(
                             Diagnostic::error(name.span, "there is a time coordinate already")
@@ -147,27 +128,14 @@ impl<'a> Resolver<'a> {
                     }
                     self.group(name, None, GroupKind::Time);
                 }
-                ItemKind::State { coordinate } => self.group(
-                    &coordinate.name,
-                    coordinate.length.as_ref(),
-                    GroupKind::State,
-                ),
-                ItemKind::Coef {
-                    name,
-                    length,
-                    distribution,
-                } => {
+                ItemKind::State { coordinate } => {
+                    self.group(&coordinate.name, coordinate.length.as_ref(), GroupKind::State)
+                }
+                ItemKind::Coef { name, length, distribution } => {
                     let id = CoefId(self.program.coefs.len() as u32);
                     if self.symbol(name, Declared::Coef(id, length, distribution)) {
-                        let (name, span, distribution) =
-                            (name.text.clone(), name.span, CoefDistribution::Normal);
-                        self.program.coefs.push(Coef {
-                            name,
-                            span,
-                            len: 0,
-                            seed: 0,
-                            distribution,
-                        });
+                        let (name, span, distribution) = (name.text.clone(), name.span, CoefDistribution::Normal);
+                        self.program.coefs.push(Coef { name, span, len: 0, seed: 0, distribution });
                     }
                 }
                 ItemKind::Net { name, architecture } => self.net_name(name, architecture),
@@ -175,26 +143,14 @@ impl<'a> Resolver<'a> {
                     let id = DataId(self.program.data.len() as u32);
                     if ["interior", "boundary"].contains(&name.text.as_str()) {
                         let message = format!("a data set cannot be called `{}`", name.text);
-                        self.report(
-                            Diagnostic::error(name.span, message)
-                                .note("that is a region of the domain"),
-                        );
+                        self.report(Diagnostic::error(name.span, message).note("that is a region of the domain"));
                     }
                     if self.symbol(name, Declared::Data(id)) {
                         let (name, span, path) = (name.text.clone(), name.span, path.clone());
-                        self.program.data.push(Data {
-                            name,
-                            span,
-                            path,
-                            columns: Vec::new(),
-                        });
+                        self.program.data.push(Data { name, span, path, columns: Vec::new() });
                     }
                 }
-                ItemKind::Operator {
-                    name,
-                    parameters,
-                    body,
-                } => self.operator(name, parameters, body),
+                ItemKind::Operator { name, parameters, body } => self.operator(name, parameters, body),
                 ItemKind::Output { name, .. } => self.result(name, ResultName::Output(None)),
                 ItemKind::Solve { name, .. } => self.result(name, ResultName::Condition(None)),
                 ItemKind::Flow { .. } => self.program.has_flow = true,
@@ -207,10 +163,7 @@ impl<'a> Resolver<'a> {
     fn symbol(&mut self, name: &'a Name, declared: Declared<'a>) -> bool {
         let text = name.text.as_str();
         if text == "pi" {
-            self.report(
-                Diagnostic::error(name.span, "`pi` is a builtin constant")
-                    .note("choose another name"),
-            );
+            self.report(Diagnostic::error(name.span, "`pi` is a builtin constant").note("choose another name"));
             return false;
         }
         if let Some(first) = self.symbols.get(text) {
@@ -218,15 +171,7 @@ impl<'a> Resolver<'a> {
             self.report(duplicate(name, noun, place));
             return false;
         }
-        self.symbols.insert(
-            text,
-            Symbol {
-                span: name.span,
-                declared,
-                value: None,
-                sound: false,
-            },
-        );
+        self.symbols.insert(text, Symbol { span: name.span, declared, value: None, sound: false });
         true
     }
 
@@ -248,35 +193,16 @@ impl<'a> Resolver<'a> {
     }
 
     /// Marks periodic groups: known before any network counts its inputs.
-    fn periodic(
-        &mut self,
-        coordinates: &'a [ast::Coordinate],
-        names: &'a [Name],
-        domain: Option<&'a ast::Domain>,
-    ) {
+    fn periodic(&mut self, coordinates: &'a [ast::Coordinate], names: &'a [Name], domain: Option<&'a ast::Domain>) {
         for name in names {
-            if !coordinates
-                .iter()
-                .any(|coordinate| coordinate.name.text == name.text)
-            {
-                let here = coordinates
-                    .iter()
-                    .map(|coordinate| coordinate.name.text.as_str());
+            if !coordinates.iter().any(|coordinate| coordinate.name.text == name.text) {
+                let here = coordinates.iter().map(|coordinate| coordinate.name.text.as_str());
                 let message = format!("`{}` is not a coordinate of this statement", name.text);
                 self.report(Diagnostic::error(name.span, message).suggest(&name.text, here));
-            } else if !domain.is_some_and(|domain| domain.bounded && domain.call.name.text == "box")
-            {
+            } else if !domain.is_some_and(|domain| domain.bounded && domain.call.name.text == "box") {
                 let message = format!("`{}` cannot be periodic: it has no interval", name.text);
-                self.report(
-                    Diagnostic::error(name.span, message)
-                        .note("a period is an interval: `in box(0..1)`"),
-                );
-            } else if let Some(group) = self
-                .program
-                .groups
-                .iter_mut()
-                .find(|group| group.name == name.text)
-            {
+                self.report(Diagnostic::error(name.span, message).note("a period is an interval: `in box(0..1)`"));
+            } else if let Some(group) = self.program.groups.iter_mut().find(|group| group.name == name.text) {
                 group.periodic = true;
             }
         }
@@ -302,27 +228,12 @@ impl<'a> Resolver<'a> {
 
     fn operator(&mut self, name: &'a Name, parameters: &'a [Name], body: &'a ast::Expr) {
         for (i, parameter) in parameters.iter().enumerate() {
-            if let Some(first) = parameters[..i]
-                .iter()
-                .find(|earlier| earlier.text == parameter.text)
-            {
-                self.report(duplicate(
-                    parameter,
-                    "a parameter of this operator",
-                    first.span,
-                ));
+            if let Some(first) = parameters[..i].iter().find(|earlier| earlier.text == parameter.text) {
+                self.report(duplicate(parameter, "a parameter of this operator", first.span));
             }
         }
         if self.may_be_function(name) {
-            self.operators.insert(
-                &name.text,
-                Operator {
-                    span: name.span,
-                    parameters,
-                    body,
-                    sound: true,
-                },
-            );
+            self.operators.insert(&name.text, Operator { span: name.span, parameters, body, sound: true });
         }
     }
 
@@ -366,15 +277,10 @@ impl<'a> Resolver<'a> {
             return unknown.note(format!("there is a function of that name: `{name}(..)`"));
         }
         if self.results.contains_key(name) {
-            return unknown.note(
-                "an output or condition of that name is not a value: name its expression by `let`",
-            );
+            return unknown.note("an output or condition of that name is not a value: name its expression by `let`");
         }
         let locals = self.locals.iter().rev().map(|(name, ..)| *name);
-        unknown.suggest(
-            name,
-            locals.chain(self.symbols.keys().copied()).chain(["pi"]),
-        )
+        unknown.suggest(name, locals.chain(self.symbols.keys().copied()).chain(["pi"]))
     }
 
     /// The error of a function that is not there.
@@ -385,15 +291,11 @@ impl<'a> Resolver<'a> {
                 Binding::Value(_) => "a parameter of the operator",
                 Binding::Index(_) => "an index",
             };
-            return unknown.note(format!(
-                "`{name}` is {noun}: write `{name}` or `{name}*(..)`"
-            ));
+            return unknown.note(format!("`{name}` is {noun}: write `{name}` or `{name}*(..)`"));
         }
         if let Some(symbol) = self.symbols.get(name) {
             let noun = symbol.declared.noun();
-            return unknown.note(format!(
-                "`{name}` is {noun}: write `{name}` alone, or `{name}*(..)` for a product"
-            ));
+            return unknown.note(format!("`{name}` is {noun}: write `{name}` alone, or `{name}*(..)` for a product"));
         }
         unknown.suggest(name, self.function_names())
     }
@@ -405,18 +307,11 @@ impl<'a> Resolver<'a> {
     fn function_names(&self) -> impl Iterator<Item = &str> {
         let nets = self.program.nets.iter().map(|net| net.name.as_str());
         let functions = FUNCTIONS.iter().map(|(name, _)| *name);
-        self.operators
-            .keys()
-            .copied()
-            .chain(nets)
-            .chain(OPERATORS)
-            .chain(functions)
-            .chain(["sum"])
+        self.operators.keys().copied().chain(nets).chain(OPERATORS).chain(functions).chain(["sum"])
     }
 }
 
 /// The error of a second declaration.
 pub(super) fn duplicate(name: &Name, noun: &str, first: Span) -> Diagnostic {
-    Diagnostic::error(name.span, format!("`{}` is declared twice", name.text))
-        .also(first, format!("{noun} already"))
+    Diagnostic::error(name.span, format!("`{}` is declared twice", name.text)).also(first, format!("{noun} already"))
 }

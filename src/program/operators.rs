@@ -14,12 +14,7 @@ pub(super) enum Letters {
 
 impl<'a> Resolver<'a> {
     /// `lap(u)`, `d(u, x[i], x[j])`, `dot(a, b)` and the like.
-    pub fn operator_call(
-        &mut self,
-        name: &Name,
-        operands: &[Operand],
-        span: Span,
-    ) -> Option<ExprId> {
+    pub fn operator_call(&mut self, name: &Name, operands: &[Operand], span: Span) -> Option<ExprId> {
         let text = name.text.as_str();
         match text {
             "d" => return self.partial(name, operands, span),
@@ -34,11 +29,7 @@ impl<'a> Resolver<'a> {
                     Shape::Matrix(m, n) if m == n => {}
                     _ => return self.wrong_shape(text, "a square matrix", shape, place),
                 }
-                let kind = if text == "trace" {
-                    Kind::Trace(u)
-                } else {
-                    Kind::Determinant(u)
-                };
+                let kind = if text == "trace" { Kind::Trace(u) } else { Kind::Determinant(u) };
                 (kind, Shape::Scalar)
             }
             "norm2" => (Kind::Norm2(u), Shape::Scalar),
@@ -51,13 +42,8 @@ impl<'a> Resolver<'a> {
                     return self.wrong_shape(text, "two vectors", other, operands[1].1);
                 };
                 if shape != other {
-                    let error =
-                        Diagnostic::error(operands[1].1, "`dot` needs two vectors of one length");
-                    return self.fail(
-                        error
-                            .label(other.to_string())
-                            .also(place, shape.to_string()),
-                    );
+                    let error = Diagnostic::error(operands[1].1, "`dot` needs two vectors of one length");
+                    return self.fail(error.label(other.to_string()).also(place, shape.to_string()));
                 }
                 (Kind::Dot(u, v), Shape::Scalar)
             }
@@ -70,12 +56,7 @@ impl<'a> Resolver<'a> {
         self.push(kind, shape, span)
     }
 
-    fn space_operator(
-        &mut self,
-        text: &str,
-        operands: &[Operand],
-        space: usize,
-    ) -> Option<(Kind, Shape)> {
+    fn space_operator(&mut self, text: &str, operands: &[Operand], space: usize) -> Option<(Kind, Shape)> {
         let (u, place) = operands[0];
         let shape = self.shape(u);
         Some(match text {
@@ -90,12 +71,7 @@ impl<'a> Resolver<'a> {
             "div" => match shape {
                 Shape::Vector(n) if n == space => (Kind::Divergence(u), Shape::Scalar),
                 _ => {
-                    return self.wrong_shape(
-                        text,
-                        &format!("a vector[{space}], as long as space,"),
-                        shape,
-                        place,
-                    );
+                    return self.wrong_shape(text, &format!("a vector[{space}], as long as space,"), shape, place);
                 }
             },
             "curl" => match (space, shape) {
@@ -105,8 +81,7 @@ impl<'a> Resolver<'a> {
                 (3, _) => return self.wrong_shape(text, "a vector[3]", shape, place),
                 (2, _) => return self.wrong_shape(text, "a vector[2] or a scalar", shape, place),
                 _ => {
-                    let message =
-                        format!("`curl` needs 2 or 3 space coordinates, here are {space}");
+                    let message = format!("`curl` needs 2 or 3 space coordinates, here are {space}");
                     return self.fail(Diagnostic::error(place, message));
                 }
             },
@@ -121,19 +96,13 @@ impl<'a> Resolver<'a> {
                     Shape::Vector(n) if n == space => {}
                     Shape::Scalar if space == 1 => {}
                     other => {
-                        let wanted =
-                            format!("a vector[{space}], as long as space, as its first argument");
+                        let wanted = format!("a vector[{space}], as long as space, as its first argument");
                         return self.wrong_shape(text, &wanted, other, a_place);
                     }
                 }
                 match self.shape(u) {
                     shape @ Shape::Matrix(..) => {
-                        return self.wrong_shape(
-                            text,
-                            "a scalar or a vector as its second argument",
-                            shape,
-                            place,
-                        );
+                        return self.wrong_shape(text, "a scalar or a vector as its second argument", shape, place);
                     }
                     shape => (Kind::Advection(a, u), shape),
                 }
@@ -141,17 +110,8 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    fn wrong_shape<T>(
-        &mut self,
-        operator: &str,
-        wanted: &str,
-        found: Shape,
-        place: Span,
-    ) -> Option<T> {
-        let error = Diagnostic::error(
-            place,
-            format!("`{operator}` needs {wanted} and gets a {found}"),
-        );
+    fn wrong_shape<T>(&mut self, operator: &str, wanted: &str, found: Shape, place: Span) -> Option<T> {
+        let error = Diagnostic::error(place, format!("`{operator}` needs {wanted} and gets a {found}"));
         let error = error.label(found.to_string());
         self.fail(match (operator, found) {
             ("div" | "trace", Shape::Scalar) => error.note("the Laplacian of a scalar is `lap(u)`"),
@@ -192,10 +152,7 @@ impl<'a> Resolver<'a> {
         if self.space_known {
             return Some(());
         }
-        self.fail(Diagnostic::error(
-            span,
-            "the length of a coordinate cannot depend on a derivative",
-        ))
+        self.fail(Diagnostic::error(span, "the length of a coordinate cannot depend on a derivative"))
     }
 
     /// `d(u, x[i], x[j])`
@@ -207,10 +164,7 @@ impl<'a> Resolver<'a> {
         if coordinates.is_empty() {
             return self.arity(name, operands, 2, "d(u, x[i])").and(None);
         }
-        let along: Vec<_> = coordinates
-            .iter()
-            .map(|(id, place)| self.coordinate(*id, *place))
-            .collect();
+        let along: Vec<_> = coordinates.iter().map(|(id, place)| self.coordinate(*id, *place)).collect();
         let along = along.into_iter().collect::<Option<_>>()?;
         self.push(Kind::Partial { of: *of, along }, self.shape(*of), span)
     }
@@ -220,47 +174,24 @@ impl<'a> Resolver<'a> {
         match &self.program.expr(id).kind {
             Kind::Coordinates(group) => {
                 let group = *group;
-                let Group {
-                    is_vector, name, ..
-                } = &self.program.groups[group.index()];
+                let Group { is_vector, name, .. } = &self.program.groups[group.index()];
                 if *is_vector {
-                    let error =
-                        Diagnostic::error(place, format!("`{name}` is a vector of coordinates"));
-                    let error = error.note(format!(
-                        "name one of them: `{name}[0]`, or `{name}[i]` in a sum"
-                    ));
+                    let error = Diagnostic::error(place, format!("`{name}` is a vector of coordinates"));
+                    let error = error.note(format!("name one of them: `{name}[0]`, or `{name}[i]` in a sum"));
                     return self.fail(error);
                 }
-                Some(CoordinateRef {
-                    group,
-                    index: IndexExpr {
-                        offset: 0,
-                        terms: Vec::new(),
-                    },
-                })
+                Some(CoordinateRef { group, index: IndexExpr { offset: 0, terms: Vec::new() } })
             }
             Kind::Element { of, index } => match self.program.expr(*of).kind {
-                Kind::Coordinates(group) => Some(CoordinateRef {
-                    group,
-                    index: index.clone(),
-                }),
+                Kind::Coordinates(group) => Some(CoordinateRef { group, index: index.clone() }),
                 _ => self.fail(Diagnostic::error(place, "this is not a coordinate")),
             },
-            _ => self.fail(
-                Diagnostic::error(place, "this is not a coordinate")
-                    .note("such as `x`, `t` or `x[i]`"),
-            ),
+            _ => self.fail(Diagnostic::error(place, "this is not a coordinate").note("such as `x`, `t` or `x[i]`")),
         }
     }
 
     /// `d_xy(u)`, `d_n(u)`
-    pub fn letter_call(
-        &mut self,
-        name: &Name,
-        along: Letters,
-        operands: &[Operand],
-        span: Span,
-    ) -> Option<ExprId> {
+    pub fn letter_call(&mut self, name: &Name, along: Letters, operands: &[Operand], span: Span) -> Option<ExprId> {
         self.arity(name, operands, 1, &format!("{}(u)", name.text))?;
         let of = operands[0].0;
         let kind = match along {
@@ -283,10 +214,7 @@ impl<'a> Resolver<'a> {
                 "" => "`d_` needs the names of coordinates".to_owned(),
                 _ => format!("`{letters}` is not made of the names of coordinates"),
             };
-            let names: Vec<String> = groups
-                .iter()
-                .map(|group| format!("`{}`", group.name))
-                .collect();
+            let names: Vec<String> = groups.iter().map(|group| format!("`{}`", group.name)).collect();
             let error = Diagnostic::error(span, message);
             let error = error.suggest(letters, groups.iter().map(|group| group.name.as_str()));
             return self.fail(match names.is_empty() {
@@ -296,24 +224,14 @@ impl<'a> Resolver<'a> {
         };
         let mut along = Vec::with_capacity(split.len());
         for group in split {
-            let Group {
-                is_vector, name, ..
-            } = &self.program.groups[group.index()];
+            let Group { is_vector, name, .. } = &self.program.groups[group.index()];
             if *is_vector {
                 let error = Diagnostic::error(span, format!("`{name}` is a vector of coordinates"));
-                let error = error.note(format!(
-                    "write `d(u, {name}[0])`, or `d(u, {name}[i])` in a sum"
-                ));
+                let error = error.note(format!("write `d(u, {name}[0])`, or `d(u, {name}[i])` in a sum"));
                 return self.fail(error);
             }
             self.used_groups[group.index()] = true;
-            along.push(CoordinateRef {
-                group,
-                index: IndexExpr {
-                    offset: 0,
-                    terms: Vec::new(),
-                },
-            });
+            along.push(CoordinateRef { group, index: IndexExpr { offset: 0, terms: Vec::new() } });
         }
         Some(Letters::Along(along))
     }
@@ -322,20 +240,14 @@ impl<'a> Resolver<'a> {
 /// The letters as names of groups, or none. From the end, so that no choice is tried twice.
 fn split(letters: &str, groups: &[Group], vectors: bool) -> Option<Vec<GroupId>> {
     let mut next: Vec<Option<usize>> = vec![None; letters.len() + 1];
-    for start in (0..letters.len())
-        .rev()
-        .filter(|i| letters.is_char_boundary(*i))
-    {
+    for start in (0..letters.len()).rev().filter(|i| letters.is_char_boundary(*i)) {
         let fits = |group: &Group| {
             (vectors || !group.is_vector)
                 && letters[start..].starts_with(&group.name)
-                && (start + group.name.len() == letters.len()
-                    || next[start + group.name.len()].is_some())
+                && (start + group.name.len() == letters.len() || next[start + group.name.len()].is_some())
         };
         let candidates = groups.iter().enumerate().filter(|(_, group)| fits(group));
-        next[start] = candidates
-            .max_by_key(|(_, group)| group.name.len())
-            .map(|(i, _)| i);
+        next[start] = candidates.max_by_key(|(_, group)| group.name.len()).map(|(i, _)| i);
     }
     let (mut start, mut result) = (0, Vec::new());
     while start < letters.len() {

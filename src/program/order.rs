@@ -36,11 +36,8 @@ impl<'a> Resolver<'a> {
         let count = symbols + self.operators.len();
         let mut state = vec![State::New; count];
         let mut order = Vec::with_capacity(count);
-        let groups = |i: &usize| {
-            self.symbols
-                .get_index(*i)
-                .is_some_and(|(_, s)| matches!(s.declared, Declared::Group(..)))
-        };
+        let groups =
+            |i: &usize| self.symbols.get_index(*i).is_some_and(|(_, s)| matches!(s.declared, Declared::Group(..)));
         let mut roots: Vec<usize> = (0..symbols).filter(groups).collect();
         roots.extend(0..count);
         for root in roots {
@@ -53,11 +50,7 @@ impl<'a> Resolver<'a> {
                 let node = *node;
                 let Some((next, span)) = uses.pop() else {
                     state[node] = State::Done;
-                    order.push(if node < symbols {
-                        Node::Symbol(node)
-                    } else {
-                        Node::Operator(node - symbols)
-                    });
+                    order.push(if node < symbols { Node::Symbol(node) } else { Node::Operator(node - symbols) });
                     path.pop();
                     continue;
                 };
@@ -65,8 +58,7 @@ impl<'a> Resolver<'a> {
                     State::Done => {}
                     State::Open => {
                         let start = path.iter().position(|(open, _)| *open == next).unwrap_or(0);
-                        let cycle: Vec<usize> =
-                            path[start..].iter().map(|(node, _)| *node).collect();
+                        let cycle: Vec<usize> = path[start..].iter().map(|(node, _)| *node).collect();
                         self.report_cycle(&cycle, span);
                     }
                     State::New => {
@@ -92,10 +84,7 @@ impl<'a> Resolver<'a> {
         for &node in cycle {
             let (name, place) = match self.symbols.get_index(node) {
                 Some((name, symbol)) => (*name, symbol.span),
-                None => self
-                    .operators
-                    .get_index(node - symbols)
-                    .map_or(("", span), |(name, op)| (*name, op.span)),
+                None => self.operators.get_index(node - symbols).map_or(("", span), |(name, op)| (*name, op.span)),
             };
             names.push(format!("`{name}`"));
             places.push((place, name));
@@ -129,11 +118,7 @@ impl<'a> Resolver<'a> {
             bound.extend(operator.parameters.iter().map(|p| p.text.as_str()));
             walk(operator.body, &mut bound, &mut mentions);
             for mention in &mentions {
-                let known = if mention.called {
-                    self.is_known_function(mention.name)
-                } else {
-                    self.is_known(mention)
-                };
+                let known = if mention.called { self.is_known_function(mention.name) } else { self.is_known(mention) };
                 if !known {
                     let unknown = match mention.called {
                         true => self.unknown_function(mention.name, mention.span),
@@ -148,12 +133,10 @@ impl<'a> Resolver<'a> {
                     let value = self.value_set(node).unwrap_or(value);
                     walk(value, &mut bound, &mut mentions);
                 }
-                Declared::Field(value) | Declared::Let(value) => {
-                    walk(value, &mut bound, &mut mentions)
+                Declared::Field(value) | Declared::Let(value) => walk(value, &mut bound, &mut mentions),
+                Declared::Group(_, length) => {
+                    length.into_iter().for_each(|length| walk(length, &mut bound, &mut mentions))
                 }
-                Declared::Group(_, length) => length
-                    .into_iter()
-                    .for_each(|length| walk(length, &mut bound, &mut mentions)),
                 Declared::Coef(_, length, distribution) => {
                     walk(length, &mut bound, &mut mentions);
                     walk_arguments(&distribution.arguments, &mut bound, &mut mentions);
@@ -165,15 +148,8 @@ impl<'a> Resolver<'a> {
             }
         }
         let target = |mention: &Mention| {
-            let operator = || {
-                mention
-                    .called
-                    .then(|| self.operators.get_index_of(mention.name))
-                    .flatten()
-            };
-            let node = operator()
-                .map(|i| i + symbols)
-                .or_else(|| self.symbols.get_index_of(mention.name))?;
+            let operator = || mention.called.then(|| self.operators.get_index_of(mention.name)).flatten();
+            let node = operator().map(|i| i + symbols).or_else(|| self.symbols.get_index_of(mention.name))?;
             Some((node, mention.span))
         };
         mentions.iter().rev().filter_map(target).collect()
@@ -187,18 +163,11 @@ impl<'a> Resolver<'a> {
         is_builtin_function(name)
             || name.starts_with("d_")
             || self.operators.contains_key(name)
-            || self
-                .symbols
-                .get(name)
-                .is_some_and(|symbol| matches!(symbol.declared, Declared::Net(..)))
+            || self.symbols.get(name).is_some_and(|symbol| matches!(symbol.declared, Declared::Net(..)))
     }
 }
 
-fn walk_arguments<'a>(
-    arguments: &'a [Argument],
-    bound: &mut Vec<&'a str>,
-    out: &mut Vec<Mention<'a>>,
-) {
+fn walk_arguments<'a>(arguments: &'a [Argument], bound: &mut Vec<&'a str>, out: &mut Vec<Mention<'a>>) {
     for argument in arguments {
         walk(&argument.value, bound, out);
         argument.end.iter().for_each(|end| walk(end, bound, out));
@@ -209,11 +178,7 @@ fn walk<'a>(expr: &'a Expr, bound: &mut Vec<&'a str>, out: &mut Vec<Mention<'a>>
     match &expr.kind {
         ExprKind::Number(_) => {}
         ExprKind::Name(name) if bound.contains(&name.as_str()) => {}
-        ExprKind::Name(name) => out.push(Mention {
-            name,
-            span: expr.span,
-            called: false,
-        }),
+        ExprKind::Name(name) => out.push(Mention { name, span: expr.span, called: false }),
         ExprKind::Negate(a) => walk(a, bound, out),
         ExprKind::Sum(first, rest) | ExprKind::Product(first, rest) => {
             walk(first, bound, out);
@@ -224,20 +189,10 @@ fn walk<'a>(expr: &'a Expr, bound: &mut Vec<&'a str>, out: &mut Vec<Mention<'a>>
             walk(b, bound, out);
         }
         ExprKind::Call(name, arguments) => {
-            out.push(Mention {
-                name: &name.text,
-                span: name.span,
-                called: true,
-            });
+            out.push(Mention { name: &name.text, span: name.span, called: true });
             walk_arguments(arguments, bound, out);
         }
-        ExprKind::Reduce {
-            index,
-            lo,
-            hi,
-            body,
-            ..
-        } => {
+        ExprKind::Reduce { index, lo, hi, body, .. } => {
             walk(lo, bound, out);
             walk(hi, bound, out);
             bound.push(&index.text);

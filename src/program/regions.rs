@@ -42,20 +42,14 @@ impl<'a> Resolver<'a> {
                         0 => "there is no space coordinate",
                         _ => "every space coordinate is periodic",
                     };
-                    return self.fail(Diagnostic::error(
-                        name.span,
-                        format!("there is no boundary: {why}"),
-                    ));
+                    return self.fail(Diagnostic::error(name.span, format!("there is no boundary: {why}")));
                 }
                 Some(Region::Boundary)
             }
             text => match self.symbols.get(text).map(|symbol| symbol.declared) {
                 Some(Declared::Data(id)) => Some(Region::Data(id)),
                 Some(Declared::Group(..)) => {
-                    let error = Diagnostic::error(
-                        name.span,
-                        format!("`{text}` is a coordinate, not a region"),
-                    );
+                    let error = Diagnostic::error(name.span, format!("`{text}` is a coordinate, not a region"));
                     self.fail(error.note(format!("a face fixes its value: `on {text} = 0`")))
                 }
                 other => {
@@ -66,9 +60,7 @@ impl<'a> Resolver<'a> {
                     let data = self.program.data.iter().map(|data| data.name.as_str());
                     let names: Vec<&str> = data.chain(["interior", "boundary"]).collect();
                     let error = Diagnostic::error(name.span, message).suggest(text, names);
-                    self.fail(
-                        error.note("a region is `boundary`, a face such as `t = 0`, or a data set"),
-                    )
+                    self.fail(error.note("a region is `boundary`, a face such as `t = 0`, or a data set"))
                 }
             },
         }
@@ -79,8 +71,7 @@ impl<'a> Resolver<'a> {
         let (name, place) = (group.name.clone(), group.span);
         let outward = match group.domain {
             Domain::Interval(lo, hi) if !(lo..=hi).contains(&value) => {
-                let error =
-                    Diagnostic::error(span, format!("{value} is outside the interval of `{name}`"));
+                let error = Diagnostic::error(span, format!("{value} is outside the interval of `{name}`"));
                 return self.fail(error.also(place, format!("{lo}..{hi}")));
             }
             Domain::Interval(..) if group.periodic => 0,
@@ -94,24 +85,16 @@ impl<'a> Resolver<'a> {
                 return self.fail(error.note("such as `space x in box(0..1)`"));
             }
         };
-        Some(Region::Face {
-            coordinate,
-            value,
-            outward,
-        })
+        Some(Region::Face { coordinate, value, outward })
     }
 
     /// A normal derivative needs a way out.
     pub fn judge_normal(&mut self, residual: ExprId, region: Option<&Region>) -> Option<()> {
         let why = match region {
             Some(Region::Boundary) => return Some(()),
-            Some(Region::Face {
-                outward: -1 | 1, ..
-            }) => return Some(()),
+            Some(Region::Face { outward: -1 | 1, .. }) => return Some(()),
             Some(Region::Face { .. }) => "this face is not at an end of an interval",
-            Some(Region::Interior) => {
-                "the interior has no normal: put the condition `on` a face or the boundary"
-            }
+            Some(Region::Interior) => "the interior has no normal: put the condition `on` a face or the boundary",
             Some(Region::Data(_)) => "data points have no normal",
             None => "an output is not on a face",
         };
@@ -122,11 +105,7 @@ impl<'a> Resolver<'a> {
     /// The place of an expression of this kind below another one.
     pub fn find(&self, root: ExprId, test: impl Fn(&Kind) -> bool) -> Option<Span> {
         let below = self.program.reachable([root]);
-        below
-            .into_iter()
-            .map(|id| self.program.expr(id))
-            .find(|expr| test(&expr.kind))
-            .map(|expr| expr.span)
+        below.into_iter().map(|id| self.program.expr(id)).find(|expr| test(&expr.kind)).map(|expr| expr.span)
     }
 
     /// An error if points would have to be drawn from a domain that is not given. `fixed` is not drawn.
@@ -135,9 +114,7 @@ impl<'a> Resolver<'a> {
             return None;
         }
         let undrawn = |(i, group): &(usize, &Group)| {
-            group.domain == Domain::None
-                && group.kind != GroupKind::State
-                && fixed != Some(GroupId(*i as u32))
+            group.domain == Domain::None && group.kind != GroupKind::State && fixed != Some(GroupId(*i as u32))
         };
         let Some((_, group)) = self.program.groups.iter().enumerate().find(undrawn) else {
             return Some(());
@@ -148,10 +125,6 @@ impl<'a> Resolver<'a> {
             _ => format!("`space {name} in box(0..1)`"),
         };
         let message = format!("{what} needs points, but `{name}` has no domain");
-        self.fail(
-            Diagnostic::error(span, message)
-                .also(place, "declared here")
-                .note(format!("such as {example}")),
-        )
+        self.fail(Diagnostic::error(span, message).also(place, "declared here").note(format!("such as {example}")))
     }
 }

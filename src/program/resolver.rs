@@ -151,10 +151,7 @@ impl<'a> Resolver<'a> {
         if let Some((place, origin)) = &self.origin {
             diagnostic = elsewhere(diagnostic, *place, origin);
         }
-        if self
-            .said
-            .insert((diagnostic.span(), diagnostic.message.clone()))
-        {
+        if self.said.insert((diagnostic.span(), diagnostic.message.clone())) {
             self.diagnostics.push(diagnostic);
         }
     }
@@ -166,12 +163,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves text that is not in the file.
-    pub fn in_other_text<T>(
-        &mut self,
-        place: Span,
-        origin: String,
-        run: impl FnOnce(&mut Self) -> T,
-    ) -> T {
+    pub fn in_other_text<T>(&mut self, place: Span, origin: String, run: impl FnOnce(&mut Self) -> T) -> T {
         let outer = self.origin.replace((place, origin));
         let result = run(self);
         self.origin = outer;
@@ -180,10 +172,7 @@ impl<'a> Resolver<'a> {
 
     /// Adds an expression whose shape has been checked.
     pub fn push(&mut self, kind: Kind, shape: Shape, span: Span) -> Option<ExprId> {
-        let mut facts = Facts {
-            depth: 0,
-            flags: self.own_flags(&kind),
-        };
+        let mut facts = Facts { depth: 0, flags: self.own_flags(&kind) };
         kind.for_each_child(|child| {
             let of = self.facts[child.index()];
             facts.depth = facts.depth.max(of.depth);
@@ -207,11 +196,8 @@ impl<'a> Resolver<'a> {
 
     /// The error of expressions that are nested too deep.
     pub fn too_deep(&self, span: Span) -> Diagnostic {
-        Diagnostic::error(
-            span,
-            format!("expressions are nested deeper than {MAX_DEPTH}"),
-        )
-        .note("chains of `let`, `field` and `operator` count with what they stand for")
+        Diagnostic::error(span, format!("expressions are nested deeper than {MAX_DEPTH}"))
+            .note("chains of `let`, `field` and `operator` count with what they stand for")
     }
 
     fn own_flags(&self, kind: &Kind) -> u16 {
@@ -222,9 +208,7 @@ impl<'a> Resolver<'a> {
                 _ => COORDINATE,
             },
             Kind::Network { .. } => NETWORK,
-            Kind::Param(id) if self.program.params[id.index()].learn != Learning::Fixed => {
-                PARAM | LEARNED
-            }
+            Kind::Param(id) if self.program.params[id.index()].learn != Learning::Fixed => PARAM | LEARNED,
             Kind::Param(_) => PARAM,
             Kind::Coef(_) => COEF,
             Kind::Data { .. } => DATA,

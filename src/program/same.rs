@@ -16,11 +16,7 @@ pub struct Sameness<'p> {
 impl<'p> Sameness<'p> {
     /// Nothing compared yet.
     pub fn new(program: &'p Program) -> Self {
-        Sameness {
-            program,
-            known: HashMap::new(),
-            bound: Vec::new(),
-        }
+        Sameness { program, known: HashMap::new(), bound: Vec::new() }
     }
 
     /// True if both are the same expression, spans aside.
@@ -29,9 +25,7 @@ impl<'p> Sameness<'p> {
             return true;
         }
         let (left, right) = (self.program.expr(a), self.program.expr(b));
-        if left.shape != right.shape
-            || std::mem::discriminant(&left.kind) != std::mem::discriminant(&right.kind)
-        {
+        if left.shape != right.shape || std::mem::discriminant(&left.kind) != std::mem::discriminant(&right.kind) {
             return false;
         }
         if let Some(&verdict) = self.known.get(&(a, b)) {
@@ -45,20 +39,8 @@ impl<'p> Sameness<'p> {
     fn compare(&mut self, a: &Kind, b: &Kind) -> bool {
         let own = match (a, b) {
             (
-                Kind::Reduce {
-                    reduction: ra,
-                    index: ia,
-                    lo: la,
-                    hi: ha,
-                    body: ba,
-                },
-                Kind::Reduce {
-                    reduction: rb,
-                    index: ib,
-                    lo: lb,
-                    hi: hb,
-                    body: bb,
-                },
+                Kind::Reduce { reduction: ra, index: ia, lo: la, hi: ha, body: ba },
+                Kind::Reduce { reduction: rb, index: ib, lo: lb, hi: hb, body: bb },
             ) => {
                 if (ra, la, ha) != (rb, lb, hb) {
                     return false;
@@ -69,23 +51,16 @@ impl<'p> Sameness<'p> {
                 return verdict;
             }
             (Kind::Network { net: a, .. }, Kind::Network { net: b, .. }) => a == b,
-            (Kind::Element { index: a, .. }, Kind::Element { index: b, .. }) => {
-                self.same_index(a, b)
-            }
+            (Kind::Element { index: a, .. }, Kind::Element { index: b, .. }) => self.same_index(a, b),
             (Kind::IndexValue(a), Kind::IndexValue(b)) => self.same_index(a, b),
-            (Kind::Slice { lo: la, hi: ha, .. }, Kind::Slice { lo: lb, hi: hb, .. }) => {
-                (la, ha) == (lb, hb)
+            (Kind::Slice { lo: la, hi: ha, .. }, Kind::Slice { lo: lb, hi: hb, .. }) => (la, ha) == (lb, hb),
+            (Kind::Sum(a), Kind::Sum(b)) | (Kind::Product(a), Kind::Product(b)) => {
+                a.iter().map(|(sign, _)| sign).eq(b.iter().map(|(sign, _)| sign))
             }
-            (Kind::Sum(a), Kind::Sum(b)) | (Kind::Product(a), Kind::Product(b)) => a
-                .iter()
-                .map(|(sign, _)| sign)
-                .eq(b.iter().map(|(sign, _)| sign)),
             (Kind::Call(a, _), Kind::Call(b, _)) => a == b,
             (Kind::Partial { along: a, .. }, Kind::Partial { along: b, .. }) => {
                 a.len() == b.len()
-                    && a.iter()
-                        .zip(b)
-                        .all(|(a, b)| a.group == b.group && self.same_index(&a.index, &b.index))
+                    && a.iter().zip(b).all(|(a, b)| a.group == b.group && self.same_index(&a.index, &b.index))
             }
             // Leaves carry all they are; the other operators carry nothing but operands.
             _ => is_operator_of_operands(a) || a == b,
@@ -100,21 +75,13 @@ impl<'p> Sameness<'p> {
     }
 
     fn same_index(&self, a: &IndexExpr, b: &IndexExpr) -> bool {
-        let mut renamed: Vec<(IndexId, i64)> = a
-            .terms
-            .iter()
-            .map(|&(id, c)| (self.partner(id), c))
-            .collect();
+        let mut renamed: Vec<(IndexId, i64)> = a.terms.iter().map(|&(id, c)| (self.partner(id), c)).collect();
         renamed.sort();
         a.offset == b.offset && renamed == b.terms
     }
 
     fn partner(&self, id: IndexId) -> IndexId {
-        self.bound
-            .iter()
-            .rev()
-            .find(|(a, _)| *a == id)
-            .map_or(id, |(_, b)| *b)
+        self.bound.iter().rev().find(|(a, _)| *a == id).map_or(id, |(_, b)| *b)
     }
 }
 

@@ -6,25 +6,11 @@ use proptest::prelude::*;
 
 const HEAD: &str = "net N = mlp(width = 8, depth = 3, activation = tanh)\n";
 
-fn resolved(
-    text: &str,
-    set: &[(&str, &str)],
-    estimates: &[(&str, &str)],
-) -> (Option<Program>, Vec<Diagnostic>) {
+fn resolved(text: &str, set: &[(&str, &str)], estimates: &[(&str, &str)]) -> (Option<Program>, Vec<Diagnostic>) {
     let (ast, diagnostics) = crate::syntax::parse(text);
     assert!(diagnostics.is_empty(), "{text}\n{diagnostics:#?}");
-    let pairs = |list: &[(&str, &str)]| {
-        list.iter()
-            .map(|(a, b)| ((*a).into(), (*b).into()))
-            .collect()
-    };
-    resolve(
-        &ast,
-        &Overrides {
-            set: pairs(set),
-            estimates: pairs(estimates),
-        },
-    )
+    let pairs = |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect();
+    resolve(&ast, &Overrides { set: pairs(set), estimates: pairs(estimates) })
 }
 
 /// The program of a text without errors; warnings are let pass.
@@ -35,9 +21,7 @@ fn program(text: &str) -> Program {
 
 /// The text of the value that `expr` resolves to.
 fn value(expr: &str) -> String {
-    let program = program(&format!(
-        "space x[5]\ntime t\n{HEAD}field u = N(x, t)\noutput r = {expr}\n"
-    ));
+    let program = program(&format!("space x[5]\ntime t\n{HEAD}field u = N(x, t)\noutput r = {expr}\n"));
     program.text(program.outputs[0].value)
 }
 
@@ -68,10 +52,7 @@ fn constants_fold_exactly() {
         ("t^1 + t^0", "t + 1"),
         ("-t", "-t"),
         ("sum(i in 0..0: x[i])", "0"),
-        (
-            "sum(i in 0..2: x[2*(i + 1) - 1]*(3 - i))",
-            "sum(i in 0..2: x[2*i + 1]*(-i + 3))",
-        ),
+        ("sum(i in 0..2: x[2*(i + 1) - 1]*(3 - i))", "sum(i in 0..2: x[2*i + 1]*(-i + 3))"),
         ("[t, 2*t, 5][2]", "5"),
         ("[[1, 2], [3, 4]][1][0]", "3"),
         ("d_tt(u) + d(u, x[0], t)", "d_tt(u) + d(u, x[0], t)"),
@@ -100,15 +81,9 @@ fn values_of_constants() {
 
 #[test]
 fn what_is_not_constant_has_no_value() {
-    let program = program(&format!(
-        "space x[2]\nparam k = 1\n{HEAD}output r = k\noutput s = N(x)\noutput v = [1, 2]\n"
-    ));
-    assert!(
-        program
-            .outputs
-            .iter()
-            .all(|output| program.constant(output.value).is_none())
-    );
+    let program =
+        program(&format!("space x[2]\nparam k = 1\n{HEAD}output r = k\noutput s = N(x)\noutput v = [1, 2]\n"));
+    assert!(program.outputs.iter().all(|output| program.constant(output.value).is_none()));
 }
 
 #[test]
@@ -119,10 +94,7 @@ fn names_are_shared_and_order_is_free() {
     );
     assert_eq!(program.fields[0].value, program.fields[1].value);
     // `k*u` resolves its own `u`, the parameter, which is bound to the field of that name.
-    assert_eq!(
-        program.text(program.outputs[0].value),
-        "(lap(v) + 2*v) + d(v, x[3])"
-    );
+    assert_eq!(program.text(program.outputs[0].value), "(lap(v) + 2*v) + d(v, x[3])");
 }
 
 #[test]
@@ -130,10 +102,7 @@ fn operators_are_hygienic() {
     let text = "space x[3]\nlet w = x[1]\noperator L(v) = sum(j in 0..3: v*w*x[j])\n\
                 output r = sum(i in 0..3: L(x[i]))\n";
     let program = program(text);
-    assert_eq!(
-        program.text(program.outputs[0].value),
-        "sum(i in 0..3: sum(j in 0..3: x[i]*w*x[j]))"
-    );
+    assert_eq!(program.text(program.outputs[0].value), "sum(i in 0..3: sum(j in 0..3: x[i]*w*x[j]))");
 }
 
 #[test]
@@ -141,10 +110,7 @@ fn a_word_in_two_namespaces() {
     let program = program(&format!(
         "const d = 2\nconst sin = 3\nspace x[d]\n{HEAD}field u = N(x)\noutput u = d*d(u, x[0]) + sin*sin(u)\n"
     ));
-    assert_eq!(
-        program.text(program.outputs[0].value),
-        "2*d(u, x[0]) + 3*sin(u)"
-    );
+    assert_eq!(program.text(program.outputs[0].value), "2*d(u, x[0]) + 3*sin(u)");
 }
 
 #[test]
@@ -158,8 +124,7 @@ fn equality_is_of_structure() {
          output f = sum(i in 0..2: sum(j in 0..2: x[j]*x[i + 2]))\n\
          output g = sum(j in 0..2: sum(i in 0..2: x[j]*x[i + 2]))\n"
     ));
-    let same =
-        |a: usize, b: usize| program.same(program.outputs[a].value, program.outputs[b].value);
+    let same = |a: usize, b: usize| program.same(program.outputs[a].value, program.outputs[b].value);
     assert!(same(0, 1) && !same(1, 2) && !same(3, 4) && same(3, 5));
 }
 
@@ -170,11 +135,7 @@ fn equality_of_shared_expressions_is_fast() {
         let step = |i: usize| format!("let {name}{} = sin({name}{i})*{name}{i}\n", i + 1);
         format!("let {name}0 = N(x)\n") + &(0..300).map(step).collect::<String>()
     };
-    let text = format!(
-        "space x\n{HEAD}{}{}output a = a300\noutput b = b300\n",
-        chain("a"),
-        chain("b")
-    );
+    let text = format!("space x\n{HEAD}{}{}output a = a300\noutput b = b300\n", chain("a"), chain("b"));
     let program = program(&text);
     assert!(program.same(program.outputs[0].value, program.outputs[1].value));
     assert!(!program.to_string().is_empty());
@@ -196,37 +157,24 @@ fn the_size_of_space_costs_nothing() {
 #[test]
 fn long_sums_and_chains() {
     let terms = vec!["x"; 100_000].join(" + ");
-    assert!(
-        resolved(&format!("space x\noutput r = {terms}\n"), &[], &[])
-            .0
-            .is_some()
-    );
-    let mut aliases: Vec<String> = (0..100_000)
-        .map(|i| format!("let a{} = a{i}\n", i + 1))
-        .collect();
+    assert!(resolved(&format!("space x\noutput r = {terms}\n"), &[], &[]).0.is_some());
+    let mut aliases: Vec<String> = (0..100_000).map(|i| format!("let a{} = a{i}\n", i + 1)).collect();
     aliases.reverse();
-    let text = format!(
-        "space x\n{}let a0 = x\noutput r = a100000\n",
-        aliases.concat()
-    );
+    let text = format!("space x\n{}let a0 = x\noutput r = a100000\n", aliases.concat());
     assert!(resolved(&text, &[], &[]).0.is_some());
 }
 
 #[test]
 fn depth_does_not_depend_on_the_order() {
     let chain = |n: usize, reversed: bool| {
-        let mut lines: Vec<String> = (1..n)
-            .map(|i| format!("let a{} = sin(a{i})\n", i + 1))
-            .collect();
+        let mut lines: Vec<String> = (1..n).map(|i| format!("let a{} = sin(a{i})\n", i + 1)).collect();
         if reversed {
             lines.reverse();
         }
         format!("space x\noutput r = a{n}\nlet a1 = x\n{}", lines.concat())
     };
     let operators = |n: usize| {
-        let lines: String = (1..n)
-            .map(|i| format!("operator A{}(w) = sin(A{i}(w))\n", i + 1))
-            .collect();
+        let lines: String = (1..n).map(|i| format!("operator A{}(w) = sin(A{i}(w))\n", i + 1)).collect();
         format!("space x\noutput r = A{n}(x)\noperator A1(w) = w\n{lines}")
     };
     for (n, fits) in [(MAX_DEPTH, true), (MAX_DEPTH + 1, false)] {
@@ -244,11 +192,9 @@ fn letters_prefer_long_names() {
     let names = |call: &str| {
         let program = program(&format!("{text}output r = {call}\n"));
         match &program.expr(program.outputs[0].value).kind {
-            Kind::Partial { along, .. } => along
-                .iter()
-                .map(|c| program.coordinate_text(c))
-                .collect::<Vec<_>>()
-                .join(" "),
+            Kind::Partial { along, .. } => {
+                along.iter().map(|c| program.coordinate_text(c)).collect::<Vec<_>>().join(" ")
+            }
             other => panic!("{other:?}"),
         }
     };
@@ -260,20 +206,14 @@ fn letters_prefer_long_names() {
 
 #[test]
 fn n_may_be_a_coordinate() {
-    let program = program(&format!(
-        "space n in box(0..1)\n{HEAD}solve a: d_n(N(n)) = 0\n"
-    ));
-    assert!(matches!(
-        program.expr(program.conditions[0].residual).kind,
-        Kind::Partial { .. }
-    ));
+    let program = program(&format!("space n in box(0..1)\n{HEAD}solve a: d_n(N(n)) = 0\n"));
+    assert!(matches!(program.expr(program.conditions[0].residual).kind, Kind::Partial { .. }));
 }
 
 #[test]
 fn periodic_coordinates_count_twice() {
     let text = "space x[3], y in box(0..1) periodic(x)\nnet N = mlp(width = 2, depth = 1, activation = sin)\n";
-    let inputs =
-        |arguments: &str| program(&format!("{text}output r = N({arguments}) + y\n")).nets[0].inputs;
+    let inputs = |arguments: &str| program(&format!("{text}output r = N({arguments}) + y\n")).nets[0].inputs;
     assert_eq!(inputs("x, y"), 7);
     assert_eq!(inputs("x[0], y, x[1..3]"), 7);
     assert_eq!(inputs("2*x, sin(x[0])"), 4);
@@ -291,10 +231,7 @@ fn outward_signs() {
         Region::Face { outward, .. } => outward,
         _ => 7,
     };
-    assert_eq!(
-        program.conditions.iter().map(outward).collect::<Vec<_>>(),
-        [-1, 1, 1, 0, 7]
-    );
+    assert_eq!(program.conditions.iter().map(outward).collect::<Vec<_>>(), [-1, 1, 1, 0, 7]);
 }
 
 const SOLVE: &str = "const d = 100\nconst k = d/2\nparam nu = 1\nspace x[d] in box(0..1)\n\
@@ -307,71 +244,38 @@ fn overrides_set_values() {
     let program = program.unwrap();
     assert_eq!(program.columns(), 4);
     assert_eq!(program.params[0].value, 0.5);
-    assert_eq!(
-        program.text(program.conditions[0].residual),
-        "nu*lap(u) + 2*u"
-    );
-    assert!(matches!(
-        program.estimates[0].method,
-        Method::Sparse { k: 4, .. }
-    ));
+    assert_eq!(program.text(program.conditions[0].residual), "nu*lap(u) + 2*u");
+    assert!(matches!(program.estimates[0].method, Method::Sparse { k: 4, .. }));
     insta::assert_snapshot!(messages(&diagnostics), @"warning: 16 terms are asked for where there are 4; 4 are taken");
 }
 
 #[test]
 fn overrides_of_estimates() {
-    let estimates = [
-        ("lap(u)", "gaussian(3)"),
-        ("interior", "compressed"),
-        ("lap(u)", "sparse(2, shared = true)"),
-    ];
+    let estimates = [("lap(u)", "gaussian(3)"), ("interior", "compressed"), ("lap(u)", "sparse(2, shared = true)")];
     let program = resolved(SOLVE, &[], &estimates).0.unwrap();
-    let methods: Vec<String> = program
-        .estimates
-        .iter()
-        .map(|estimate| estimate.method.to_string())
-        .collect();
+    let methods: Vec<String> = program.estimates.iter().map(|estimate| estimate.method.to_string()).collect();
     assert_eq!(methods, ["compressed", "sparse(2, shared = true)"]);
 }
 
 #[test]
 fn wrong_overrides() {
-    let set = [
-        ("D", "3"),
-        ("u", "3"),
-        ("d", "2.5"),
-        ("nu", "1 +"),
-        ("k", "x[0]"),
-    ];
-    let (program, diagnostics) = resolved(
-        SOLVE,
-        &set,
-        &[
-            ("edge", "exact"),
-            ("lap(u)", "sprase(2)"),
-            ("lap(v)", "exact"),
-        ],
-    );
+    let set = [("D", "3"), ("u", "3"), ("d", "2.5"), ("nu", "1 +"), ("k", "x[0]")];
+    let (program, diagnostics) =
+        resolved(SOLVE, &set, &[("edge", "exact"), ("lap(u)", "sprase(2)"), ("lap(v)", "exact")]);
     assert!(program.is_none());
     insta::assert_snapshot!(messages(&diagnostics));
-    assert!(
-        diagnostics
-            .iter()
-            .all(|d| d.span().end as usize <= SOLVE.len())
-    );
+    assert!(diagnostics.iter().all(|d| d.span().end as usize <= SOLVE.len()));
 }
 
 #[test]
 fn relu_is_not_judged_here() {
-    let text =
-        "space x\nnet N = mlp(width = 8, depth = 3, activation = relu)\noutput r = lap(N(x))\n";
+    let text = "space x\nnet N = mlp(width = 8, depth = 3, activation = relu)\noutput r = lap(N(x))\n";
     assert_eq!(program(text).nets[0].activation, Activation::Relu);
 }
 
 /// Numbers, with the text of an expression and its exact value; none where it divides by zero.
 fn arithmetic() -> impl Strategy<Value = (String, Option<BigRational>)> {
-    let leaf =
-        (-9i64..10).prop_map(|n| (format!("({n})"), Some(BigRational::from_integer(n.into()))));
+    let leaf = (-9i64..10).prop_map(|n| (format!("({n})"), Some(BigRational::from_integer(n.into()))));
     leaf.prop_recursive(5, 40, 2, |inner| {
         (inner.clone(), inner, 0usize..4).prop_map(|((a, x), (b, y), operator)| {
             let value = x.zip(y).and_then(|(x, y)| match operator {
@@ -380,10 +284,7 @@ fn arithmetic() -> impl Strategy<Value = (String, Option<BigRational>)> {
                 2 => Some(x * y),
                 _ => (y != BigRational::from_integer(0.into())).then(|| x / y),
             });
-            (
-                format!("({a} {} {b})", ["+", "-", "*", "/"][operator]),
-                value,
-            )
+            (format!("({a} {} {b})", ["+", "-", "*", "/"][operator]), value)
         })
     })
 }

@@ -33,20 +33,13 @@ impl Program {
                 Kind::Number(_) | Kind::Pi | Kind::Coordinates(_) | Kind::Param(_) | Kind::Coef(_)
             );
             if !trivial {
-                names
-                    .entry(definition.value)
-                    .or_insert(definition.name.as_str());
+                names.entry(definition.value).or_insert(definition.name.as_str());
             }
         }
         if !named {
             names.remove(&e);
         }
-        let mut writer = Writer {
-            program: self,
-            names,
-            left: nodes,
-            out: String::new(),
-        };
+        let mut writer = Writer { program: self, names, left: nodes, out: String::new() };
         writer.expr(e, Binds::Sum);
         writer.out
     }
@@ -105,11 +98,7 @@ pub(super) fn number_text(value: &BigRational) -> String {
     if !scaled.is_integer() {
         return format!("{}/{}", value.numer(), value.denom());
     }
-    let digits = format!(
-        "{:0>width$}",
-        scaled.to_integer().abs().to_string(),
-        width = power + 1
-    );
+    let digits = format!("{:0>width$}", scaled.to_integer().abs().to_string(), width = power + 1);
     let (whole, fraction) = digits.split_at(digits.len() - power);
     let sign = if value.is_negative() { "-" } else { "" };
     format!("{sign}{whole}.{fraction}")
@@ -159,9 +148,7 @@ impl Writer<'_> {
                 _ = write!(self.out, "{}.{}", data.name, data.columns[*column]);
             }
             Kind::IndexValue(index) => self.out += &program.index_text(index),
-            Kind::Network { net, arguments } => {
-                self.call(&program.nets[net.index()].name, arguments)
-            }
+            Kind::Network { net, arguments } => self.call(&program.nets[net.index()].name, arguments),
             Kind::Element { of, index } => {
                 self.expr(*of, Binds::Atom);
                 _ = write!(self.out, "[{}]", program.index_text(index));
@@ -183,8 +170,7 @@ impl Writer<'_> {
                         (_, false) => " + ",
                         (_, true) => " - ",
                     };
-                    let first =
-                        n == 0 && !negative && matches!(program.expr(*term).kind, Kind::Number(_));
+                    let first = n == 0 && !negative && matches!(program.expr(*term).kind, Kind::Number(_));
                     self.expr(*term, if first { Binds::Sum } else { Binds::Product });
                 }
             }
@@ -211,13 +197,7 @@ impl Writer<'_> {
                 self.expr(*exponent, Binds::Power);
             }
             Kind::Call(function, arguments) => self.call(function.name(), arguments),
-            Kind::Reduce {
-                reduction,
-                index,
-                lo,
-                hi,
-                body,
-            } => {
+            Kind::Reduce { reduction, index, lo, hi, body } => {
                 let name = match reduction {
                     Reduction::Sum => "sum",
                     Reduction::Max => "max",
@@ -243,14 +223,10 @@ impl Writer<'_> {
 
     fn partial(&mut self, of: ExprId, along: &[CoordinateRef]) {
         let group = |coordinate: &CoordinateRef| &self.program.groups[coordinate.group.index()];
-        let letter = |coordinate: &CoordinateRef| {
-            !group(coordinate).is_vector && group(coordinate).name.chars().count() == 1
-        };
+        let letter =
+            |coordinate: &CoordinateRef| !group(coordinate).is_vector && group(coordinate).name.chars().count() == 1;
         if along.iter().all(letter) {
-            let letters: String = along
-                .iter()
-                .map(|coordinate| group(coordinate).name.as_str())
-                .collect();
+            let letters: String = along.iter().map(|coordinate| group(coordinate).name.as_str()).collect();
             return self.call(&format!("d_{letters}"), &[of]);
         }
         self.out += "d(";
@@ -282,9 +258,7 @@ impl Writer<'_> {
 fn binds(program: &Program, e: ExprId) -> Binds {
     match &program.expr(e).kind {
         Kind::Number(value) if value.is_negative() => Binds::Sum,
-        Kind::Number(value) if !value.denom().is_one() && number_text(value).contains('/') => {
-            Binds::Product
-        }
+        Kind::Number(value) if !value.denom().is_one() && number_text(value).contains('/') => Binds::Product,
         Kind::IndexValue(index) => match (index.offset, &index.terms[..]) {
             (0, [(_, 1)]) => Binds::Atom,
             (0, [(_, coefficient)]) if *coefficient > 0 => Binds::Product,
@@ -300,9 +274,6 @@ fn binds(program: &Program, e: ExprId) -> Binds {
 impl Function {
     /// Its name in the language.
     pub fn name(self) -> &'static str {
-        super::names::FUNCTIONS
-            .iter()
-            .find(|(_, function)| *function == self)
-            .map_or("", |(name, _)| name)
+        super::names::FUNCTIONS.iter().find(|(_, function)| *function == self).map_or("", |(name, _)| name)
     }
 }

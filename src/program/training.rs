@@ -19,30 +19,16 @@ impl<'a> Resolver<'a> {
     pub fn train(&mut self, span: Span, optimizer: &'a ast::Call, options: &'a [Argument]) {
         if let Some(first) = &self.program.training {
             let place = first.span;
-            self.report(
-                Diagnostic::error(span, "there is a `train` already").also(place, "the first one"),
-            );
+            self.report(Diagnostic::error(span, "there is a `train` already").also(place, "the first one"));
             return;
         }
         if optimizer.name.text != "adam" {
             let name = &optimizer.name.text;
-            let error = Diagnostic::error(
-                optimizer.name.span,
-                format!("there is no optimizer `{name}`"),
-            );
+            let error = Diagnostic::error(optimizer.name.span, format!("there is no optimizer `{name}`"));
             self.report(error.suggest(name, ["adam"]).note("choose `adam`"));
         }
-        let adam = self.arguments(
-            optimizer.into(),
-            &["lr", "beta1", "beta2", "epsilon", "decay"],
-            &[],
-        );
-        let rest = CallRef {
-            name: "train",
-            name_span: span,
-            arguments: options,
-            span,
-        };
+        let adam = self.arguments(optimizer.into(), &["lr", "beta1", "beta2", "epsilon", "decay"], &[]);
+        let rest = CallRef { name: "train", name_span: span, arguments: options, span };
         let rest = self.arguments(rest, &["steps", "batch"], &[]);
         let mut real = |name: &'static str, what, default| match adam.get(name) {
             None => default,
@@ -52,32 +38,14 @@ impl<'a> Resolver<'a> {
         let epsilon = real("epsilon", "epsilon", 1e-8);
         let beta1 = self.beta(adam.get("beta1"), 0.9);
         let beta2 = self.beta(adam.get("beta2"), 0.999);
-        let decay = adam
-            .get("decay")
-            .and_then(|expr| self.decay(expr))
-            .unwrap_or(Decay::Constant);
-        let steps = rest
-            .get("steps")
-            .and_then(|expr| self.count(expr, "the number of steps", 1))
-            .unwrap_or(STEPS);
-        let batch = rest
-            .get("batch")
-            .and_then(|expr| self.count(expr, "a batch", 1));
+        let decay = adam.get("decay").and_then(|expr| self.decay(expr)).unwrap_or(Decay::Constant);
+        let steps = rest.get("steps").and_then(|expr| self.count(expr, "the number of steps", 1)).unwrap_or(STEPS);
+        let batch = rest.get("batch").and_then(|expr| self.count(expr, "a batch", 1));
         if let Some(expr) = rest.get("batch").filter(|_| !self.program.has_flow) {
-            let warning =
-                Diagnostic::warning(expr.span, "`batch` changes nothing: there is no `flow`");
+            let warning = Diagnostic::warning(expr.span, "`batch` changes nothing: there is no `flow`");
             self.report(warning.note("the points of a condition are counted by `sample`"));
         }
-        self.program.training = Some(Training {
-            rate,
-            decay,
-            beta1,
-            beta2,
-            epsilon,
-            steps,
-            batch,
-            span,
-        });
+        self.program.training = Some(Training { rate, decay, beta1, beta2, epsilon, steps, batch, span });
     }
 
     fn beta(&mut self, expr: Option<&'a ast::Expr>, default: f64) -> f64 {
@@ -85,8 +53,7 @@ impl<'a> Resolver<'a> {
         match self.real(expr, "the decay of a moment", Sign::NotNegative) {
             Some(beta) if beta < 1.0 => beta,
             Some(beta) => {
-                let error =
-                    Diagnostic::error(expr.span, "the decay of a moment must be less than 1");
+                let error = Diagnostic::error(expr.span, "the decay of a moment must be less than 1");
                 self.report(error.label(format!("this is {beta}")));
                 default
             }
@@ -109,22 +76,12 @@ impl<'a> Resolver<'a> {
                 value => Some(Decay::Exponential(value)),
             };
         }
-        let words = [
-            ("constant", Decay::Constant),
-            ("linear", Decay::Linear),
-            ("cosine", Decay::Cosine),
-        ];
+        let words = [("constant", Decay::Constant), ("linear", Decay::Linear), ("cosine", Decay::Cosine)];
         match CallRef::of(expr) {
             Some(call) if !words.iter().any(|(word, _)| *word == call.name) => {
-                let error = Diagnostic::error(
-                    call.name_span,
-                    format!("there is no schedule `{}`", call.name),
-                );
-                let error =
-                    error.suggest(call.name, ["constant", "linear", "cosine", "exponential"]);
-                self.fail(
-                    error.note("choose from `constant`, `linear`, `cosine`, `exponential(factor)`"),
-                )
+                let error = Diagnostic::error(call.name_span, format!("there is no schedule `{}`", call.name));
+                let error = error.suggest(call.name, ["constant", "linear", "cosine", "exponential"]);
+                self.fail(error.note("choose from `constant`, `linear`, `cosine`, `exponential(factor)`"))
             }
             _ => self.word(expr, "schedule", &words),
         }
@@ -134,9 +91,7 @@ impl<'a> Resolver<'a> {
     pub fn report_statement(&mut self, entries: &'a [ReportEntry]) {
         let (mut points, mut every, mut reference) = (POINTS, None, None);
         let has = |wanted: &str| {
-            entries
-                .iter()
-                .any(|entry| matches!(entry, ReportEntry::Call(call) if call.name.text == wanted))
+            entries.iter().any(|entry| matches!(entry, ReportEntry::Call(call) if call.name.text == wanted))
         };
         let mut given: Vec<&str> = Vec::new();
         for entry in entries {
@@ -145,32 +100,21 @@ impl<'a> Resolver<'a> {
             };
             let text = name.text.as_str();
             if given.contains(&text) {
-                self.report(Diagnostic::error(
-                    name.span,
-                    format!("`{text}` is given twice"),
-                ));
+                self.report(Diagnostic::error(name.span, format!("`{text}` is given twice")));
             }
             given.push(text);
             match text {
-                "points" => {
-                    points = self
-                        .count(value, "the number of test points", 1)
-                        .unwrap_or(POINTS)
-                }
+                "points" => points = self.count(value, "the number of test points", 1).unwrap_or(POINTS),
                 "every" => every = self.count(value, "the number of steps between reports", 1),
                 "reference" => {
                     reference = self.real(value, "a reference", Sign::Any);
                     if !has("value") {
-                        let error = Diagnostic::error(
-                            name.span,
-                            "`reference` is the known result of a `value`",
-                        );
+                        let error = Diagnostic::error(name.span, "`reference` is the known result of a `value`");
                         self.report(error.note("there is none in this statement"));
                     }
                 }
                 _ => {
-                    let error =
-                        Diagnostic::error(name.span, format!("a report has no option `{text}`"));
+                    let error = Diagnostic::error(name.span, format!("a report has no option `{text}`"));
                     let error = error.suggest(text, ["points", "every", "reference"]);
                     self.report(error.note("it has `points`, `every`, `reference`"));
                 }
@@ -188,24 +132,14 @@ impl<'a> Resolver<'a> {
                     None
                 }
                 other => {
-                    let error =
-                        Diagnostic::error(call.name.span, format!("there is no report `{other}`"));
+                    let error = Diagnostic::error(call.name.span, format!("there is no report `{other}`"));
                     let error = error.suggest(other, ["error", "value", "rollout"]);
-                    self.fail(
-                        error.note(
-                            "choose from `error(u, exact)`, `value(u, x = 0)`, `rollout(data)`",
-                        ),
-                    )
+                    self.fail(error.note("choose from `error(u, exact)`, `value(u, x = 0)`, `rollout(data)`"))
                 }
             };
             if let Some(kind) = kind {
                 let label = self.label(call);
-                self.program.reports.push(Report {
-                    label,
-                    kind,
-                    points,
-                    every,
-                });
+                self.program.reports.push(Report { label, kind, points, every });
             }
         }
     }
@@ -244,37 +178,26 @@ impl<'a> Resolver<'a> {
                 continue;
             };
             if *data.get_or_insert(set) != set {
-                let error =
-                    Diagnostic::error(call.span, "this compares the points of two data sets");
+                let error = Diagnostic::error(call.span, "this compares the points of two data sets");
                 return self.fail(error.note("an error is measured over one of them"));
             }
         }
         if data.is_none() {
             self.judge_domains(None, call.span, "an error over fresh points")?;
         }
-        Some(ReportKind::Error {
-            value: v,
-            exact: e,
-            data,
-        })
+        Some(ReportKind::Error { value: v, exact: e, data })
     }
 
     fn no_normal(&mut self, id: ExprId, span: Span) -> Option<()> {
         if !self.depends(id, depends::NORMAL) {
             return Some(());
         }
-        self.fail(
-            Diagnostic::error(span, "`d_n` has no meaning here")
-                .note("test points are not on a face"),
-        )
+        self.fail(Diagnostic::error(span, "`d_n` has no meaning here").note("test points are not on a face"))
     }
 
     /// `value(nu)`, `value(u, x = 0, t = 0)`
     fn value_report(&mut self, call: &'a ast::Call, reference: Option<f64>) -> Option<ReportKind> {
-        let mut positional = call
-            .arguments
-            .iter()
-            .filter(|argument| argument.name.is_none());
+        let mut positional = call.arguments.iter().filter(|argument| argument.name.is_none());
         let (Some(argument), None) = (positional.next(), positional.next()) else {
             let error = Diagnostic::error(call.span, "`value` takes one expression and a point");
             return self.fail(error.note("write `value(nu)` or `value(u, x = 0, t = 0)`"));
@@ -284,18 +207,11 @@ impl<'a> Resolver<'a> {
         let mut sound = true;
         for argument in &call.arguments {
             let Some(name) = &argument.name else { continue };
-            match self
-                .symbols
-                .get(name.text.as_str())
-                .map(|symbol| symbol.declared)
-            {
+            match self.symbols.get(name.text.as_str()).map(|symbol| symbol.declared) {
                 Some(Declared::Group(group, _)) => match self.point(group, &argument.value) {
                     Some(_) if given.iter().any(|(known, _)| *known == group) => {
                         sound = false;
-                        self.report(Diagnostic::error(
-                            name.span,
-                            format!("`{}` is given twice", name.text),
-                        ));
+                        self.report(Diagnostic::error(name.span, format!("`{}` is given twice", name.text)));
                     }
                     Some(values) => given.push((group, values)),
                     None => sound = false,
@@ -303,15 +219,10 @@ impl<'a> Resolver<'a> {
                 _ => {
                     sound = false;
                     let names = self.program.groups.iter().map(|group| group.name.as_str());
-                    let error = Diagnostic::error(
-                        name.span,
-                        format!("there is no coordinate `{}`", name.text),
-                    );
+                    let error = Diagnostic::error(name.span, format!("there is no coordinate `{}`", name.text));
                     let error = error.suggest(&name.text, names);
                     self.report(match name.text.as_str() {
-                        "points" | "every" | "reference" => {
-                            error.note("options stand after the call")
-                        }
+                        "points" | "every" | "reference" => error.note("options stand after the call"),
                         _ => error,
                     });
                 }
@@ -320,16 +231,12 @@ impl<'a> Resolver<'a> {
         let id = id.filter(|_| sound)?;
         if self.shape(id) != Shape::Scalar {
             let shape = self.shape(id).to_string();
-            let error =
-                Diagnostic::error(argument.value.span, "`value` reports a number").label(shape);
+            let error = Diagnostic::error(argument.value.span, "`value` reports a number").label(shape);
             return self.fail(error.note("name one element of it"));
         }
         self.no_normal(id, argument.value.span)?;
         if self.depends(id, depends::DATA) {
-            return self.fail(Diagnostic::error(
-                argument.value.span,
-                "a value at a point cannot read data",
-            ));
+            return self.fail(Diagnostic::error(argument.value.span, "a value at a point cannot read data"));
         }
         for below in self.program.reachable([id]) {
             let Kind::Coordinates(group) = self.program.expr(below).kind else {
@@ -337,24 +244,16 @@ impl<'a> Resolver<'a> {
             };
             if !given.iter().any(|(known, _)| *known == group) {
                 let name = &self.program.groups[group.index()].name;
-                let error = Diagnostic::error(
-                    call.span,
-                    format!("this value depends on `{name}`: where is it taken?"),
-                );
+                let error = Diagnostic::error(call.span, format!("this value depends on `{name}`: where is it taken?"));
                 return self.fail(error.note(format!("write `value(.., {name} = 0)`")));
             }
         }
         let columns = self.program.columns();
         if given.is_empty() {
-            return Some(ReportKind::Value {
-                value: id,
-                at: Vec::new(),
-                reference,
-            });
+            return Some(ReportKind::Value { value: id, at: Vec::new(), reference });
         }
         if columns > MAX_POINT {
-            let message =
-                format!("a point of {columns} coordinates is too long to report a value at");
+            let message = format!("a point of {columns} coordinates is too long to report a value at");
             return self.fail(Diagnostic::error(call.span, message));
         }
         let mut at = vec![0.0; columns];
@@ -365,11 +264,7 @@ impl<'a> Resolver<'a> {
                 _ => at[first..first + len].copy_from_slice(&values),
             }
         }
-        Some(ReportKind::Value {
-            value: id,
-            at,
-            reference,
-        })
+        Some(ReportKind::Value { value: id, at, reference })
     }
 
     /// One number, which fills a group, or a list as long as it.
@@ -380,16 +275,10 @@ impl<'a> Resolver<'a> {
             return self.real(expr, what, Sign::Any).map(|value| vec![value]);
         };
         if !is_vector || items.len() != len {
-            let message = format!(
-                "this point has {} coordinates where there are {len}",
-                items.len()
-            );
+            let message = format!("this point has {} coordinates where there are {len}", items.len());
             return self.fail(Diagnostic::error(expr.span, message));
         }
-        let values: Vec<Option<f64>> = items
-            .iter()
-            .map(|item| self.real(item, what, Sign::Any))
-            .collect();
+        let values: Vec<Option<f64>> = items.iter().map(|item| self.real(item, what, Sign::Any)).collect();
         values.into_iter().collect()
     }
 
@@ -400,21 +289,14 @@ impl<'a> Resolver<'a> {
         let arguments = self.arguments(call.into(), &["data"], &[]);
         match arguments.get("data").map(|expr| (&expr.kind, expr.span)) {
             Some((ExprKind::Name(name), span)) => self.data_name(name, span),
-            _ => self.report(
-                Diagnostic::error(call.span, "`rollout` needs a data set")
-                    .note("write `rollout(data)`"),
-            ),
+            _ => self.report(Diagnostic::error(call.span, "`rollout` needs a data set").note("write `rollout(data)`")),
         }
     }
 
     fn data_name(&mut self, name: &str, span: Span) {
-        if !matches!(
-            self.symbols.get(name).map(|symbol| symbol.declared),
-            Some(Declared::Data(_))
-        ) {
+        if !matches!(self.symbols.get(name).map(|symbol| symbol.declared), Some(Declared::Data(_))) {
             let names = self.program.data.iter().map(|data| data.name.as_str());
-            let error = Diagnostic::error(span, format!("there is no data set `{name}`"))
-                .suggest(name, names);
+            let error = Diagnostic::error(span, format!("there is no data set `{name}`")).suggest(name, names);
             self.report(error);
         }
     }
@@ -425,8 +307,7 @@ impl<'a> Resolver<'a> {
             ExprKind::Call(name, arguments) if name.text == "d_t" && arguments.len() == 1 => {
                 match &arguments[0].value.kind {
                     ExprKind::Name(state) => {
-                        let of =
-                            |group: &&Group| group.kind == GroupKind::State && group.name == *state;
+                        let of = |group: &&Group| group.kind == GroupKind::State && group.name == *state;
                         self.program.groups.iter().find(of)
                     }
                     _ => None,
@@ -434,32 +315,16 @@ impl<'a> Resolver<'a> {
             }
             _ => None,
         };
-        let shape = state.map(|group| {
-            if group.is_vector {
-                Shape::Vector(group.len)
-            } else {
-                Shape::Scalar
-            }
-        });
+        let shape = state.map(|group| if group.is_vector { Shape::Vector(group.len) } else { Shape::Scalar });
         if shape.is_none() {
-            let error = Diagnostic::error(
-                left.span,
-                "the left side of a flow is the derivative of a state",
-            );
+            let error = Diagnostic::error(left.span, "the left side of a flow is the derivative of a state");
             self.report(error.note("such as `flow d_t(s) = F(s) by ..` after `state s[2]`"));
         }
         if let (Some(shape), Some(id)) = (shape, self.expr(right)) {
             let found = self.shape(id);
             if found != shape {
-                let error = Diagnostic::error(
-                    right.span,
-                    format!("a {found} cannot be the derivative of a {shape}"),
-                );
-                self.report(
-                    error
-                        .label(found.to_string())
-                        .also(left.span, shape.to_string()),
-                );
+                let error = Diagnostic::error(right.span, format!("a {found} cannot be the derivative of a {shape}"));
+                self.report(error.label(found.to_string()).also(left.span, shape.to_string()));
             }
         }
         let call = CallRef::from(method);
@@ -467,8 +332,7 @@ impl<'a> Resolver<'a> {
             "taylor_lagrange" => self.arguments(call, &["order", "midpoint", "step"], &[]),
             "taylor" => self.arguments(call, &["order", "step"], &[]),
             other => {
-                let error =
-                    Diagnostic::error(call.name_span, format!("there is no integrator `{other}`"));
+                let error = Diagnostic::error(call.name_span, format!("there is no integrator `{other}`"));
                 let error = error.suggest(other, ["taylor", "taylor_lagrange"]);
                 return self.report(error.note("choose from `taylor`, `taylor_lagrange`"));
             }
@@ -480,14 +344,10 @@ impl<'a> Resolver<'a> {
             self.real(step, "a step", Sign::Positive);
         }
         if let Some(midpoint) = arguments.get("midpoint") {
-            match CallRef::of(midpoint)
-                .and_then(|call| self.symbols.get(call.name))
-                .map(|symbol| symbol.declared)
-            {
+            match CallRef::of(midpoint).and_then(|call| self.symbols.get(call.name)).map(|symbol| symbol.declared) {
                 Some(Declared::Net(net, _)) => self.used_nets[net.index()] = true,
                 _ => {
-                    let error =
-                        Diagnostic::error(midpoint.span, "the midpoint of a step is a network");
+                    let error = Diagnostic::error(midpoint.span, "the midpoint of a step is a network");
                     self.report(error.note("name one that is declared: `midpoint = G`"));
                 }
             }
@@ -500,12 +360,7 @@ impl<'a> Resolver<'a> {
             self.report(Diagnostic::error(data.span, "there is no `flow` to fit"));
         }
         self.data_name(&data.text, data.span);
-        let call = CallRef {
-            name: "fit",
-            name_span: data.span,
-            arguments: options,
-            span: data.span,
-        };
+        let call = CallRef { name: "fit", name_span: data.span, arguments: options, span: data.span };
         let arguments = self.arguments(call, &["horizon", "remainder_weight"], &[]);
         if let Some(expr) = arguments.get("horizon") {
             self.real(expr, "a horizon", Sign::Positive);

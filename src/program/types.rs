@@ -350,18 +350,9 @@ pub enum Kind {
     /// Function of scalars; `min` and `max` have two arguments.
     Call(Function, Vec<ExprId>),
     /// Reduction of a scalar, vector or matrix over lo <= index < hi.
-    Reduce {
-        reduction: Reduction,
-        index: IndexId,
-        lo: i64,
-        hi: i64,
-        body: ExprId,
-    },
+    Reduce { reduction: Reduction, index: IndexId, lo: i64, hi: i64, body: ExprId },
     /// Partial derivative of any shape along each of the coordinates.
-    Partial {
-        of: ExprId,
-        along: Vec<CoordinateRef>,
-    },
+    Partial { of: ExprId, along: Vec<CoordinateRef> },
     /// Laplacian over space, by component.
     Laplacian(ExprId),
     /// Gradient over space: of a scalar a vector; of a vector the matrix [component, coordinate].
@@ -395,11 +386,7 @@ pub enum Region {
     /// All faces of the space box (time anywhere in its range).
     Boundary,
     /// One coordinate fixed; `outward` is the sign of the outward normal there (0 inside the interval).
-    Face {
-        coordinate: CoordinateRef,
-        value: f64,
-        outward: i8,
-    },
+    Face { coordinate: CoordinateRef, value: f64, outward: i8 },
     /// The rows of a data set.
     Data(DataId),
 }
@@ -528,17 +515,9 @@ pub struct Report {
 #[allow(missing_docs)] // fields are explained with their variants
 pub enum ReportKind {
     /// Relative L2 and L1 distance of two expressions, over fresh points of the domain, or over a data set if `exact` reads one.
-    Error {
-        value: ExprId,
-        exact: ExprId,
-        data: Option<DataId>,
-    },
+    Error { value: ExprId, exact: ExprId, data: Option<DataId> },
     /// A number: an expression at one point (columns with values; vectors are filled), with a known value.
-    Value {
-        value: ExprId,
-        at: Vec<f64>,
-        reference: Option<f64>,
-    },
+    Value { value: ExprId, at: Vec<f64>, reference: Option<f64> },
 }
 
 impl Program {

@@ -13,18 +13,11 @@ impl Kind {
             | Kind::Coef(_)
             | Kind::Data { .. }
             | Kind::IndexValue(_) => {}
-            Kind::Network {
-                arguments: list, ..
+            Kind::Network { arguments: list, .. } | Kind::List(list) | Kind::Call(_, list) => {
+                list.iter().copied().for_each(visit)
             }
-            | Kind::List(list)
-            | Kind::Call(_, list) => list.iter().copied().for_each(visit),
-            Kind::Sum(terms) | Kind::Product(terms) => {
-                terms.iter().for_each(|(_, term)| visit(*term))
-            }
-            Kind::MatrixProduct(a, b)
-            | Kind::Power(a, b)
-            | Kind::Advection(a, b)
-            | Kind::Dot(a, b) => {
+            Kind::Sum(terms) | Kind::Product(terms) => terms.iter().for_each(|(_, term)| visit(*term)),
+            Kind::MatrixProduct(a, b) | Kind::Power(a, b) | Kind::Advection(a, b) | Kind::Dot(a, b) => {
                 visit(*a);
                 visit(*b);
             }
@@ -70,10 +63,7 @@ impl Program {
                 self.expr(id).kind.for_each_child(|child| open.push(child));
             }
         }
-        (0..self.exprs.len())
-            .filter(|&i| seen[i])
-            .map(|i| ExprId(i as u32))
-            .collect()
+        (0..self.exprs.len()).filter(|&i| seen[i]).map(|i| ExprId(i as u32)).collect()
     }
 }
 
@@ -86,11 +76,7 @@ impl Program {
             Shape::Vector(n) => n,
             Shape::Matrix(m, n) => m.saturating_mul(n),
         };
-        if self.periodic_argument(argument).is_some() {
-            len.saturating_mul(2)
-        } else {
-            len
-        }
+        if self.periodic_argument(argument).is_some() { len.saturating_mul(2) } else { len }
     }
 
     /// The periodic group that this network argument is an element, a slice or all of.

@@ -41,13 +41,7 @@ impl<T: Number> Meter<T> {
         reports.map(|(k, r)| Meter::new(program, k, r, data, seed)).collect()
     }
 
-    fn new(
-        program: &Program,
-        number: usize,
-        report: &Report,
-        data: &[Arc<Table>],
-        seed: u64,
-    ) -> Result<Self, Error> {
+    fn new(program: &Program, number: usize, report: &Report, data: &[Arc<Table>], seed: u64) -> Result<Self, Error> {
         let (expressions, source) = match &report.kind {
             ReportKind::Error { value, exact, data: set } => {
                 let source = match set {

@@ -49,7 +49,8 @@ impl<T: Number> SolverObjective<T> {
         seed: u64,
     ) -> Result<Self, Error> {
         let data = load_data(program, folder)?;
-        let learned: Vec<usize> = (0..parameters.specs().len()).filter(|k| parameters.specs()[*k].is_learned()).collect();
+        let learned: Vec<usize> =
+            (0..parameters.specs().len()).filter(|k| parameters.specs()[*k].is_learned()).collect();
         let mut conditions = Vec::new();
         for set in &plan.sets {
             let (Some(k), Some(training)) = (set.condition, &set.training) else { continue };

@@ -41,30 +41,15 @@ pub enum ItemKind {
     /// `const NAME = EXPR`
     Const { name: Name, value: Expr },
     /// `space x, y in box(0..1, 0..1) periodic(y)`, `space x[d] from normal()`
-    Space {
-        coordinates: Vec<Coordinate>,
-        domain: Option<Domain>,
-        periodic: Vec<Name>,
-    },
+    Space { coordinates: Vec<Coordinate>, domain: Option<Domain>, periodic: Vec<Name> },
     /// `time t in 0..T`
-    Time {
-        name: Name,
-        range: Option<(Expr, Expr)>,
-    },
+    Time { name: Name, range: Option<(Expr, Expr)> },
     /// `state s[2]`
     State { coordinate: Coordinate },
     /// `param nu = 0.1 learn log`
-    Param {
-        name: Name,
-        value: Expr,
-        learn: Option<Learn>,
-    },
+    Param { name: Name, value: Expr, learn: Option<Learn> },
     /// `coef c[d-1] ~ normal(seed = 0)`
-    Coef {
-        name: Name,
-        length: Expr,
-        distribution: Call,
-    },
+    Coef { name: Name, length: Expr, distribution: Call },
     /// `net N = mlp(width = 64, depth = 4, activation = tanh)`
     Net { name: Name, architecture: Call },
     /// `field u = EXPR`
@@ -72,48 +57,23 @@ pub enum ItemKind {
     /// `let e = EXPR`
     Let { name: Name, value: Expr },
     /// `operator L(w) = EXPR`
-    Operator {
-        name: Name,
-        parameters: Vec<Name>,
-        body: Expr,
-    },
+    Operator { name: Name, parameters: Vec<Name>, body: Expr },
     /// `data obs = "file.csv"`
-    Data {
-        name: Name,
-        path: String,
-        path_span: Span,
-    },
+    Data { name: Name, path: String, path_span: Span },
     /// `output r = EXPR`
     Output { name: Name, value: Expr },
     /// `solve NAME [on REGION]: EXPR = EXPR [weight W] [enhance gradient(..)] [match gradient(..)]`
-    Solve {
-        name: Name,
-        region: Option<Region>,
-        left: Expr,
-        right: Expr,
-        clauses: Vec<Clause>,
-    },
+    Solve { name: Name, region: Option<Region>, left: Expr, right: Expr, clauses: Vec<Clause> },
     /// `sample interior = 1024, edge = 128`
     Sample { counts: Vec<(Name, Expr)> },
     /// `estimate EXPR by METHOD(..) [unbiased]`; a bare name may also be an output or condition.
-    Estimate {
-        target: Expr,
-        method: Call,
-        unbiased: Option<Span>,
-    },
+    Estimate { target: Expr, method: Call, unbiased: Option<Span> },
     /// `train adam(lr = 1e-3, decay = cosine), steps = 1000`
-    Train {
-        optimizer: Call,
-        options: Vec<Argument>,
-    },
+    Train { optimizer: Call, options: Vec<Argument> },
     /// `report error(u, exact), value(nu), points = 4000`
     Report { entries: Vec<ReportEntry> },
     /// `flow d_t(s) = EXPR by METHOD(..)`
-    Flow {
-        left: Expr,
-        right: Expr,
-        method: Call,
-    },
+    Flow { left: Expr, right: Expr, method: Call },
     /// `fit flow to traj, horizon = 1`
     Fit { data: Name, options: Vec<Argument> },
 }
@@ -250,13 +210,7 @@ pub enum ExprKind {
     /// `f(a, b)`, `error(u, exact)`, `value(u, x = 0)`
     Call(Name, Vec<Argument>),
     /// `sum(i in a..b: body)`
-    Reduce {
-        reduction: Reduction,
-        index: Name,
-        lo: Box<Expr>,
-        hi: Box<Expr>,
-        body: Box<Expr>,
-    },
+    Reduce { reduction: Reduction, index: Name, lo: Box<Expr>, hi: Box<Expr>, body: Box<Expr> },
     /// `a[i]`
     Index(Box<Expr>, Box<Expr>),
     /// `a[lo..hi]`

@@ -15,15 +15,10 @@ use crate::diagnostic::{Diagnostic, Span};
 
 /// The well-bracketed statements of a file, each ended by a [`Kind::End`] token, and what is wrong with the others.
 pub fn statements(text: &str, tokens: &[Token]) -> (Vec<Vec<Token>>, Vec<Diagnostic>) {
-    let mut layout = Layout {
-        text,
-        ..Layout::default()
-    };
+    let mut layout = Layout { text, ..Layout::default() };
     for (at, token) in tokens.iter().enumerate() {
         match token.kind {
-            Kind::Newline
-                if layout.open.is_empty() || begins_statement(text, &tokens[at + 1..]) =>
-            {
+            Kind::Newline if layout.open.is_empty() || begins_statement(text, &tokens[at + 1..]) => {
                 layout.finish(token.span)
             }
             Kind::Newline => {}
@@ -36,20 +31,13 @@ pub fn statements(text: &str, tokens: &[Token]) -> (Vec<Vec<Token>>, Vec<Diagnos
 
 /// One expression, ended by a [`Kind::End`] token; line ends count for nothing.
 pub fn expression(text: &str, tokens: &[Token]) -> Result<Vec<Token>, Vec<Diagnostic>> {
-    let mut layout = Layout {
-        text,
-        expression: true,
-        ..Layout::default()
-    };
+    let mut layout = Layout { text, expression: true, ..Layout::default() };
     for token in tokens.iter().filter(|t| t.kind != Kind::Newline) {
         layout.push(*token);
     }
     let end = Span::new(text.len(), text.len());
     if layout.current.is_empty() {
-        return Err(vec![Diagnostic::error(
-            end,
-            "expected an expression, found nothing",
-        )]);
+        return Err(vec![Diagnostic::error(end, "expected an expression, found nothing")]);
     }
     layout.finish(end);
     layout.done.pop().ok_or(layout.diagnostics)
@@ -60,8 +48,7 @@ pub fn expression(text: &str, tokens: &[Token]) -> Result<Vec<Token>, Vec<Diagno
 fn begins_statement(text: &str, rest: &[Token]) -> bool {
     match rest {
         [first, second, ..] if first.kind == Kind::Name && second.kind == Kind::Name => {
-            word(text, first, &STATEMENT_WORDS).is_some()
-                && word(text, second, &CLAUSE_WORDS).is_none()
+            word(text, first, &STATEMENT_WORDS).is_some() && word(text, second, &CLAUSE_WORDS).is_none()
         }
         _ => false,
     }
@@ -69,10 +56,7 @@ fn begins_statement(text: &str, rest: &[Token]) -> bool {
 
 fn word(text: &str, token: &Token, words: &[(&str, Kind)]) -> Option<Kind> {
     let name = &text[token.span.range()];
-    words
-        .iter()
-        .find(|(w, _)| *w == name)
-        .map(|(_, kind)| *kind)
+    words.iter().find(|(w, _)| *w == name).map(|(_, kind)| *kind)
 }
 
 /// An open bracket, and the nesting without brackets (signs, powers, postfixes) around it.
@@ -113,12 +97,7 @@ impl Layout<'_> {
         }
         match token.kind {
             Kind::OpenRound | Kind::OpenSquare => {
-                self.open.push(Open {
-                    kind: token.kind,
-                    span: token.span,
-                    chain: self.chain,
-                    postfix: after_operand,
-                });
+                self.open.push(Open { kind: token.kind, span: token.span, chain: self.chain, postfix: after_operand });
                 self.outer += self.chain;
                 self.chain = 0;
             }
@@ -131,11 +110,8 @@ impl Layout<'_> {
         if !self.broken && self.open.len() + self.outer + self.chain > MAX_NESTING {
             self.broken = true;
             self.diagnostics.push(
-                Diagnostic::error(
-                    token.span,
-                    format!("nested deeper than {MAX_NESTING} levels"),
-                )
-                .note("brackets, signs, powers and indices count; name a part with `let`"),
+                Diagnostic::error(token.span, format!("nested deeper than {MAX_NESTING} levels"))
+                    .note("brackets, signs, powers and indices count; name a part with `let`"),
             );
         }
         self.current.push(token);
@@ -145,21 +121,14 @@ impl Layout<'_> {
         let Some(open) = self.open.pop() else {
             self.report(Diagnostic::error(
                 token.span,
-                format!(
-                    "no open bracket belongs to this `{}`",
-                    &self.text[token.span.range()]
-                ),
+                format!("no open bracket belongs to this `{}`", &self.text[token.span.range()]),
             ));
             return;
         };
         self.outer -= open.chain;
         // An index or a call around what came before it is one level of the tree.
         self.chain = open.chain + usize::from(open.postfix);
-        let wanted = if open.kind == Kind::OpenRound {
-            Kind::CloseRound
-        } else {
-            Kind::CloseSquare
-        };
+        let wanted = if open.kind == Kind::OpenRound { Kind::CloseRound } else { Kind::CloseSquare };
         if token.kind != wanted {
             let found = &self.text[token.span.range()];
             let opened = &self.text[open.span.range()];
@@ -181,17 +150,11 @@ impl Layout<'_> {
     fn finish(&mut self, end: Span) {
         if let Some(open) = self.open.last() {
             let bracket = &self.text[open.span.range()];
-            self.report(Diagnostic::error(
-                open.span,
-                format!("this `{bracket}` is never closed"),
-            ));
+            self.report(Diagnostic::error(open.span, format!("this `{bracket}` is never closed")));
         }
         let mut statement = std::mem::take(&mut self.current);
         if !self.broken && !statement.is_empty() {
-            statement.push(Token {
-                kind: Kind::End,
-                span: end,
-            });
+            statement.push(Token { kind: Kind::End, span: end });
             self.done.push(statement);
         }
         self.broken = false;

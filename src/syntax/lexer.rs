@@ -184,10 +184,7 @@ pub const CLAUSE_WORDS: [(&str, Kind); 11] = [
 impl Kind {
     /// True where an operand may end with this token: no name may follow it directly.
     pub fn ends_operand(self) -> bool {
-        matches!(
-            self,
-            Kind::Name | Kind::Number | Kind::Text | Kind::CloseRound | Kind::CloseSquare
-        )
+        matches!(self, Kind::Name | Kind::Number | Kind::Text | Kind::CloseRound | Kind::CloseSquare)
     }
 }
 
@@ -210,21 +207,13 @@ pub fn lex(text: &str) -> (Vec<Token>, Vec<Diagnostic>) {
         match kind {
             Ok(Kind::OpenText) => {
                 diagnostics.push(Diagnostic::error(span, "this string has no closing quote"));
-                tokens.push(Token {
-                    kind: Kind::Error,
-                    span,
-                });
+                tokens.push(Token { kind: Kind::Error, span });
             }
             Ok(kind) => tokens.push(Token { kind, span }),
             // A run of strange characters is one error.
             Err(()) => match tokens.last_mut() {
-                Some(last) if last.kind == Kind::Error && last.span.end == span.start => {
-                    last.span.end = span.end
-                }
-                _ => tokens.push(Token {
-                    kind: Kind::Error,
-                    span,
-                }),
+                Some(last) if last.kind == Kind::Error && last.span.end == span.start => last.span.end = span.end,
+                _ => tokens.push(Token { kind: Kind::Error, span }),
             },
         }
     }
@@ -263,9 +252,7 @@ fn strange(span: Span, found: &str) -> Diagnostic {
         ';' => diagnostic.note("a statement ends with its line"),
         '{' | '}' => diagnostic.note("brackets are `(` `)` and, for lists and indices, `[` `]`"),
         '\u{a0}' => diagnostic.note("this is a no-break space; use an ordinary one"),
-        c if c.is_alphabetic() => {
-            diagnostic.note("names are made of the letters a-z and A-Z, digits and `_`")
-        }
+        c if c.is_alphabetic() => diagnostic.note("names are made of the letters a-z and A-Z, digits and `_`"),
         _ => diagnostic,
     }
 }

@@ -12,40 +12,24 @@ pub(super) fn refused(
 ) -> Option<Diagnostic> {
     let (span, kind, expected) = match error {
         ParseError::User { error } => return Some(error),
-        ParseError::UnrecognizedToken {
-            token: (l, kind, r),
-            expected,
-        } => (Span::new(l, r), kind, expected),
-        ParseError::ExtraToken {
-            token: (l, kind, r),
-        } => (Span::new(l, r), kind, Vec::new()),
-        ParseError::UnrecognizedEof { location, expected } => {
-            (Span::new(location, location), Kind::End, expected)
-        }
-        ParseError::InvalidToken { location } => {
-            (Span::new(location, location), Kind::Error, Vec::new())
-        }
+        ParseError::UnrecognizedToken { token: (l, kind, r), expected } => (Span::new(l, r), kind, expected),
+        ParseError::ExtraToken { token: (l, kind, r) } => (Span::new(l, r), kind, Vec::new()),
+        ParseError::UnrecognizedEof { location, expected } => (Span::new(location, location), Kind::End, expected),
+        ParseError::InvalidToken { location } => (Span::new(location, location), Kind::Error, Vec::new()),
     };
     if kind == Kind::Error {
         return None;
     }
-    let previous = statement
-        .iter()
-        .rev()
-        .find(|t| t.span.end <= span.start && t.kind != Kind::End);
+    let previous = statement.iter().rev().find(|t| t.span.end <= span.start && t.kind != Kind::End);
     if matches!(statement, [first, ..] if first.span == span) {
         return Some(not_a_statement(text, span, kind));
     }
     let found = &text[span.range()];
     let (span, shown) = match (kind, previous) {
         // The end of a line is shown right after its last token.
-        (Kind::End, Some(last)) => (
-            Span {
-                start: last.span.end,
-                end: last.span.end,
-            },
-            "the end of the line".to_string(),
-        ),
+        (Kind::End, Some(last)) => {
+            (Span { start: last.span.end, end: last.span.end }, "the end of the line".to_string())
+        }
         (Kind::End, None) => (span, "the end of the line".to_string()),
         _ => (span, format!("`{found}`")),
     };
@@ -56,37 +40,22 @@ pub(super) fn refused(
     };
     let mut diagnostic = Diagnostic::error(span, message);
     if kind == Kind::Name {
-        let words = CLAUSE_WORDS
-            .iter()
-            .map(|(w, _)| *w)
-            .filter(|w| expected.iter().any(|e| e.trim_matches('"') == *w));
+        let words = CLAUSE_WORDS.iter().map(|(w, _)| *w).filter(|w| expected.iter().any(|e| e.trim_matches('"') == *w));
         diagnostic = diagnostic.suggest(found, words);
     }
-    if let Some(word) = previous
-        .filter(|t| t.kind == Kind::Name)
-        .map(|t| &text[t.span.range()])
+    if let Some(word) = previous.filter(|t| t.kind == Kind::Name).map(|t| &text[t.span.range()])
         && CLAUSE_WORDS.iter().any(|(w, _)| *w == word)
     {
-        diagnostic = diagnostic.note(format!(
-            "`{word}` stands where a name is expected, and is taken as one"
-        ));
+        diagnostic = diagnostic.note(format!("`{word}` stands where a name is expected, and is taken as one"));
     }
     let before = previous.map(|t| t.kind);
     let adjacent = previous.is_some_and(|t| t.span.end == span.start);
-    let after_number = statement
-        .windows(2)
-        .any(|w| Some(&w[1]) == previous && w[0].kind == Kind::Number);
+    let after_number = statement.windows(2).any(|w| Some(&w[1]) == previous && w[0].kind == Kind::Number);
     Some(match (before, kind) {
-        (Some(Kind::Number), Kind::Name) if adjacent => {
-            diagnostic.note("a product is written with `*`")
-        }
+        (Some(Kind::Number), Kind::Name) if adjacent => diagnostic.note("a product is written with `*`"),
         (Some(Kind::Star), Kind::Star) if adjacent => diagnostic.note("a power is written `^`"),
-        (Some(Kind::Equals), Kind::Equals) if adjacent => {
-            diagnostic.note("an equation is written with one `=`")
-        }
-        (Some(Kind::Dot), _) if after_number => {
-            diagnostic.note("a number needs a digit after its dot")
-        }
+        (Some(Kind::Equals), Kind::Equals) if adjacent => diagnostic.note("an equation is written with one `=`"),
+        (Some(Kind::Dot), _) if after_number => diagnostic.note("a number needs a digit after its dot"),
         (_, Kind::Dot) if wanted.iter().any(|w| w == "an expression") => {
             diagnostic.note("a number needs a digit before its dot")
         }
@@ -121,10 +90,7 @@ fn not_a_statement(text: &str, span: Span, kind: Kind) -> Diagnostic {
 }
 
 fn infix(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Plus | Kind::Minus | Kind::Star | Kind::Slash | Kind::Caret | Kind::Equals
-    )
+    matches!(kind, Kind::Plus | Kind::Minus | Kind::Star | Kind::Slash | Kind::Caret | Kind::Equals)
 }
 
 /// The grammar's terminals, grouped: all that can begin an expression is "an expression", infix signs are "an operator".

@@ -70,31 +70,18 @@ pub fn parse_expr(text: &str) -> Result<Expr, Vec<Diagnostic>> {
     }
     let tokens = layout::expression(text, &tokens)?;
     let parser = grammar::ExpressionParser::new();
-    parser
-        .parse(text, triples(&tokens))
-        .map_err(|error| message::refused(text, &tokens, error).into_iter().collect())
+    parser.parse(text, triples(&tokens)).map_err(|error| message::refused(text, &tokens, error).into_iter().collect())
 }
 
 /// One call by itself, such as the method of `--estimate name=sparse(16)`. Spans refer to `text`.
 pub fn parse_call(text: &str) -> Result<Call, Vec<Diagnostic>> {
     let Expr { kind, span } = parse_expr(text)?;
     match kind {
-        ExprKind::Name(text) => Ok(Call {
-            name: ast::Name { text, span },
-            arguments: Vec::new(),
-            brackets: false,
-            span,
-        }),
-        ExprKind::Call(name, arguments) => Ok(Call {
-            name,
-            arguments,
-            brackets: true,
-            span,
-        }),
-        _ => Err(vec![Diagnostic::error(
-            span,
-            "expected a name with arguments, such as `sparse(16)`",
-        )]),
+        ExprKind::Name(text) => {
+            Ok(Call { name: ast::Name { text, span }, arguments: Vec::new(), brackets: false, span })
+        }
+        ExprKind::Call(name, arguments) => Ok(Call { name, arguments, brackets: true, span }),
+        _ => Err(vec![Diagnostic::error(span, "expected a name with arguments, such as `sparse(16)`")]),
     }
 }
 
@@ -109,34 +96,21 @@ pub fn decode(bytes: &[u8]) -> (Cow<'_, str>, Vec<Diagnostic>) {
     let before = &text[..at];
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    let message = format!(
-        "the file is not UTF-8: byte 0x{:02x} at {line}:{column}",
-        bytes[at]
-    );
+    let message = format!("the file is not UTF-8: byte 0x{:02x} at {line}:{column}", bytes[at]);
     let span = Span::new(at, at + char::REPLACEMENT_CHARACTER.len_utf8());
-    (
-        text,
-        vec![Diagnostic::error(span, message).note("save the file as UTF-8")],
-    )
+    (text, vec![Diagnostic::error(span, message).note("save the file as UTF-8")])
 }
 
 fn check_length(text: &str) -> Result<(), Diagnostic> {
     if text.len() < u32::MAX as usize {
         Ok(())
     } else {
-        Err(Diagnostic::error(
-            Span::default(),
-            "a program is shorter than 4 GiB",
-        ))
+        Err(Diagnostic::error(Span::default(), "a program is shorter than 4 GiB"))
     }
 }
 
-fn triples(
-    tokens: &[Token],
-) -> impl Iterator<Item = Result<(usize, Kind, usize), Diagnostic>> + '_ {
-    tokens
-        .iter()
-        .map(|t| Ok((t.span.start as usize, t.kind, t.span.end as usize)))
+fn triples(tokens: &[Token]) -> impl Iterator<Item = Result<(usize, Kind, usize), Diagnostic>> + '_ {
+    tokens.iter().map(|t| Ok((t.span.start as usize, t.kind, t.span.end as usize)))
 }
 
 #[cfg(test)]

@@ -12,26 +12,16 @@ const MAX_DIGITS: usize = 1000;
 /// The value of an unsigned decimal numeral (`10`, `0.5`, `1e-3`), or why it is refused.
 pub fn parse(numeral: &str) -> Result<BigRational, String> {
     let (mantissa, exponent) = numeral.split_once(['e', 'E']).unwrap_or((numeral, "0"));
-    let exponent = exponent
-        .parse::<i64>()
-        .ok()
-        .filter(|e| e.abs() <= MAX_EXPONENT);
-    let exponent = exponent
-        .ok_or_else(|| format!("an exponent lies between -{MAX_EXPONENT} and {MAX_EXPONENT}"))?;
+    let exponent = exponent.parse::<i64>().ok().filter(|e| e.abs() <= MAX_EXPONENT);
+    let exponent = exponent.ok_or_else(|| format!("an exponent lies between -{MAX_EXPONENT} and {MAX_EXPONENT}"))?;
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     if whole.len() + fraction.len() > MAX_DIGITS {
         return Err(format!("a number has at most {MAX_DIGITS} digits"));
     }
-    let digits: BigInt = format!("{whole}{fraction}")
-        .parse()
-        .map_err(|_| "this is not a number".to_string())?;
+    let digits: BigInt = format!("{whole}{fraction}").parse().map_err(|_| "this is not a number".to_string())?;
     let scale = exponent - fraction.len() as i64;
     let power = pow(BigInt::from(10), scale.unsigned_abs() as usize);
-    Ok(if scale < 0 {
-        BigRational::new(digits, power)
-    } else {
-        BigRational::from_integer(digits * power)
-    })
+    Ok(if scale < 0 { BigRational::new(digits, power) } else { BigRational::from_integer(digits * power) })
 }
 
 /// The shortest numeral of a value that has one: not negative, with a denominator that divides a power of ten.
@@ -40,15 +30,9 @@ pub fn print(value: &BigRational) -> Option<String> {
         return None;
     }
     let scale = decimals(value.denom())?;
-    let mut digits = (value * pow(BigRational::from_integer(10.into()), scale))
-        .to_integer()
-        .to_string();
+    let mut digits = (value * pow(BigRational::from_integer(10.into()), scale)).to_integer().to_string();
     let mut exponent = -(scale as i64);
-    let plain_length = if scale == 0 {
-        digits.len()
-    } else {
-        digits.len().max(scale + 1) + 1
-    };
+    let plain_length = if scale == 0 { digits.len() } else { digits.len().max(scale + 1) + 1 };
     if plain_length <= 12 {
         if scale > 0 {
             digits = format!("{digits:0>width$}", width = scale + 1);
@@ -60,20 +44,14 @@ pub fn print(value: &BigRational) -> Option<String> {
         digits.pop();
         exponent += 1;
     }
-    if exponent.abs() > MAX_EXPONENT
-        || digits.len() > 1 && (exponent + digits.len() as i64 - 1).abs() <= MAX_EXPONENT
-    {
+    if exponent.abs() > MAX_EXPONENT || digits.len() > 1 && (exponent + digits.len() as i64 - 1).abs() <= MAX_EXPONENT {
         // A dot after the first digit keeps the exponent within its bounds.
         exponent += digits.len() as i64 - 1;
         if digits.len() > 1 {
             digits.insert(1, '.');
         }
     }
-    Some(if exponent == 0 {
-        digits
-    } else {
-        format!("{digits}e{exponent}")
-    })
+    Some(if exponent == 0 { digits } else { format!("{digits}e{exponent}") })
 }
 
 /// The least n for which `denominator` divides 10^n.
@@ -99,11 +77,7 @@ mod tests {
     #[test]
     fn numerals_are_exact() {
         let check = |numeral: &str, numerator: i64, denominator: i64| {
-            assert_eq!(
-                parse(numeral),
-                Ok(BigRational::new(numerator.into(), denominator.into())),
-                "{numeral}"
-            );
+            assert_eq!(parse(numeral), Ok(BigRational::new(numerator.into(), denominator.into())), "{numeral}");
         };
         check("10", 10, 1);
         check("0.1", 1, 10);

@@ -10,10 +10,7 @@ use std::fmt::{self, Display, Formatter};
 
 /// The text with all brackets, one statement per line: `(a + (b * c))`.
 pub fn bracketed(ast: &Ast) -> String {
-    ast.items
-        .iter()
-        .map(|item| format!("{}\n", Full(item)))
-        .collect()
+    ast.items.iter().map(|item| format!("{}\n", Full(item))).collect()
 }
 
 /// True if two trees differ in places only.
@@ -114,16 +111,11 @@ impl Writer<'_, '_> {
             ItemKind::Field { name, value } => self.definition("field", name, value),
             ItemKind::Let { name, value } => self.definition("let", name, value),
             ItemKind::Output { name, value } => self.definition("output", name, value),
-            ItemKind::Space {
-                coordinates,
-                domain,
-                periodic,
-            } => {
+            ItemKind::Space { coordinates, domain, periodic } => {
                 self.f.write_str("space ")?;
                 self.list(coordinates, Self::coordinate)?;
                 if let Some(domain) = domain {
-                    self.f
-                        .write_str(if domain.bounded { " in " } else { " from " })?;
+                    self.f.write_str(if domain.bounded { " in " } else { " from " })?;
                     self.call(&domain.call)?;
                 }
                 if !periodic.is_empty() {
@@ -155,11 +147,7 @@ impl Writer<'_, '_> {
                     None => Ok(()),
                 }
             }
-            ItemKind::Coef {
-                name,
-                length,
-                distribution,
-            } => {
+            ItemKind::Coef { name, length, distribution } => {
                 write!(self.f, "coef {name}[")?;
                 self.top(length)?;
                 self.f.write_str("] ~ ")?;
@@ -169,24 +157,14 @@ impl Writer<'_, '_> {
                 write!(self.f, "net {name} = ")?;
                 self.call(architecture)
             }
-            ItemKind::Operator {
-                name,
-                parameters,
-                body,
-            } => {
+            ItemKind::Operator { name, parameters, body } => {
                 write!(self.f, "operator {name}(")?;
                 self.list(parameters, Self::name)?;
                 self.f.write_str(") = ")?;
                 self.top(body)
             }
             ItemKind::Data { name, path, .. } => write!(self.f, "data {name} = \"{path}\""),
-            ItemKind::Solve {
-                name,
-                region,
-                left,
-                right,
-                clauses,
-            } => {
+            ItemKind::Solve { name, region, left, right, clauses } => {
                 write!(self.f, "solve {name}")?;
                 match region {
                     Some(Region::Named(place)) => write!(self.f, " on {place}")?,
@@ -204,17 +182,12 @@ impl Writer<'_, '_> {
                 self.f.write_str("sample ")?;
                 self.list(counts, |w, (name, value)| w.option(name, value))
             }
-            ItemKind::Estimate {
-                target,
-                method,
-                unbiased,
-            } => {
+            ItemKind::Estimate { target, method, unbiased } => {
                 self.f.write_str("estimate ")?;
                 self.top(target)?;
                 self.f.write_str(" by ")?;
                 self.call(method)?;
-                self.f
-                    .write_str(if unbiased.is_some() { " unbiased" } else { "" })
+                self.f.write_str(if unbiased.is_some() { " unbiased" } else { "" })
             }
             ItemKind::Train { optimizer, options } => {
                 self.f.write_str("train ")?;
@@ -228,11 +201,7 @@ impl Writer<'_, '_> {
                     ReportEntry::Option { name, value } => w.option(name, value),
                 })
             }
-            ItemKind::Flow {
-                left,
-                right,
-                method,
-            } => {
+            ItemKind::Flow { left, right, method } => {
                 self.f.write_str("flow ")?;
                 self.equation(left, right)?;
                 self.f.write_str(" by ")?;
@@ -299,11 +268,7 @@ impl Writer<'_, '_> {
 
     fn call(&mut self, call: &Call) -> fmt::Result {
         self.name(&call.name)?;
-        if call.brackets {
-            self.arguments(&call.arguments)
-        } else {
-            Ok(())
-        }
+        if call.brackets { self.arguments(&call.arguments) } else { Ok(()) }
     }
 
     fn arguments(&mut self, arguments: &[Argument]) -> fmt::Result {
@@ -332,11 +297,7 @@ impl Writer<'_, '_> {
         self.f.write_str(&name.text)
     }
 
-    fn list<T>(
-        &mut self,
-        elements: &[T],
-        mut write: impl FnMut(&mut Self, &T) -> fmt::Result,
-    ) -> fmt::Result {
+    fn list<T>(&mut self, elements: &[T], mut write: impl FnMut(&mut Self, &T) -> fmt::Result) -> fmt::Result {
         elements.iter().enumerate().try_for_each(|(at, element)| {
             self.f.write_str(if at > 0 { ", " } else { "" })?;
             write(self, element)
@@ -379,13 +340,7 @@ impl Writer<'_, '_> {
                 self.name(name)?;
                 self.arguments(arguments)
             }
-            ExprKind::Reduce {
-                reduction,
-                index,
-                lo,
-                hi,
-                body,
-            } => {
+            ExprKind::Reduce { reduction, index, lo, hi, body } => {
                 write!(self.f, "{reduction}({index} in ")?;
                 self.range(lo, hi)?;
                 self.f.write_str(": ")?;
@@ -416,13 +371,7 @@ impl Writer<'_, '_> {
         }
     }
 
-    fn chain(
-        &mut self,
-        first: &Expr,
-        rest: &[(Infix, Expr)],
-        operands: Level,
-        gap: &str,
-    ) -> fmt::Result {
+    fn chain(&mut self, first: &Expr, rest: &[(Infix, Expr)], operands: Level, gap: &str) -> fmt::Result {
         self.expr(first, operands)?;
         rest.iter().try_for_each(|(infix, operand)| {
             write!(self.f, "{gap}{infix}{gap}")?;

@@ -14,10 +14,7 @@ fn refuse<T>(diagnostic: Diagnostic) -> Built<T> {
 }
 
 pub(super) fn expr(start: usize, end: usize, kind: ExprKind) -> Expr {
-    Expr {
-        kind,
-        span: Span::new(start, end),
-    }
+    Expr { kind, span: Span::new(start, end) }
 }
 
 pub(super) fn prepend<T>(first: T, mut rest: Vec<T>) -> Vec<T> {
@@ -27,23 +24,13 @@ pub(super) fn prepend<T>(first: T, mut rest: Vec<T>) -> Vec<T> {
 
 pub(super) fn number(text: &str, span: Span) -> Built<Expr> {
     match number::parse(&text[span.range()]) {
-        Ok(value) => Ok(Expr {
-            kind: ExprKind::Number(value),
-            span,
-        }),
+        Ok(value) => Ok(Expr { kind: ExprKind::Number(value), span }),
         Err(why) => refuse(Diagnostic::error(span, why)),
     }
 }
 
 /// `sum` and `max` are ordinary names; only their use with an index is special.
-pub(super) fn reduce(
-    name: Name,
-    index: Name,
-    lo: Expr,
-    hi: Expr,
-    body: Expr,
-    span: Span,
-) -> Built<Expr> {
+pub(super) fn reduce(name: Name, index: Name, lo: Expr, hi: Expr, body: Expr, span: Span) -> Built<Expr> {
     let reduction = match name.text.as_str() {
         "sum" => Reduction::Sum,
         "max" => Reduction::Max,
@@ -57,13 +44,7 @@ pub(super) fn reduce(
         }
     };
     Ok(Expr {
-        kind: ExprKind::Reduce {
-            reduction,
-            index,
-            lo: Box::new(lo),
-            hi: Box::new(hi),
-            body: Box::new(body),
-        },
+        kind: ExprKind::Reduce { reduction, index, lo: Box::new(lo), hi: Box::new(hi), body: Box::new(body) },
         span,
     })
 }
@@ -71,26 +52,17 @@ pub(super) fn reduce(
 pub(super) fn learn(word: Option<Name>, span: Span) -> Built<Learn> {
     match word {
         Some(word) if word.text != "log" => {
-            let message = format!(
-                "expected `log` or the end of the line after `learn`, found `{}`",
-                word.text
-            );
+            let message = format!("expected `log` or the end of the line after `learn`, found `{}`", word.text);
             refuse(Diagnostic::error(word.span, message).suggest(&word.text, ["log"]))
         }
-        word => Ok(Learn {
-            log: word.is_some(),
-            span,
-        }),
+        word => Ok(Learn { log: word.is_some(), span }),
     }
 }
 
 pub(super) fn fit(what: Name, data: Name, options: Vec<Argument>) -> Built<ItemKind> {
     if what.text != "flow" {
         let message = format!("expected `flow` after `fit`, found `{}`", what.text);
-        return refuse(
-            Diagnostic::error(what.span, message)
-                .note("a flow is fitted to data by `fit flow to DATA`"),
-        );
+        return refuse(Diagnostic::error(what.span, message).note("a flow is fitted to data by `fit flow to DATA`"));
     }
     Ok(ItemKind::Fit { data, options })
 }
@@ -98,24 +70,13 @@ pub(super) fn fit(what: Name, data: Name, options: Vec<Argument>) -> Built<ItemK
 pub(super) fn region(place: Expr, value: Option<Expr>) -> Built<Region> {
     let is_name = |e: &Expr| matches!(e.kind, ExprKind::Name(_));
     match (place.kind, value) {
-        (ExprKind::Name(text), None) => Ok(Region::Named(Name {
-            text,
-            span: place.span,
-        })),
-        (kind @ ExprKind::Name(_), Some(value)) => Ok(Region::Face {
-            coordinate: Expr {
-                kind,
-                span: place.span,
-            },
-            value,
-        }),
-        (ExprKind::Index(of, index), Some(value)) if is_name(&of) => Ok(Region::Face {
-            coordinate: Expr {
-                kind: ExprKind::Index(of, index),
-                span: place.span,
-            },
-            value,
-        }),
+        (ExprKind::Name(text), None) => Ok(Region::Named(Name { text, span: place.span })),
+        (kind @ ExprKind::Name(_), Some(value)) => {
+            Ok(Region::Face { coordinate: Expr { kind, span: place.span }, value })
+        }
+        (ExprKind::Index(of, index), Some(value)) if is_name(&of) => {
+            Ok(Region::Face { coordinate: Expr { kind: ExprKind::Index(of, index), span: place.span }, value })
+        }
         _ => refuse(
             Diagnostic::error(place.span, "this is not a place where a condition can hold")
                 .note("`on boundary`, `on DATA`, or a face such as `on t = 0` or `on x[3] = 1`"),
