@@ -27,8 +27,6 @@ pub struct Lift<'a, T> {
     pub points: ArrayView2<'a, T>,
     /// First column.
     pub first: usize,
-    /// Rows of the algebra.
-    pub rows: usize,
     /// Elements of the rows beyond 0.
     pub seeds: &'a [Seed],
     /// What sampled seeds refer to.

@@ -143,7 +143,8 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     let mut step = 8;
     while step > 0 {
         for l in 0..step {
-            sums[l] = sums[l] + sums[l + step];
+            let other = sums[l + step];
+            sums[l] += other;
         }
         step /= 2;
     }

@@ -256,8 +256,7 @@ impl<T: Real> Run<'_, T> {
 
     /// The lift that an operation is, on a tile.
     fn lift<'a>(&'a self, value: ValueId, tile: Tile, workspace: &'a Workspace<T>) -> Option<Lift<'a, T>> {
-        let Op::Lift { points, first, features, rows, seeds, samples } = &self.executor.program.ops[value.index()]
-        else {
+        let Op::Lift { points, first, features, seeds, samples, .. } = &self.executor.program.ops[value.index()] else {
             return None;
         };
         let draw = |sample: &ValueId| {
@@ -270,7 +269,6 @@ impl<T: Real> Run<'_, T> {
         Some(Lift {
             points: lift::columns(self.value(*points, tile, workspace), tile.n, *first, *features),
             first: *first,
-            rows: *rows,
             seeds,
             draws: samples.iter().map(draw).collect(),
         })
