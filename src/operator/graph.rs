@@ -6,7 +6,7 @@
 //! deltas, and split their range where an index condition changes. Children come before parents.
 //!
 //! A derivative of a network output is one node, an [`Atom`]; a derivative of anything else is a node
-//! [`Node::Derivative`] until [`Graph::expand`](super::derive) applies the chain and product rules.
+//! [`Node::Derivative`] until [`Graph::expand`] applies the chain and product rules.
 
 use super::index::{Index, IndexVar, LoopVar, Slot, Symbol};
 use crate::program::{CoefId, DataId, Function, NetId, ParamId, Reduction};
