@@ -45,7 +45,7 @@ pub struct Folded {
 
 /// Folds expanded residuals (no [`Node::Derivative`] in them).
 pub fn fold(graph: &mut Graph, roots: &[Id]) -> Folded {
-    let mut folder = Folder { graph, functionals: Vec::new() };
+    let mut folder = Folder { graph, functionals: Vec::new(), done: HashMap::new() };
     // the linear part of each residual is left out of the polynomial step: nothing can be gained from it
     let parts: Vec<(Option<Id>, Id)> = roots
         .iter()
@@ -72,6 +72,8 @@ type Context = [(LoopVar, i64, i64)];
 struct Folder<'g> {
     graph: &'g mut Graph,
     functionals: Vec<CoefficientTensor>,
+    /// Folded expressions, by their context: a graph shares what a tree would repeat.
+    done: HashMap<(Id, Vec<LoopVar>), Id>,
 }
 
 impl Folder<'_> {
@@ -233,18 +235,25 @@ impl Folder<'_> {
     }
 
     fn expression(&mut self, id: Id, context: &Context) -> Id {
+        let key = (id, context.iter().map(|c| c.0).collect());
+        if let Some(done) = self.done.get(&key) {
+            return *done;
+        }
         let (linear, rest) = self.split(id);
         let rest = self.nonlinear(rest, context);
-        match self.functional(linear, context) {
+        let out = match self.functional(linear, context) {
             Some(l) => self.graph.add(l, rest),
             None => rest,
-        }
+        };
+        self.done.insert(key, out);
+        out
     }
 
     /// The polynomial step: where residuals depend on functionals only through fewer combinations of them with constant
     /// coefficients, those combinations become the functionals.
     fn reduce_span(&mut self, roots: &[Id]) -> Vec<Id> {
-        let mut gradients = Gradients { graph: self.graph, rows: Vec::new(), seen: BTreeSet::new() };
+        let mut gradients =
+            Gradients { graph: self.graph, rows: Vec::new(), seen: BTreeSet::new(), polynomials: HashMap::new() };
         let mut polynomials = true;
         for r in roots {
             polynomials &= gradients.of(*r).is_some();
@@ -294,6 +303,7 @@ struct Gradients<'g> {
     graph: &'g Graph,
     rows: Vec<BTreeMap<u32, BigRational>>,
     seen: BTreeSet<Id>,
+    polynomials: HashMap<Id, Option<Expanded>>,
 }
 
 /// A polynomial in functionals and opaque factors: (functionals with exponents, opaque factors with exponents) -> coefficient.
@@ -301,7 +311,7 @@ type Monomial = (BTreeMap<u32, i32>, BTreeMap<Id, i32>);
 type Expanded = BTreeMap<Monomial, BigRational>;
 
 /// Larger polynomials are left alone: their residuals are compiled with the functionals as they stand.
-const MAX_MONOMIALS: usize = 2000;
+const MAX_MONOMIALS: usize = 500;
 /// Products of polynomials of more pairs of monomials than this, and higher powers than [`MAX_POWER`], too.
 const MAX_PAIRS: usize = 50_000;
 const MAX_POWER: i32 = 256;
@@ -352,7 +362,16 @@ impl Gradients<'_> {
         }
     }
 
-    fn polynomial(&self, id: Id) -> Option<Expanded> {
+    fn polynomial(&mut self, id: Id) -> Option<Expanded> {
+        if let Some(done) = self.polynomials.get(&id) {
+            return done.clone();
+        }
+        let out = self.expanded(id);
+        self.polynomials.insert(id, out.clone());
+        out
+    }
+
+    fn expanded(&mut self, id: Id) -> Option<Expanded> {
         let one = || BTreeMap::from([((BTreeMap::new(), BTreeMap::new()), BigRational::one())]);
         match self.graph.node(id) {
             Node::Functional(f, indices) if indices.is_empty() => {

@@ -50,7 +50,11 @@ impl<T: Number> Meter<T> {
                 };
                 (vec![*value, *exact], source)
             }
-            ReportKind::Value { value, at, .. } => (vec![*value], Source::Point(at.clone())),
+            ReportKind::Value { value, at, .. } => {
+                // a value that depends on no coordinate names none
+                let point = if at.is_empty() { vec![0.0; program.columns()] } else { at.clone() };
+                (vec![*value], Source::Point(point))
+            }
         };
         let set = plan_expressions(program, &report.label, &expressions)?;
         let evaluator = Evaluator::new(&set.program)?;
