@@ -215,7 +215,7 @@ impl<'a> Lowering<'a> {
                     None => 0,
                     Some(i) => self.constant_index(i, e)?,
                 };
-                let arguments = self.arguments(arguments)?;
+                let arguments = self.arguments(arguments, e)?;
                 let (call, _) = self.graph.calls.insert_full(NetworkCall { net: *net, arguments, copy: 0 });
                 let atom = Atom { call: call as u32, component: component as u32, symbols: Vec::new() };
                 Ok(self.graph.intern(Node::Atom(atom)))
@@ -621,7 +621,7 @@ impl<'a> Lowering<'a> {
         })
     }
 
-    fn arguments(&mut self, arguments: &[ExprId]) -> Result<Vec<Argument>, Diagnostic> {
+    fn arguments(&mut self, arguments: &[ExprId], application: ExprId) -> Result<Vec<Argument>, Diagnostic> {
         let mut out: Vec<Argument> = Vec::new();
         for a in arguments {
             if let Some((first, len)) = self.plain_columns(*a) {
@@ -634,7 +634,8 @@ impl<'a> Lowering<'a> {
             let periodic = self.program.periodic_argument(*a);
             for id in self.components(*a)? {
                 if self.graph.has_atom(id) {
-                    return Err(Diagnostic::error(self.span(*a), "a network of a network is not compiled")
+                    return Err(Diagnostic::error(self.span(application), "a network of a network is not compiled")
+                        .also(self.span(*a), "this argument depends on a network")
                         .note("the arguments of a network are coordinates and functions of them"));
                 }
                 match periodic {

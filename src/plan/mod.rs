@@ -107,6 +107,7 @@ fn on_large_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 }
 
 fn plan_here(program: &Program, options: Options) -> Result<Plan, Vec<Diagnostic>> {
+    too_many_columns(program).map_err(|e| vec![e])?;
     let mut planner = Planner { program, explain: options.explain, algebras: options.algebras };
     let mut sets = Vec::new();
     let mut errors = Vec::new();
@@ -137,6 +138,7 @@ pub fn plan_expressions(program: &Program, name: &str, expressions: &[ExprId]) -
 }
 
 fn plan_expressions_here(program: &Program, name: &str, expressions: &[ExprId]) -> Result<PointSet, Diagnostic> {
+    too_many_columns(program)?;
     let mut lowering = Lowering::new(program);
     let mut roots = Vec::new();
     for e in expressions {
@@ -467,6 +469,18 @@ fn reads(graph: &Graph, id: Id, is: impl Fn(&Node) -> bool) -> bool {
         }
     }
     false
+}
+
+/// Columns of points are numbered with 32 bits.
+fn too_many_columns(program: &Program) -> Result<(), Diagnostic> {
+    let (columns, most) = (program.columns(), u32::MAX as usize);
+    match program.groups.iter().max_by_key(|g| g.len) {
+        Some(group) if columns > most => {
+            Err(Diagnostic::error(group.span, format!("points with {columns} coordinates"))
+                .note(format!("at most {most} are compiled")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn too_many(terms: usize, span: Span) -> Diagnostic {

@@ -12,6 +12,9 @@ pub const MAX_TERMS: usize = 50_000;
 
 /// Larger coefficient polynomials count as one opaque symbol.
 const MAX_COEFFICIENT_TERMS: usize = 64;
+/// Highest power of a sum, and of anything else, in a coefficient; what is beyond is a symbol of its own.
+const MAX_SUM_POWER: i32 = 16;
+const MAX_POWER: i32 = 1024;
 
 /// A functional, or one member of a family, as polynomials: one for each output of each network call.
 pub type Member = BTreeMap<(u32, u32), Polynomial>;
@@ -107,7 +110,11 @@ impl Targets {
             Node::Mul(factors) if factors.iter().all(|f| f.1 > 0) => {
                 let mut product = Coefficient::one();
                 for (f, e) in factors {
-                    product = &product * &self.polynomial(graph, *f)?.pow(*e as u32);
+                    let factor = self.polynomial(graph, *f)?;
+                    if *e > if factor.terms().count() > 1 { MAX_SUM_POWER } else { MAX_POWER } {
+                        return None;
+                    }
+                    product = &product * &factor.pow(*e as u32);
                     if product.terms().count() > MAX_COEFFICIENT_TERMS {
                         return None;
                     }

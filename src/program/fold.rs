@@ -172,10 +172,20 @@ impl Resolver<'_> {
                 rest.insert(0, (false, self.number(number, span)?));
             }
         }
+        // of all that is constant, rational or not
+        let mut constant = 1.0;
         for &(divided, id, place) in factors {
-            if divided && self.small_constant(id) == Some(0.0) {
-                return self.fail(Diagnostic::error(place, "division by zero").label("this is 0"));
+            match self.small_constant(id) {
+                Some(0.0) if divided => {
+                    return self.fail(Diagnostic::error(place, "division by zero").label("this is 0"));
+                }
+                Some(value) if divided => constant /= value,
+                Some(value) => constant *= value,
+                None => {}
             }
+        }
+        if constant.is_infinite() {
+            return self.fail(overflow(span));
         }
         match rest[..] {
             [(false, only)] => Some(only),
