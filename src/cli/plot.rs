@@ -167,7 +167,7 @@ impl Grid<'_> {
 }
 
 /// A field of two coordinates as a heat map; with the exact solution also that and the difference.
-/// `solution` and `exact` are [counts[1], counts[0]], the second coordinate upwards.
+/// `solution` and `exact` are `[counts[1], counts[0]]`, the second coordinate upwards.
 pub fn heat(
     path: &Path,
     field: &str,

@@ -176,7 +176,7 @@ pub enum Op {
         x: ValueId,
         /// [out, in]
         weight: TensorId,
-        /// [out]
+        /// `[out]`
         bias: TensorId,
     },
     /// sigma(x) in the algebra.
@@ -204,7 +204,7 @@ pub enum Op {
         /// [rows, in]
         x: ValueId,
     },
-    /// Mean over points of row 0 of y-bar: [out].
+    /// Mean over points of row 0 of y-bar: `[out]`.
     BiasAdjoint {
         /// [rows, out]
         bar: ValueId,

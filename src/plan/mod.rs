@@ -1,7 +1,7 @@
 //! For each set of points: which functionals of the networks are needed, in which algebra, at what cost; and the
 //! [`JetProgram`] that computes them. What a plan says is read off the program that runs.
 //!
-//! The lowering of a program is five lines of [`Planner::set`]: lower, expand, draw, rewrite, fold; then close, build.
+//! The lowering of a program is five lines of `Planner::set`: lower, expand, draw, rewrite, fold; then close, build.
 
 mod build;
 mod builder;

@@ -1,10 +1,10 @@
 //! Names resolved, shapes checked: from [`crate::syntax::ast::Ast`] to [`Program`], with diagnostics.
 //! How derivatives are computed is not known here.
 //!
-//! The way through: declarations are collected ([`names`]) and put in an order in which each depends only on
-//! earlier ones ([`order`]); each is then resolved ([`declarations`], [`expressions`], [`calls`], [`operators`]) into
-//! the arena, with constants folded ([`fold`]); the statements that use them follow ([`conditions`], [`estimates`],
-//! [`training`]). An expression that is wrong is reported once and becomes `None`; whatever contains it stays silent.
+//! The way through: declarations are collected (`names`) and put in an order in which each depends only on
+//! earlier ones (`order`); each is then resolved (`declarations`, `expressions`, `calls`, `operators`) into
+//! the arena, with constants folded (`fold`); the statements that use them follow (`conditions`, `estimates`,
+//! `training`). An expression that is wrong is reported once and becomes `None`; whatever contains it stays silent.
 //!
 //! Invariants of a [`Program`] that `resolve` returns:
 //! - children stand before their parents in the arena, and no expression is nested deeper than [`MAX_DEPTH`];

@@ -44,7 +44,7 @@ const PER_ATOM: f64 = 1e9;
 /// What [`rewrite`] found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rewritten {
-    /// The residuals, without [`Node::Derivative`].
+    /// The residuals, without `Node::Derivative`.
     pub roots: Vec<Id>,
     /// How it went.
     pub report: Report,
