@@ -171,7 +171,6 @@ pub trait Kernel {
 macro_rules! kernels {
     ($($method:ident $kernel:ident)*) => {
         /// Every kernel, compiled once for each precision: crates that use this one do not compile them again.
-        #[allow(missing_docs)]
         pub trait Kernels: Gemm {
             $(fn $method(kernel: $kernel<Self>);)*
         }

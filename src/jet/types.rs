@@ -365,7 +365,6 @@ pub enum Fold {
 
 /// Functions of one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // each is the function of its name
 pub enum Unary {
     Neg,
     Recip,
@@ -387,7 +386,6 @@ pub enum Unary {
 
 /// Functions of two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
 pub enum Binary {
     Add,
     Sub,

@@ -764,27 +764,7 @@ fn any(graph: &Graph, id: Id, seen: &mut HashSet<Id>, is: &dyn Fn(&Node) -> bool
 }
 
 fn children(kind: &Kind) -> Vec<ExprId> {
-    match kind {
-        Kind::Network { arguments: list, .. } | Kind::List(list) | Kind::Call(_, list) => list.clone(),
-        Kind::Sum(terms) | Kind::Product(terms) => terms.iter().map(|t| t.1).collect(),
-        Kind::MatrixProduct(a, b) | Kind::Power(a, b) | Kind::Advection(a, b) | Kind::Dot(a, b) => vec![*a, *b],
-        Kind::Element { of, .. } | Kind::Slice { of, .. } | Kind::Partial { of, .. } => vec![*of],
-        Kind::Reduce { body, .. } => vec![*body],
-        Kind::Laplacian(a)
-        | Kind::Gradient(a)
-        | Kind::Divergence(a)
-        | Kind::Curl(a)
-        | Kind::Hessian(a)
-        | Kind::NormalDerivative(a)
-        | Kind::Trace(a)
-        | Kind::Determinant(a)
-        | Kind::Norm2(a) => vec![*a],
-        Kind::Number(_)
-        | Kind::Pi
-        | Kind::Param(_)
-        | Kind::Coordinates(_)
-        | Kind::Coef(_)
-        | Kind::Data { .. }
-        | Kind::IndexValue(_) => Vec::new(),
-    }
+    let mut out = Vec::new();
+    kind.for_each_child(|c| out.push(c));
+    out
 }

@@ -103,7 +103,6 @@ pub struct Group {
 
 /// Where the points of a group come from. All space groups of a `ball`, `normal` or `brownian` share the set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)] // fields are explained with their variants
 pub enum Domain {
     /// Not given.
     None,
@@ -295,7 +294,6 @@ pub struct Expr {
 
 /// Functions of one or two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)] // each is the function of its name
 pub enum Function {
     Sqrt,
     Exp,
@@ -315,7 +313,6 @@ pub enum Function {
 
 /// The expressions.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // fields are explained with their variants
 pub enum Kind {
     /// An exact number.
     Number(BigRational),
@@ -379,7 +376,6 @@ pub enum Kind {
 
 /// Where a condition's points lie.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // fields are explained with their variants
 pub enum Region {
     /// The whole domain.
     Interior,
@@ -447,7 +443,6 @@ pub enum EstimateTarget {
 
 /// Estimators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // fields are explained with their variants
 pub enum Method {
     /// The planner's choice.
     Auto,
@@ -512,7 +507,6 @@ pub struct Report {
 
 /// The kinds of report.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)] // fields are explained with their variants
 pub enum ReportKind {
     /// Relative L2 and L1 distance of two expressions, over fresh points of the domain, or over a data set if `exact` reads one.
     Error { value: ExprId, exact: ExprId, data: Option<DataId> },

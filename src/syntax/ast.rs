@@ -36,7 +36,6 @@ pub struct Item {
 
 /// The statements of the language.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)] // The fields are named in the example of each variant.
 pub enum ItemKind {
     /// `const NAME = EXPR`
     Const { name: Name, value: Expr },
@@ -80,7 +79,6 @@ pub enum ItemKind {
 
 /// One entry of a report: a call (`error(u, exact)`) or an option (`points = 4000`).
 #[derive(Clone, Debug)]
-#[allow(missing_docs)] // The fields are named in the example of each variant.
 pub enum ReportEntry {
     /// What is reported.
     Call(Call),
@@ -117,7 +115,6 @@ pub struct Learn {
 
 /// Where a condition holds.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)] // The fields are named in the example of each variant.
 pub enum Region {
     /// `on NAME`: `boundary`, or a data set.
     Named(Name),
@@ -193,7 +190,6 @@ pub enum Reduction {
 
 /// The expressions of the language.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)] // The fields are named in the example of each variant.
 pub enum ExprKind {
     /// A decimal number, exact.
     Number(BigRational),

@@ -18,7 +18,7 @@ mod number;
 pub mod printer;
 mod tree;
 
-#[allow(clippy::all, missing_docs, unused_imports, dead_code)]
+#[allow(clippy::all, unused_imports, dead_code)]
 mod grammar {
     lalrpop_util::lalrpop_mod!(generated, "/jet.rs");
     pub(super) use generated::{ExpressionParser, StatementParser};
