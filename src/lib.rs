@@ -31,6 +31,7 @@ pub mod algebra;
 pub mod cli;
 pub mod cpu;
 pub mod diagnostic;
+mod ids;
 pub mod jet;
 pub mod net;
 pub mod operator;

@@ -1,6 +1,6 @@
 //! Reads the text form of a [`JetProgram`] (see `text`). Only the form is checked; the rules are [`JetProgram::types`]'.
 
-use super::text::{ACTIVATIONS, BINARY, FOLDS, UNARY};
+use super::text::{BINARY, FOLDS, UNARY};
 use super::types::*;
 use std::str::FromStr;
 use thiserror::Error;
@@ -342,7 +342,7 @@ impl Parser {
             }
             "linear" => Op::Linear { x: line.value()?, weight: line.tensor()?, bias: line.tensor()? },
             "activate" => {
-                let activation = line.named("an activation", &ACTIVATIONS)?;
+                let activation = line.named("an activation", &Activation::NAMES)?;
                 let (x, algebra) = (line.value()?, line.algebra()?);
                 Op::Activate { x, algebra, activation, coefficients: coefficients(line)? }
             }
@@ -350,12 +350,12 @@ impl Parser {
             "weight_adjoint" => Op::WeightAdjoint { bar: line.value()?, x: line.value()? },
             "bias_adjoint" => Op::BiasAdjoint { bar: line.value()? },
             "activate_adjoint" => {
-                let activation = line.named("an activation", &ACTIVATIONS)?;
+                let activation = line.named("an activation", &Activation::NAMES)?;
                 let (x, bar, algebra) = (line.value()?, line.value()?, line.algebra()?);
                 Op::ActivateAdjoint { x, bar, algebra, activation, coefficients: coefficients(line)? }
             }
             "coefficient_adjoint" => {
-                let activation = line.named("an activation", &ACTIVATIONS)?;
+                let activation = line.named("an activation", &Activation::NAMES)?;
                 let (x, bar, algebra) = (line.value()?, line.value()?, line.algebra()?);
                 line.word("with")?;
                 Op::CoefficientAdjoint { x, bar, algebra, activation, coefficients: line.value()? }

@@ -6,19 +6,6 @@
 use super::types::*;
 use std::fmt::{self, Display, Formatter, Write};
 
-/// Activations by their names in the text form.
-pub(super) const ACTIVATIONS: [(&str, Activation); 9] = [
-    ("tanh", Activation::Tanh),
-    ("sin", Activation::Sin),
-    ("sigmoid", Activation::Sigmoid),
-    ("softplus", Activation::Softplus),
-    ("gelu", Activation::Gelu),
-    ("swish", Activation::Swish),
-    ("exp", Activation::Exp),
-    ("identity", Activation::Identity),
-    ("relu", Activation::Relu),
-];
-
 /// Functions of one register.
 pub(super) const UNARY: [(&str, Unary); 15] = [
     ("neg", Unary::Neg),
@@ -126,7 +113,7 @@ impl Display for JetProgram {
 /// What follows the name of an operation, line end included.
 fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
     let word = |on: bool, word: &'static str| if on { word } else { "" };
-    let activation = |a: &Activation| name_of(&ACTIVATIONS, a);
+    let activation = |a: &Activation| name_of(&Activation::NAMES, a);
     let with = |c: &Option<ValueId>| c.map_or(String::new(), |c| format!(" with {c}"));
     match op {
         Op::Points | Op::Data => writeln!(f),

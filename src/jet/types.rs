@@ -8,17 +8,8 @@
 
 pub use crate::program::Activation;
 
-macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub u32);
-        impl $name {
-            /// The position in its list.
-            pub fn index(self) -> usize { self.0 as usize }
-        }
-    )*};
-}
+use crate::ids::ids;
+
 ids! {
     /// The value that operation k defines.
     ValueId

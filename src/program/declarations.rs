@@ -8,19 +8,6 @@ use super::types::*;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::syntax::ast::{self, Ast, ItemKind};
 
-/// Names of pointwise nonlinearities.
-pub(super) const ACTIVATIONS: [(&str, Activation); 9] = [
-    ("tanh", Activation::Tanh),
-    ("sin", Activation::Sin),
-    ("sigmoid", Activation::Sigmoid),
-    ("softplus", Activation::Softplus),
-    ("gelu", Activation::Gelu),
-    ("swish", Activation::Swish),
-    ("exp", Activation::Exp),
-    ("identity", Activation::Identity),
-    ("relu", Activation::Relu),
-];
-
 impl<'a> Resolver<'a> {
     /// Resolves all declarations in this order; the coordinates are laid out as soon as they are known.
     pub fn define_all(&mut self, order: &[Node]) {
@@ -205,7 +192,7 @@ impl<'a> Resolver<'a> {
         }
         let width = arguments.get("width").and_then(|expr| self.count(expr, "the width of a network", 1));
         let depth = arguments.get("depth").and_then(|expr| self.layers(expr));
-        let activation = arguments.get("activation").and_then(|expr| self.word(expr, "activation", &ACTIVATIONS));
+        let activation = arguments.get("activation").and_then(|expr| self.word(expr, "activation", &Activation::NAMES));
         let outputs = match arguments.get("outputs") {
             None => Some(1),
             Some(expr) => self.count(expr, "the number of outputs", 1),

@@ -140,7 +140,7 @@ impl Display for Domain {
 
 impl Display for Activation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let names = super::declarations::ACTIVATIONS;
+        let names = Activation::NAMES;
         f.write_str(names.iter().find(|(_, activation)| activation == self).map_or("", |(name, _)| name))
     }
 }

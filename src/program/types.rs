@@ -8,17 +8,8 @@ use crate::diagnostic::Span;
 pub use crate::syntax::ast::Reduction;
 use num_rational::BigRational;
 
-macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub u32);
-        impl $name {
-            /// The position in its list.
-            pub fn index(self) -> usize { self.0 as usize }
-        }
-    )*};
-}
+use crate::ids::ids;
+
 ids! {
     /// An expression of [`Program::exprs`].
     ExprId
@@ -196,6 +187,21 @@ pub enum Activation {
     Identity,
     /// max(x, 0): smooth nowhere enough, kept so that the error can name it
     Relu,
+}
+
+impl Activation {
+    /// All of them, by their names.
+    pub const NAMES: [(&str, Activation); 9] = [
+        ("tanh", Activation::Tanh),
+        ("sin", Activation::Sin),
+        ("sigmoid", Activation::Sigmoid),
+        ("softplus", Activation::Softplus),
+        ("gelu", Activation::Gelu),
+        ("swish", Activation::Swish),
+        ("exp", Activation::Exp),
+        ("identity", Activation::Identity),
+        ("relu", Activation::Relu),
+    ];
 }
 
 /// `net N = mlp(width = 64, depth = 4, activation = tanh, outputs = 1)`
