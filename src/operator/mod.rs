@@ -1,11 +1,14 @@
 //! Differential operators: multi-indices, symbols, chain and product rule.
 
+mod construct;
 mod derive;
 mod display;
 mod fold;
 mod graph;
 mod index;
 mod lower;
+mod reduce;
+mod substitute;
 pub use display::Printer;
 pub use fold::{CoefficientTensor, Folded, Term, fold};
 pub use graph::*;
