@@ -17,8 +17,8 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 pub enum Draw<'a, T> {
     /// Column numbers: [points, k]
     Columns(&'a [T], usize),
-    /// Directions: [k, points, len]
-    Directions(&'a [T]),
+    /// Directions: [k, points, len], in the columns of the lift from the first number on, and len.
+    Directions(&'a [T], usize, usize),
 }
 
 /// A lift on one tile.
@@ -51,8 +51,8 @@ impl<'a, T: Real> Lift<'a, T> {
         columns[point * k + at as usize].to_i64() as usize - self.first
     }
 
-    fn direction(&self, directions: &'a [T], at: u32) -> ArrayView2<'a, T> {
-        let (n, len) = self.points.dim();
+    fn direction(&self, directions: &'a [T], len: usize, at: u32) -> ArrayView2<'a, T> {
+        let n = self.points.nrows();
         matrix(&directions[at as usize * n * len..][..n * len], n)
     }
 
@@ -78,8 +78,9 @@ impl<'a, T: Real> Lift<'a, T> {
                         y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w);
                     }
                 }
-                Draw::Directions(d) => {
-                    product(value, self.direction(d, seed.at), weight, T::one(), matrix_mut(y, n));
+                Draw::Directions(d, first, len) => {
+                    let weight = weight.slice(s![first..first + len, ..]);
+                    product(value, self.direction(d, len, seed.at), weight, T::one(), matrix_mut(y, n));
                 }
             }
         }
@@ -111,8 +112,9 @@ impl<'a, T: Real> Lift<'a, T> {
                         column.iter_mut().zip(bar).for_each(|(g, b)| *g += value * *b);
                     }
                 }
-                Some(Draw::Directions(d)) => {
-                    product(value, bar.t(), self.direction(d, seed.at), T::one(), gradient.view_mut());
+                Some(Draw::Directions(d, first, len)) => {
+                    let gradient = gradient.slice_mut(s![.., first..first + len]);
+                    product(value, bar.t(), self.direction(d, len, seed.at), T::one(), gradient);
                 }
             }
         }
@@ -131,7 +133,9 @@ impl<'a, T: Real> Lift<'a, T> {
                 Some(Draw::Columns(columns, k)) => {
                     (0..n).for_each(|p| y[[p, self.column(columns, k, p, seed.at)]] += value);
                 }
-                Some(Draw::Directions(d)) => y.scaled_add(value, &self.direction(d, seed.at)),
+                Some(Draw::Directions(d, first, len)) => {
+                    y.slice_mut(s![.., first..first + len]).scaled_add(value, &self.direction(d, len, seed.at));
+                }
             }
         }
     }

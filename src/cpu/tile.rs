@@ -9,7 +9,7 @@ use super::schedule::{Home, Schedule};
 use super::table::{Apply, Lanes, Shape, Task};
 use super::{Call, Executor};
 use crate::jet::random::Words;
-use crate::jet::{Op, Source, TensorId, Type, ValueId};
+use crate::jet::{self, Op, Source, TensorId, Type, ValueId};
 use std::mem::take;
 
 /// What one chunk works with.
@@ -141,6 +141,22 @@ impl<T: Real> Run<'_, T> {
                     y.iter_mut().zip(&workspace.columns).for_each(|(y, c)| *y = T::lit(*c as f64));
                 }
             }
+            Op::SampleWeighted { stream, weights, k, first } => {
+                let (rows, m) = self.shape(*weights);
+                let elements = self.value(*weights, tile, workspace);
+                let mut table = vec![0.0; rows * m];
+                for p in 0..n {
+                    for (r, row) in table.chunks_exact_mut(m).enumerate() {
+                        let from = &elements[(r * n + p) * m..][..m];
+                        row.iter_mut().zip(from).for_each(|(t, w)| *t = w.to_f64());
+                    }
+                    let put = |s: usize, e: usize, factor: f64| {
+                        let draw = [(first[0] + e / m) as f64, (first[1] + e % m) as f64, factor];
+                        draw.into_iter().enumerate().for_each(|(row, v)| y[(row * n + p) * k + s] = T::lit(v));
+                    };
+                    self.words(*stream, tile.first + p).weighted(*k, &table, put);
+                }
+            }
             Op::Directions { stream, len, k, gaussian } => {
                 for p in 0..n {
                     let put = |e: usize, v: f64| y[(e / len * n + p) * len + e % len] = T::lit(v);
@@ -259,11 +275,15 @@ impl<T: Real> Run<'_, T> {
         let Op::Lift { points, first, features, seeds, samples, .. } = &self.executor.program.ops[value.index()] else {
             return None;
         };
-        let draw = |sample: &ValueId| {
-            let elements = self.value(*sample, tile, workspace);
-            match self.executor.program.ops[sample.index()] {
-                Op::Sample { k, .. } => Draw::Columns(elements, k),
-                _ => Draw::Directions(elements),
+        let draw = |sample: &jet::Draw| {
+            let elements = self.value(sample.value(), tile, workspace);
+            let features = self.shape(sample.value()).1;
+            match *sample {
+                jet::Draw::Columns { row, .. } => {
+                    let len = tile.n * features;
+                    Draw::Columns(&elements[row as usize * len..][..len], features)
+                }
+                jet::Draw::Directions { first, .. } => Draw::Directions(elements, first as usize, features),
             }
         };
         Some(Lift {

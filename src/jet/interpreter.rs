@@ -123,6 +123,16 @@ impl Run<'_> {
                 self.words(*stream, if *shared { 0 } else { p }).sample(*first, *len, &mut columns);
                 y[0].iter_mut().zip(columns).for_each(|(y, c)| *y = c as f64);
             }
+            Op::SampleWeighted { stream, weights, k, first } => {
+                let (n, m) = self.shape(*weights);
+                let table: Vec<f64> = (0..n * m).map(|e| self.at(*weights, p, e / m, e % m)).collect();
+                let put = |s: usize, e: usize, factor: f64| {
+                    y[0][s] = (first[0] + e / m) as f64;
+                    y[1][s] = (first[1] + e % m) as f64;
+                    y[2][s] = factor;
+                };
+                self.words(*stream, p).weighted(*k, &table, put);
+            }
             Op::Directions { stream, len, k, gaussian } => {
                 self.words(*stream, p).directions(*gaussian, |e, v| y[e / len][e % len] = v, k * len);
             }
@@ -138,10 +148,14 @@ impl Run<'_> {
                         y[row][at] += seed.value;
                         continue;
                     };
-                    if let Op::Sample { .. } = self.program.ops[sample.index()] {
-                        y[row][self.at(sample, p, 0, at) as usize - first] += seed.value;
-                    } else {
-                        (0..features).for_each(|f| y[row][f] += seed.value * self.at(sample, p, at, f));
+                    match sample {
+                        Draw::Columns { value, row: r } => {
+                            y[row][self.at(value, p, r as usize, at) as usize - first] += seed.value;
+                        }
+                        Draw::Directions { value, first } => {
+                            let len = self.shape(value).1;
+                            (0..len).for_each(|f| y[row][first as usize + f] += seed.value * self.at(value, p, at, f));
+                        }
                     }
                 }
             }

@@ -136,10 +136,6 @@ impl Line {
         self.id('%').map(ValueId)
     }
 
-    fn values(&mut self) -> Vec<ValueId> {
-        std::iter::from_fn(|| self.value().ok()).collect()
-    }
-
     fn tensor(&mut self) -> Parsed<TensorId> {
         self.id('t').map(TensorId)
     }
@@ -306,6 +302,15 @@ impl Parser {
                 line.word("stream")?;
                 Op::Sample { stream: line.number()?, first, len, k, shared: line.has("shared") }
             }
+            "sample_weighted" => {
+                let k = line.number()?;
+                line.word("by")?;
+                let weights = line.value()?;
+                line.word("from")?;
+                let first = [line.number()?, line.number()?];
+                line.word("stream")?;
+                Op::SampleWeighted { stream: line.number()?, weights, k, first }
+            }
             "directions" => {
                 let k = line.number()?;
                 line.word("of")?;
@@ -337,7 +342,15 @@ impl Parser {
                 line.word("rows")?;
                 let rows = line.number()?;
                 line.word("draws")?;
-                let samples = line.values();
+                let mut samples = Vec::new();
+                while let Ok(value) = line.value() {
+                    samples.push(if line.has("row") {
+                        Draw::Columns { value, row: line.number()? }
+                    } else {
+                        line.word("at")?;
+                        Draw::Directions { value, first: line.number()? }
+                    });
+                }
                 Op::Lift { points, first, features, rows, seeds: self.seeds()?, samples }
             }
             "linear" => Op::Linear { x: line.value()?, weight: line.tensor()?, bias: line.tensor()? },

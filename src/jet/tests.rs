@@ -202,6 +202,7 @@ fn sample_program() -> JetProgram {
         Seed { row: 2, at: 1, sample: Some(0), value: 1e-300 },
         Seed { row: 2, at: 0, sample: Some(1), value: -1.5 },
     ];
+    let samples = vec![Draw::Columns { value: v(2), row: 0 }, Draw::Directions { value: v(3), first: 0 }];
     JetProgram {
         name: "inter\"ior\\ \u{1}é".into(),
         columns: 3,
@@ -217,7 +218,7 @@ fn sample_program() -> JetProgram {
             Op::Data,
             Op::Sample { stream: 7, first: 0, len: 3, k: 2, shared: true },
             Op::Directions { stream: 8, len: 3, k: 1, gaussian: true },
-            Op::Lift { points: v(0), first: 0, features: 3, rows: 3, seeds, samples: vec![v(2), v(3)] },
+            Op::Lift { points: v(0), first: 0, features: 3, rows: 3, seeds, samples },
             Op::Linear { x: v(4), weight: TensorId(0), bias: TensorId(1) },
             Op::Activate { x: v(5), algebra, activation, coefficients: Some(v(1)) },
             Op::LinearAdjoint { bar: v(6), weight: TensorId(0) },

@@ -120,6 +120,9 @@ fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
         Op::Sample { stream, first, len, k, shared } => {
             writeln!(f, " {k} of {len} from {first} stream {stream}{}", word(*shared, " shared"))
         }
+        Op::SampleWeighted { stream, weights, k, first: [i, j] } => {
+            writeln!(f, " {k} by {weights} from {i} {j} stream {stream}")
+        }
         Op::Directions { stream, len, k, gaussian } => {
             writeln!(f, " {k} of {len} stream {stream}{}", word(*gaussian, " gaussian"))
         }
@@ -131,7 +134,10 @@ fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
         }
         Op::Lift { points, first, features, rows, seeds, samples } => {
             write!(f, " {points} from {first} features {features} rows {rows} draws")?;
-            samples.iter().try_for_each(|s| write!(f, " {s}"))?;
+            samples.iter().try_for_each(|s| match s {
+                Draw::Columns { value, row } => write!(f, " {value} row {row}"),
+                Draw::Directions { value, first } => write!(f, " {value} at {first}"),
+            })?;
             writeln!(f)?;
             for seed in seeds {
                 write!(f, "  seed {} {}", seed.row, seed.at)?;

@@ -133,6 +133,19 @@ pub enum Op {
         /// One draw for all points of a step.
         shared: bool,
     },
+    /// k pairs of numbers drawn with replacement, (i, j) with probability |w_ij| / Z where Z = sum |w_ij|: [3, k]. Row 0 is
+    /// `first[0]` + i, row 1 is `first[1]` + j, row 2 is Z / (k |w_ij|), which makes the mean of a sum over the draws the
+    /// sum over all pairs.
+    SampleWeighted {
+        /// Which generator stream.
+        stream: u32,
+        /// [n, m]: the weights at the point; their signs do not matter.
+        weights: ValueId,
+        /// How many are drawn.
+        k: usize,
+        /// What (0, 0) stands for.
+        first: [usize; 2],
+    },
     /// Random vectors: [k, len]: row s is direction s.
     Directions {
         /// Which generator stream.
@@ -158,8 +171,8 @@ pub enum Op {
         rows: usize,
         /// Nonzero elements of rows > 0.
         seeds: Vec<Seed>,
-        /// The `Sample` or `Directions` value that seeds refer to.
-        samples: Vec<ValueId>,
+        /// What sampled seeds refer to.
+        samples: Vec<Draw>,
     },
     /// Row 0: W x + b, other rows: W x. Weight [out, in].
     Linear {
@@ -242,8 +255,36 @@ pub enum Op {
     },
 }
 
-/// One element of a lift: row `row` of feature `feature` is `value`; with `sample`, the element says which
-/// drawn column (`Sample`: the feature is its number minus `first`) or direction (`Directions`: all features) it is.
+/// What sampled seeds of a lift refer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draw {
+    /// Row `row` of a `Sample` or `SampleWeighted`: numbers of columns.
+    Columns {
+        /// [.., k]
+        value: ValueId,
+        /// Which row.
+        row: u32,
+    },
+    /// Vectors in the features `first..first + len` of the lift.
+    Directions {
+        /// [k, len]
+        value: ValueId,
+        /// First feature.
+        first: u32,
+    },
+}
+
+impl Draw {
+    /// The value that is referred to.
+    pub fn value(self) -> ValueId {
+        match self {
+            Draw::Columns { value, .. } | Draw::Directions { value, .. } => value,
+        }
+    }
+}
+
+/// One element of a lift: row `row` of feature `at` is `value`; with `sample`, the row is `value` times the unit vector of
+/// drawn column `at`, or times direction `at`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Seed {
     /// Row, > 0.

@@ -48,6 +48,7 @@ impl Op {
             Op::Points => "points",
             Op::Data => "data",
             Op::Sample { .. } => "sample",
+            Op::SampleWeighted { .. } => "sample_weighted",
             Op::Directions { .. } => "directions",
             Op::Pointwise(_) => "pointwise",
             Op::Lift { .. } => "lift",
@@ -75,7 +76,10 @@ impl Op {
                     Source::Tensor(_) => None,
                 })
                 .collect(),
-            Op::Lift { points, samples, .. } => std::iter::once(*points).chain(samples.iter().copied()).collect(),
+            Op::SampleWeighted { weights, .. } => vec![*weights],
+            Op::Lift { points, samples, .. } => {
+                std::iter::once(*points).chain(samples.iter().map(|s| s.value())).collect()
+            }
             Op::Linear { x, .. } | Op::Mean { x, .. } => vec![*x],
             Op::LinearAdjoint { bar, .. } | Op::BiasAdjoint { bar } => vec![*bar],
             Op::WeightAdjoint { bar, x } => vec![*bar, *x],
@@ -165,6 +169,16 @@ impl Checker<'_> {
                     "column numbers beyond 32 bits".into()
                 })?;
                 per_point(1, *k)
+            }
+            Op::SampleWeighted { weights, k, first, .. } => {
+                let (n, m) = self.value(*weights)?;
+                ensure(n * m > 0, || format!("{k} of no pairs"))?;
+                for (first, len) in [(first[0], n), (first[1], m)] {
+                    ensure(first.checked_add(len).is_some_and(|end| end <= u32::MAX as usize), || {
+                        "column numbers beyond 32 bits".into()
+                    })?;
+                }
+                per_point(3, *k)
             }
             Op::Directions { len, k, .. } => {
                 ensure(len.checked_mul(*k).is_some_and(|n| n <= u32::MAX as usize), || {
@@ -300,30 +314,49 @@ impl Checker<'_> {
         })?;
         ensure(end <= self.program.columns, || format!("columns {first}..{end} of {}", self.program.columns))?;
         ensure(*rows > 0, || "no row 0".into())?;
+        let mut counts = Vec::new();
         for s in samples {
-            self.value(*s)?;
-            match &self.program.ops[s.index()] {
-                Op::Sample { first: f, len, .. } => ensure(f >= first && f + len <= end, || {
-                    format!("columns {f}..{} are drawn, {first}..{end} are lifted", f + len)
-                })?,
-                Op::Directions { len, .. } => {
-                    ensure(len == features, || format!("directions of length {len} in {features} columns"))?
+            let (rows, len) = self.value(s.value())?;
+            counts.push(match *s {
+                Draw::Columns { value, row } => {
+                    let (f, n) = self.drawn(value, row)?;
+                    ensure(f >= *first && f + n <= end, || {
+                        format!("columns {f}..{} are drawn, {first}..{end} are lifted", f + n)
+                    })?;
+                    len
                 }
-                other => return Err(format!("value {} is {}, not a draw", s.0, other.name())),
-            }
+                Draw::Directions { first: f, .. } => {
+                    ensure(f as usize + len <= *features, || {
+                        format!("directions in features {f}..{} of {features}", f as usize + len)
+                    })?;
+                    rows
+                }
+            });
         }
         for seed in seeds {
             ensure(seed.row >= 1 && (seed.row as usize) < *rows, || format!("seed in row {} of {rows}", seed.row))?;
             let extent = match seed.sample {
                 None => *features,
-                Some(i) => match samples.get(i as usize).map(|s| &self.program.ops[s.index()]) {
-                    Some(Op::Sample { k, .. } | Op::Directions { k, .. }) => *k,
-                    _ => return Err(format!("seed refers to draw {i} of {}", samples.len())),
+                Some(i) => match counts.get(i as usize) {
+                    Some(k) => *k,
+                    None => return Err(format!("seed refers to draw {i} of {}", samples.len())),
                 },
             };
             ensure((seed.at as usize) < extent, || format!("seed at {} of {extent}", seed.at))?;
         }
         Ok(Type::PerPoint { rows: *rows, features: *features })
+    }
+
+    /// First column and number of columns that row `row` of a draw can name.
+    fn drawn(&self, value: ValueId, row: u32) -> Checked<(usize, usize)> {
+        match &self.program.ops[value.index()] {
+            Op::Sample { first, len, .. } if row == 0 => Ok((*first, *len)),
+            Op::SampleWeighted { weights, first, .. } if row < 2 => {
+                let (n, m) = self.value(*weights)?;
+                Ok(if row == 0 { (first[0], n) } else { (first[1], m) })
+            }
+            other => Err(format!("row {row} of value {} ({}) holds no columns", value.0, other.name())),
+        }
     }
 
     fn pointwise(&self, pointwise: &Pointwise) -> Checked {

@@ -3,6 +3,8 @@
 mod construct;
 mod derive;
 mod display;
+mod draw;
+mod estimate;
 mod fold;
 mod graph;
 mod index;

@@ -1,11 +1,12 @@
 //! From folded residuals and their algebras to a [`JetProgram`]: input jets, layers, and the residual as scalar code.
 
 use super::builder::Builder;
+use super::draws;
 use super::scalar::pointwise;
 use super::targets::{Targets, assignments};
 use crate::algebra::{Coefficient, JetAlgebra};
 use crate::jet::{self, Activation, AlgebraId, Op, Seed, ValueId};
-use crate::operator::{Argument, Folded, Graph, Id, Index, IndexVar, Node, Slot, Symbol};
+use crate::operator::{Argument, Folded, Graph, Id, Index, Node, Symbol};
 use num_rational::BigRational;
 use num_traits::ToPrimitive;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -106,36 +107,20 @@ fn table(
 /// The input jet of a network of adjacent columns, if its seeds are the same at every point.
 fn lift(graph: &mut Graph, builder: &mut Builder, targets: &Targets, call: u32, algebra: &JetAlgebra) -> Option<Op> {
     let [Argument::Columns { first, len }] = graph.calls[call as usize].arguments[..] else { return None };
-    let mut samples: Vec<ValueId> = Vec::new();
+    let mut samples: Vec<jet::Draw> = Vec::new();
     let mut seeds = Vec::new();
     for (row, symbol, c) in algebra.seeds() {
         let value = constant(graph, targets, &c)?;
         let symbol = targets.symbols.get(&call)?.get_index(symbol as usize)?;
-        let (at, sample) = match symbol {
-            Symbol::Column(index) => match (index.as_constant(), &index.terms[..]) {
-                (Some(column), _) => (column as usize - first, None),
-                (None, [(IndexVar::Drawn { sampler, slot: Slot::Fixed(k) }, 1)]) => {
-                    (*k as usize, Some(builder.shifted_draws(graph, *sampler, index.offset)))
-                }
-                _ => return None,
-            },
-            Symbol::Direction { sampler, slot: Slot::Fixed(k) } => {
-                let s = &graph.samplers[*sampler as usize];
-                if (s.lo, s.hi) != (first as i64, (first + len) as i64) {
-                    return None;
-                }
-                (*k as usize, Some(builder.draws(graph, *sampler)))
-            }
-            _ => return None,
-        };
-        let sample = sample.map(|v| {
-            let k = samples.iter().position(|s| *s == v).unwrap_or_else(|| {
-                samples.push(v);
+        let (at, draw) = draws::seed(graph, builder, symbol, (first, len))?;
+        let sample = draw.map(|d| {
+            let k = samples.iter().position(|s| *s == d).unwrap_or_else(|| {
+                samples.push(d);
                 samples.len() - 1
             });
             k as u32
         });
-        seeds.push(Seed { row: row as u32, at: at as u32, sample, value });
+        seeds.push(Seed { row: row as u32, at, sample, value });
     }
     let points = builder.points();
     Some(Op::Lift { points, first, features: len, rows: algebra.rows(), seeds, samples })

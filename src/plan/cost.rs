@@ -52,6 +52,10 @@ impl Cost {
                 Op::BiasAdjoint { .. } | Op::Add { .. } | Op::Mean { .. } => rows * features,
                 Op::Points | Op::Data | Op::Lift { .. } => 0.0,
                 Op::Sample { k, .. } => 10.0 * *k as f64,
+                Op::SampleWeighted { weights, k, .. } => {
+                    let (n, m) = shape(*weights);
+                    2.0 * n * m + 20.0 * *k as f64
+                }
                 Op::Directions { .. } => 10.0 * rows * features,
             };
         }

@@ -6,6 +6,7 @@
 mod build;
 mod builder;
 mod cost;
+mod draws;
 mod scalar;
 mod show;
 mod targets;
@@ -209,7 +210,7 @@ impl Planner<'_> {
             Some(k) if (k as i64) < dimension && space.len() == 1 => {
                 let (lo, hi) = space[0];
                 let kind = SamplerKind::Sparse { k, shared: false };
-                let sampler = lowering.sampler("gradient", kind, lo, hi);
+                let sampler = lowering.graph.sampler("gradient", kind, lo, hi);
                 let drawn = |s: usize| crate::operator::IndexVar::Drawn {
                     sampler,
                     slot: crate::operator::Slot::Fixed(s as u32),

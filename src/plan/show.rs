@@ -53,22 +53,35 @@ fn symbol(printer: &Printer, s: &Symbol) -> String {
     }
 }
 
-/// One line for each sampler.
+/// One line for each source of draws.
 pub fn estimators(printer: &Printer) -> Vec<String> {
-    let samplers = printer.graph.samplers.iter();
-    samplers
-        .map(|s| {
-            let n = s.hi - s.lo;
-            match s.kind {
-                SamplerKind::Sparse { k, shared } => {
-                    let scope = if shared { "shared by all points" } else { "different at each point" };
-                    format!("sparse({k}): {k} of {n} indices without replacement, {scope}")
-                }
-                SamplerKind::Dense { k, gaussian } => {
-                    let law = if gaussian { "gaussian" } else { "rademacher" };
-                    format!("{law}({k}): {k} dense directions in {n} dimensions")
-                }
+    let mut out = Vec::new();
+    for s in &printer.graph.samplers {
+        let n = s.hi - s.lo;
+        match s.kind {
+            SamplerKind::Sparse { k, shared } => {
+                let scope = if shared { "shared by all points" } else { "different at each point" };
+                out.push(format!("sparse({k}): {k} of {n} indices without replacement, {scope}"));
             }
-        })
-        .collect()
+            SamplerKind::Dense { k, gaussian } => {
+                let law = if gaussian { "gaussian" } else { "rademacher" };
+                out.push(format!("{law}({k}): {k} dense directions in {n} dimensions"));
+            }
+            SamplerKind::Vectors { k, component, .. } => {
+                let component = printer.expression(component);
+                out.push(format!("{k} vectors in {n} dimensions with components {component}"));
+            }
+            // said of the pair
+            SamplerKind::Weighted { .. } => {}
+        }
+    }
+    for w in &printer.graph.weightings {
+        let terms: i64 = w.indices.iter().map(|(_, lo, hi)| hi - lo).product();
+        let weight = printer.expression(w.weight);
+        out.push(format!(
+            "importance({}): {} of {terms} terms with probabilities in proportion to |{weight}|",
+            w.k, w.k
+        ));
+    }
+    out
 }

@@ -153,6 +153,7 @@ impl Display for Method {
             Method::Compressed => write!(f, "compressed"),
             Method::Sparse { k, shared: false } => write!(f, "sparse({k})"),
             Method::Sparse { k, shared: true } => write!(f, "sparse({k}, shared = true)"),
+            Method::Importance { k } => write!(f, "importance({k})"),
             Method::Rademacher { k } => write!(f, "rademacher({k})"),
             Method::Gaussian { k } => write!(f, "gaussian({k})"),
         }

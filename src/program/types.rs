@@ -458,10 +458,19 @@ pub enum Method {
     Compressed,
     /// k indices without replacement, scaled.
     Sparse { k: usize, shared: bool },
+    /// k terms with probabilities in proportion to their coefficients, with replacement.
+    Importance { k: usize },
     /// k dense directions of signs.
     Rademacher { k: usize },
     /// k dense Gaussian directions.
     Gaussian { k: usize },
+}
+
+impl Method {
+    /// Whether the method draws random numbers.
+    pub fn is_random(self) -> bool {
+        !matches!(self, Method::Auto | Method::Exact | Method::Compressed)
+    }
 }
 
 /// `train adam(..), steps = N`

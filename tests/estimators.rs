@@ -1,0 +1,210 @@
+//! Estimators have the right mean. Where draws are discrete all of them are enumerated, and their mean is the exact operator
+//! to rounding; where they are not (Gaussian), the mean of many lies within what its own variance allows.
+
+use jetc::jet::{JetProgram, Op, ValueId};
+use jetc::net::Parameters;
+use jetc::plan::{Options, plan};
+use jetc::program::Overrides;
+use jetc::solver::{Evaluator, compile};
+use std::collections::BTreeMap;
+
+const FIELD: &str = "space x[4]\ncoef c[4] ~ uniform(-1..2, seed = 3)\n\
+    net N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = N(x)\n";
+const CONSTRAINED: &str =
+    "space x[4]\nnet N = mlp(width = 6, depth = 2, activation = sin)\nfield u = (1 - norm2(x))*N(x)\n";
+const TIMED: &str = "space x[4]\ntime t\nnet N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = N(x, t)\n";
+
+/// What output `a` of a program is at many points that differ in their draws only: draws and values.
+fn draws_and_values(text: &str, points: usize) -> (JetProgram, Vec<(Vec<f64>, f64)>) {
+    let (program, diagnostics) = compile(text, &Overrides::default());
+    let program = program.unwrap_or_else(|| panic!("{text}\n{diagnostics:?}"));
+    let plan = plan(&program, Options::default()).unwrap_or_else(|e| panic!("{text}\n{e:?}"));
+    let parameters = Parameters::<f64>::initial(&program, 3);
+    let mut jet = plan.sets[0].program.clone();
+    let is_draw = |op: &Op| matches!(op, Op::Sample { .. } | Op::SampleWeighted { .. } | Op::Directions { .. });
+    for (k, _) in plan.sets[0].program.ops.iter().enumerate().filter(|(_, op)| is_draw(op)) {
+        jet.outputs.push((format!("draw {k}"), ValueId(k as u32)));
+    }
+    let evaluator = Evaluator::<f64>::new(&jet).expect("a draw can be an output");
+    let x = [0.31, -0.42, 0.17, 0.55, 0.2];
+    let columns = program.columns();
+    let all: Vec<f64> = (0..points).flat_map(|_| x[..columns].iter().copied()).collect();
+    let (mut outputs, mut gradients) = evaluator.buffers();
+    evaluator.run_into(&parameters, (points, &all, &[]), (5, 0), &mut outputs, &mut gradients).expect("shapes fit");
+    let one = |p: usize| {
+        let piece = |o: &Vec<f64>| {
+            let width = o.len() / points;
+            o[p * width..][..width].to_vec()
+        };
+        (outputs[1..].iter().flat_map(piece).collect(), outputs[0][p])
+    };
+    let values = (0..points).map(one).collect();
+    (jet, values)
+}
+
+/// The exact value of an operator at the point of `draws_and_values`.
+fn exact(head: &str, operator: &str) -> f64 {
+    draws_and_values(&format!("{head}output a = {operator}\n"), 1).1[0].1
+}
+
+fn estimated(head: &str, operator: &str, method: &str) -> String {
+    format!("{head}output a = {operator}\nestimate a by {method}\n")
+}
+
+/// The mean over all draws that occur, each as often as any other.
+#[track_caller]
+fn enumerated(head: &str, operator: &str, method: &str, draws: usize) {
+    let (_, values) = draws_and_values(&estimated(head, operator, method), 60 * draws);
+    let mut seen: BTreeMap<Vec<i64>, f64> = BTreeMap::new();
+    for (draw, value) in values {
+        seen.insert(draw.iter().map(|d| *d as i64).collect(), value);
+    }
+    assert_eq!(seen.len(), draws, "{operator} by {method}");
+    let mean = seen.values().sum::<f64>() / draws as f64;
+    let exact = exact(head, operator);
+    assert!((mean - exact).abs() < 1e-11 * (1.0 + exact.abs()), "{operator} by {method}: {mean} for {exact}");
+}
+
+/// The mean over all draws of one pair, by their probabilities.
+#[track_caller]
+fn weighted(head: &str, operator: &str, draws: usize) {
+    let (_, values) = draws_and_values(&estimated(head, operator, "importance(1)"), 400 * draws);
+    let mut seen: BTreeMap<Vec<i64>, (f64, f64)> = BTreeMap::new();
+    for (draw, value) in values {
+        seen.insert(vec![draw[0] as i64, draw[1] as i64], (1.0 / draw[2], value));
+    }
+    assert_eq!(seen.len(), draws, "{operator}");
+    let total: f64 = seen.values().map(|(p, _)| p).sum();
+    assert!((total - 1.0).abs() < 1e-12, "{operator}: the probabilities add up to {total}");
+    let mean: f64 = seen.values().map(|(p, v)| p * v).sum();
+    let exact = exact(head, operator);
+    assert!((mean - exact).abs() < 1e-11 * (1.0 + exact.abs()), "{operator}: {mean} for {exact}");
+}
+
+/// The mean of many draws, within five standard errors of it.
+#[track_caller]
+fn within_its_error(head: &str, operator: &str, method: &str) {
+    let (_, values) = draws_and_values(&estimated(head, operator, method), 20_000);
+    let n = values.len() as f64;
+    let mean = values.iter().map(|v| v.1).sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v.1 - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let exact = exact(head, operator);
+    assert!(variance > 0.0, "{operator} by {method} does not vary");
+    let error = (mean - exact).abs() / (variance / n).sqrt();
+    assert!(error < 5.0, "{operator} by {method}: {mean} for {exact}, {error:.1} standard errors");
+}
+
+#[test]
+fn subsets_of_sums() {
+    enumerated(FIELD, "lap(u)", "sparse(2)", 12);
+    enumerated(FIELD, "u*lap(u) + d(u, x[0])", "sparse(3)", 24);
+    enumerated(FIELD, "norm2(grad(u))", "sparse(1)", 4);
+    enumerated(FIELD, "dot(x, grad(u)) + sum(i in 0..4: c[i]*d(u, x[i], x[i], x[i]))", "sparse(2)", 12);
+    enumerated(FIELD, "sum(i in 0..3: d(u, x[i], x[i+1]))", "sparse(2)", 6);
+    enumerated(CONSTRAINED, "lap(u)", "sparse(2)", 12);
+    enumerated(TIMED, "d_t(u) + lap(u)", "sparse(2)", 12);
+    enumerated(TIMED, "d_t(lap(u))", "sparse(1)", 4);
+}
+
+#[test]
+fn subsets_of_nested_sums() {
+    enumerated(FIELD, "lap(lap(u))", "sparse(2)", 12);
+    enumerated(CONSTRAINED, "lap(lap(u))", "sparse(2)", 12);
+    enumerated(FIELD, "lap(lap(lap(u)))", "sparse(3)", 24);
+    enumerated(FIELD, "sum(i in 0..4: sum(j in 0..4: 0.3^abs(i - j)*d(u, x[i], x[j])))", "sparse(2)", 12);
+    enumerated(FIELD, "sum(i in 0..4: sum(j in 0..4: x[i]*x[j]*d(u, x[i], x[j])))", "sparse(2)", 12);
+    // p-Laplacian, p = 4
+    enumerated(FIELD, "div(norm2(grad(u))*grad(u))", "sparse(2)", 12);
+    // one draw cannot tell an index from itself: the inner sum draws its own
+    enumerated(FIELD, "lap(lap(u))", "sparse(1)", 16);
+    // sums over different ranges draw for themselves
+    enumerated(FIELD, "sum(i in 0..4: sum(j in 0..3: c[i]*d(u, x[i], x[j])))", "sparse(2)", 12 * 6);
+}
+
+#[test]
+fn weighted_terms() {
+    weighted(FIELD, "sum(i in 0..4: c[i]*d(u, x[i], x[i]))", 4);
+    weighted(FIELD, "d(u, x[1]) + 2*sum(i in 0..4: x[i]^2*d(u, x[i], x[i]))", 4);
+    weighted(FIELD, "sum(i in 0..4: sum(j in 0..4: 0.3^abs(i - j)*d(u, x[i], x[j])))", 16);
+    weighted(FIELD, "sum(i in 0..4: sum(j in 0..3: (i - 2*j + 0.5)*d(u, x[i], x[j])))", 12);
+    weighted(CONSTRAINED, "sum(i in 0..4: (i - 1.5)*d(u, x[i], x[i]))", 4);
+    weighted(TIMED, "d_t(u) + sum(i in 0..4: x[i]*d(u, x[i]))", 4);
+    // equal weights: without replacement
+    enumerated(FIELD, "lap(u)", "importance(2)", 12);
+    // two draws are two halves
+    within_its_error(FIELD, "sum(i in 0..4: c[i]*d(u, x[i], x[i]))", "importance(2)");
+}
+
+#[test]
+fn signs() {
+    enumerated(FIELD, "lap(u)", "rademacher(1)", 16);
+    enumerated(FIELD, "lap(u)", "rademacher(2)", 256);
+    enumerated(CONSTRAINED, "lap(u)", "rademacher(1)", 16);
+    enumerated(FIELD, "norm2(grad(u))", "rademacher(1)", 16);
+    enumerated(TIMED, "d_t(u) + lap(u)", "rademacher(1)", 16);
+    enumerated(TIMED, "d_t(lap(u))", "rademacher(1)", 16);
+    // positive, indefinite, full and shifted coefficients
+    enumerated(FIELD, "sum(i in 0..4: x[i]^2*d(u, x[i], x[i]))", "rademacher(1)", 16);
+    enumerated(FIELD, "sum(i in 0..4: c[i]*d(u, x[i], x[i]))", "rademacher(1)", 16);
+    enumerated(FIELD, "div(exp(sum(i in 0..4: c[i]*x[i]))*grad(u))", "rademacher(1)", 16);
+    enumerated(FIELD, "sum(i in 0..4: sum(j in 0..4: 0.3^abs(i - j)*d(u, x[i], x[j])))", "rademacher(1)", 16);
+    enumerated(FIELD, "sum(i in 0..3: d(u, x[i], x[i+1]))", "rademacher(1)", 8);
+    // fourth order
+    enumerated(FIELD, "lap(lap(u))", "rademacher(1)", 16);
+    enumerated(CONSTRAINED, "lap(lap(u))", "rademacher(1)", 16);
+    // pairs of their own directions
+    enumerated(FIELD, "div(norm2(grad(u))*grad(u))", "rademacher(1)", 256);
+    let scalars = "space x, y, z\nnet N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = N(x, y, z)\n";
+    enumerated(scalars, "lap(u)", "rademacher(1)", 8);
+}
+
+#[test]
+fn gaussian_directions() {
+    within_its_error(FIELD, "lap(u)", "gaussian(2)");
+    within_its_error(FIELD, "lap(lap(u))", "gaussian(3)");
+    within_its_error(FIELD, "sum(i in 0..4: c[i]*d(u, x[i], x[i]))", "gaussian(1)");
+    within_its_error(FIELD, "sum(i in 0..4: d(u, x[i], x[i], x[i], x[i]))", "gaussian(2)");
+    within_its_error(FIELD, "sum(i in 0..4: d(u, x[i], x[i], x[i], x[i]))", "rademacher(2)");
+}
+
+/// The closed forms: sparse (d^2/k)(1 - k/d) S^2 with the sample variance S^2 of the diagonal, signs
+/// (2/k)(|H|^2 - sum H_ii^2), Gaussian (2/k)|H|^2, weighted (Z sum |c| D^2 - (sum c D)^2)/k.
+#[test]
+fn variances_are_those_of_the_closed_forms() {
+    let hessian: Vec<f64> = (0..16).map(|k| exact(FIELD, &format!("d(u, x[{}], x[{}])", k / 4, k % 4))).collect();
+    let diagonal: Vec<f64> = (0..4).map(|i| hessian[5 * i]).collect();
+    let c: Vec<f64> = (0..4).map(|i| exact(FIELD, &format!("c[{i}] + 0*d(u, x[0])"))).collect();
+    let square = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>();
+    let mean = diagonal.iter().sum::<f64>() / 4.0;
+    let s2 = diagonal.iter().map(|h| (h - mean).powi(2)).sum::<f64>() / 3.0;
+    let z: f64 = c.iter().map(|c| c.abs()).sum();
+    let second: f64 = z * c.iter().zip(&diagonal).map(|(c, h)| c.abs() * h * h).sum::<f64>();
+    let first: f64 = c.iter().zip(&diagonal).map(|(c, h)| c * h).sum();
+    let cases = [
+        ("lap(u)", "sparse(2)", 16.0 / 2.0 * (1.0 - 2.0 / 4.0) * s2),
+        ("lap(u)", "sparse(3)", 16.0 / 3.0 * (1.0 - 3.0 / 4.0) * s2),
+        ("lap(u)", "rademacher(2)", square(&hessian) - square(&diagonal)),
+        ("lap(u)", "gaussian(2)", square(&hessian)),
+        ("sum(i in 0..4: c[i]*d(u, x[i], x[i]))", "importance(2)", (second - first * first) / 2.0),
+    ];
+    for (operator, method, expected) in cases {
+        let (_, values) = draws_and_values(&estimated(FIELD, operator, method), 100_000);
+        let n = values.len() as f64;
+        let mean = values.iter().map(|v| v.1).sum::<f64>() / n;
+        let moment = |p: i32| values.iter().map(|v| (v.1 - mean).powi(p)).sum::<f64>() / n;
+        let error = (moment(2) - expected).abs() / ((moment(4) - moment(2).powi(2)) / n).sqrt();
+        assert!(error < 5.0, "{operator} by {method}: {} for {expected}, {error:.1} standard errors", moment(2));
+    }
+}
+
+#[test]
+fn what_cannot_be_estimated_is_refused() {
+    for (head, operator, method) in [
+        (FIELD, "sum(i in 0..4: c[i]*d(u, x[i], x[i], x[i]))", "rademacher(2)"),
+        (FIELD, "sum(i in 0..4: sum(j in 0..4: sum(k in 0..4: (i + j*k)*d(u, x[i], x[j], x[k]))))", "importance(2)"),
+    ] {
+        let (program, _) = compile(&estimated(head, operator, method), &Overrides::default());
+        let errors = plan(&program.expect("it resolves"), Options::default()).expect_err("it is refused");
+        assert!(errors[0].message.contains("cannot estimate this"), "{errors:?}");
+    }
+}
