@@ -208,3 +208,35 @@ fn what_cannot_be_estimated_is_refused() {
         assert!(errors[0].message.contains("cannot estimate this"), "{errors:?}");
     }
 }
+
+/// The mean of the loss at one point over many draws.
+fn mean_loss(statement: &str) -> f64 {
+    let text = format!(
+        "space x[4] in box(-1..1)\nnet N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = N(x)\n\
+         solve interior: lap(u) + norm2(grad(u)) = 1\n{statement}\n"
+    );
+    let (program, diagnostics) = compile(&text, &Overrides::default());
+    let program = program.unwrap_or_else(|| panic!("{text}\n{diagnostics:?}"));
+    let plan = plan(&program, Options::default()).unwrap_or_else(|e| panic!("{text}\n{e:?}"));
+    let training = plan.sets[0].training.as_ref().expect("a condition");
+    let loss = training.outputs.iter().position(|o| o.0 == "loss").expect("it has a loss");
+    let evaluator = Evaluator::<f64>::new(training).expect("it was planned");
+    let parameters = Parameters::<f64>::initial(&program, 3);
+    let points = [0.31, -0.42, 0.17, 0.55].repeat(100_000);
+    let (mut outputs, mut gradients) = evaluator.buffers();
+    let inputs = (100_000, points.as_slice(), &[][..]);
+    evaluator.run_into(&parameters, inputs, (5, 0), &mut outputs, &mut gradients).expect("shapes fit");
+    outputs[loss][0]
+}
+
+#[test]
+fn an_unbiased_loss_has_no_variance_in_it() {
+    let exact = mean_loss("");
+    let (biased, unbiased) =
+        (mean_loss("estimate lap(u) by sparse(1)"), mean_loss("estimate lap(u) by sparse(1) unbiased"));
+    let added = biased - exact;
+    assert!(added > 0.01 * exact, "{biased} for {exact}");
+    assert!((unbiased - exact).abs() < 0.05 * added, "{unbiased} for {exact}, {biased} where it is biased");
+    let all = mean_loss("estimate interior by rademacher(2) unbiased");
+    assert!((all - exact).abs() < 0.05 * added, "{all} for {exact}");
+}

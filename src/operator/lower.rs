@@ -34,6 +34,8 @@ pub struct Lowering<'a> {
     /// The condition or output that is being lowered: its region, and the estimator of all its sums.
     region: Option<Region>,
     scope: Option<(Method, String)>,
+    /// Whether `unbiased` estimates draw again.
+    again: bool,
     /// Sums in operators that an estimate of their own names.
     settled: HashSet<Id>,
 }
@@ -52,6 +54,7 @@ impl<'a> Lowering<'a> {
             orders: HashMap::new(),
             region: None,
             scope: None,
+            again: false,
             settled: HashSet::new(),
         }
     }
@@ -60,14 +63,25 @@ impl<'a> Lowering<'a> {
     pub fn output(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
         let output = &self.program.outputs[k];
         let method = self.estimate(|t| matches!(t, EstimateTarget::Output(n) if *n == k));
-        self.scoped(None, method.map(|m| (m, output.name.clone())), output.value)
+        let scope = method.map(|e| (e.method, output.name.clone()));
+        self.scoped(None, scope, output.value)
+    }
+
+    /// The components of the residual of condition number `k`, with draws that are independent of those of
+    /// [`Lowering::condition`] in estimates that are `unbiased`. The same where there are none.
+    pub fn condition_again(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
+        self.again = true;
+        let out = self.condition(k);
+        self.again = false;
+        out
     }
 
     /// The components of the residual of condition number `k`.
     pub fn condition(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
         let condition = &self.program.conditions[k];
         let method = self.estimate(|t| matches!(t, EstimateTarget::Condition(n) if *n == k));
-        self.scoped(Some(condition.region.clone()), method.map(|m| (m, condition.name.clone())), condition.residual)
+        let scope = method.map(|e| (e.method, self.named(&condition.name, e)));
+        self.scoped(Some(condition.region.clone()), scope, condition.residual)
     }
 
     /// The components of any expression, without sampling of its sums.
@@ -129,8 +143,13 @@ impl<'a> Lowering<'a> {
         order
     }
 
-    fn estimate(&self, is: impl Fn(&EstimateTarget) -> bool) -> Option<Method> {
-        self.program.estimates.iter().rev().find(|e| is(&e.target)).map(|e| e.method)
+    fn estimate(&self, is: impl Fn(&EstimateTarget) -> bool) -> Option<&'a crate::program::Estimate> {
+        self.program.estimates.iter().rev().find(|e| is(&e.target))
+    }
+    /// The name of an estimate's draws.
+    fn named(&self, name: &str, estimate: &crate::program::Estimate) -> String {
+        let again = if self.again && estimate.unbiased { ", again" } else { "" };
+        format!("{name}{again}")
     }
 
     fn components(&mut self, e: ExprId) -> Result<Vec<Id>, Diagnostic> {
@@ -192,7 +211,7 @@ impl<'a> Lowering<'a> {
     fn operator_estimate(&self, e: ExprId) -> Option<(Method, String)> {
         self.program.estimates.iter().rev().find_map(|estimate| match estimate.target {
             EstimateTarget::Expression(t) if self.program.same(t, e) => {
-                Some((estimate.method, format!("estimate{}", estimate.span.start)))
+                Some((estimate.method, self.named(&format!("estimate{}", estimate.span.start), estimate)))
             }
             _ => None,
         })

@@ -41,7 +41,8 @@ pub struct PointSet {
     pub name: String,
     /// The condition; none for outputs and fields.
     pub condition: Option<usize>,
-    /// Values at a point: the result is [1, components].
+    /// Values at a point: the result is [1, components]; twice as many, two independent estimates of each, where an estimate
+    /// of the condition is `unbiased`.
     pub program: JetProgram,
     /// Residual, loss and gradient, for a condition.
     pub training: Option<JetProgram>,
@@ -146,7 +147,8 @@ fn plan_expressions_here(program: &Program, name: &str, expressions: &[ExprId]) 
         roots.extend(lowering.expression(*e)?);
     }
     let span = expressions.first().map_or(Span::default(), |e| program.expr(*e).span);
-    Planner { program, explain: false, algebras: Algebras::Minimal }.set(lowering.graph, name, &roots, None, span)
+    let wanted = Wanted { name, roots, condition: None, halves: false, span };
+    Planner { program, explain: false, algebras: Algebras::Minimal }.set(lowering.graph, wanted)
 }
 
 fn keep(result: Result<PointSet, Diagnostic>, sets: &mut Vec<PointSet>, errors: &mut Vec<Diagnostic>) {
@@ -169,6 +171,16 @@ pub enum Algebras {
     PerDerivative,
 }
 
+/// Expressions that are wanted at the same points.
+struct Wanted<'a> {
+    name: &'a str,
+    roots: Vec<Id>,
+    condition: Option<usize>,
+    /// The second half of the roots estimates the same as the first, independently.
+    halves: bool,
+    span: Span,
+}
+
 struct Planner<'p> {
     program: &'p Program,
     explain: bool,
@@ -182,18 +194,28 @@ impl Planner<'_> {
         for k in 0..self.program.outputs.len() {
             roots.extend(lowering.output(k)?);
         }
-        self.set(lowering.graph, "outputs", &roots, None, self.program.outputs[0].span)
+        let span = self.program.outputs[0].span;
+        self.set(lowering.graph, Wanted { name: "outputs", roots, condition: None, halves: false, span })
     }
 
     fn condition(&mut self, k: usize) -> Result<PointSet, Diagnostic> {
         let condition = &self.program.conditions[k];
         let mut lowering = Lowering::new(self.program);
         let mut roots = lowering.condition(k)?;
+        let mut again = lowering.condition_again(k)?;
+        let residuals = roots.len();
         for term in [condition.enhance, condition.matching].into_iter().flatten() {
-            let more = self.gradient_terms(&mut lowering, &roots, term, condition.span)?;
-            roots.extend(more);
+            for copy in [&mut roots, &mut again] {
+                let more = self.gradient_terms(&mut lowering, &copy[..residuals], term, condition.span)?;
+                copy.extend(more);
+            }
         }
-        self.set(lowering.graph, &condition.name, &roots, Some(k), condition.span)
+        let halves = again != roots;
+        if halves {
+            roots.extend(again);
+        }
+        let (name, span) = (&condition.name, condition.span);
+        self.set(lowering.graph, Wanted { name, roots, condition: Some(k), halves, span })
     }
 
     /// Derivatives of residuals along space, scaled so that the sum of their squares estimates weight |grad R|^2.
@@ -237,21 +259,16 @@ impl Planner<'_> {
         Ok(out)
     }
 
-    fn set(
-        &mut self,
-        mut graph: Graph,
-        name: &str,
-        roots: &[Id],
-        condition: Option<usize>,
-        span: Span,
-    ) -> Result<PointSet, Diagnostic> {
+    fn set(&mut self, mut graph: Graph, wanted: Wanted) -> Result<PointSet, Diagnostic> {
         let program = self.program;
+        let Wanted { name, roots, condition, halves, span } = wanted;
+        let shown = if halves { roots.len() / 2 } else { roots.len() };
         let expanded: Vec<Id> = roots.iter().map(|r| graph.expand(*r)).collect();
         let residuals: Vec<String> =
-            expanded.iter().map(|e| Printer { program, graph: &graph }.expression(*e)).collect();
+            expanded[..shown].iter().map(|e| Printer { program, graph: &graph }.expression(*e)).collect();
         judge(program, &graph, &expanded, condition.is_some(), span)?;
-        let rewritten = rewrite(&mut graph, roots, &expanded, &rows_of);
-        let explanation = if self.explain { self.explain(&mut graph, roots, &rewritten.roots) } else { Vec::new() };
+        let rewritten = rewrite(&mut graph, &roots, &expanded, &rows_of);
+        let explanation = if self.explain { self.explain(&mut graph, &roots, &rewritten.roots) } else { Vec::new() };
         let drawn: Vec<Id> = rewritten.roots.iter().map(|r| graph.draw(*r)).collect();
         let drawn = match self.algebras {
             Algebras::PerDerivative => separate(&mut graph, &drawn),
@@ -270,7 +287,7 @@ impl Planner<'_> {
         jet.outputs.push(("values".into(), result));
         debug_assert!(jet.types().is_ok(), "{:?}\n{jet:?}", jet.types());
         let training = match condition {
-            Some(k) => Some(self.training(&jet, program.conditions[k].weight, span)?),
+            Some(k) => Some(self.training(&jet, program.conditions[k].weight, halves, span)?),
             None => None,
         };
         let printer = Printer { program, graph: &graph };
@@ -286,7 +303,7 @@ impl Planner<'_> {
             residuals,
             folded: lines,
             bases,
-            estimators: show::estimators(&printer),
+            estimators: show::estimators(&printer, halves),
             rewriting: rewritten.report,
             explanation,
             cost: Cost::of(training.as_ref().unwrap_or(&jet)),
@@ -303,9 +320,9 @@ impl Planner<'_> {
         pairs.filter_map(|(a, b)| rewrite::explain(graph, &leaf, *a, *b)).collect()
     }
 
-    fn training(&self, jet: &JetProgram, weight: f64, span: Span) -> Result<JetProgram, Diagnostic> {
+    fn training(&self, jet: &JetProgram, weight: f64, halves: bool, span: Span) -> Result<JetProgram, Diagnostic> {
         let broken = |e: crate::jet::Invalid| Diagnostic::error(span, format!("no gradient of this residual: {e}"));
-        let (with_loss, loss) = mean_square(jet, weight).map_err(broken)?;
+        let (with_loss, loss) = mean_square(jet, weight, halves).map_err(broken)?;
         let out = adjoint(&with_loss, loss).map_err(broken)?;
         debug_assert!(out.types().is_ok(), "{:?}\n{out:?}", out.types());
         Ok(out)

@@ -54,8 +54,11 @@ fn symbol(printer: &Printer, s: &Symbol) -> String {
 }
 
 /// One line for each source of draws.
-pub fn estimators(printer: &Printer) -> Vec<String> {
+pub fn estimators(printer: &Printer, halves: bool) -> Vec<String> {
     let mut out = Vec::new();
+    if halves {
+        out.push("unbiased: the loss is the product of two independent estimates".to_string());
+    }
     for s in &printer.graph.samplers {
         let n = s.hi - s.lo;
         match s.kind {
