@@ -26,7 +26,7 @@ fn draws_and_values(text: &str, points: usize) -> (JetProgram, Vec<(Vec<f64>, f6
         jet.outputs.push((format!("draw {k}"), ValueId(k as u32)));
     }
     let evaluator = Evaluator::<f64>::new(&jet).expect("a draw can be an output");
-    let x = [0.31, -0.42, 0.17, 0.55, 0.2];
+    let x: Vec<f64> = (0..16).map(|k| ((k * 37 + 11) % 23) as f64 / 23.0 - 0.4).collect();
     let columns = program.columns();
     let all: Vec<f64> = (0..points).flat_map(|_| x[..columns].iter().copied()).collect();
     let (mut outputs, mut gradients) = evaluator.buffers();
@@ -239,4 +239,87 @@ fn an_unbiased_loss_has_no_variance_in_it() {
     assert!((unbiased - exact).abs() < 0.05 * added, "{unbiased} for {exact}, {biased} where it is biased");
     let all = mean_loss("estimate interior by rademacher(2) unbiased");
     assert!((all - exact).abs() < 0.05 * added, "{all} for {exact}");
+}
+
+/// Twelve dimensions through a layer of width 5.
+const WIDE: &str = "space x[12] in box(-1..1)\ntime t in 0..1\ncoef c[12] ~ uniform(-1..2, seed = 3)\n\
+    net N = mlp(width = 5, depth = 3, activation = tanh)\nfield u = N(x, t)\nfield v = (1 - norm2(x))*N(x, t)\n";
+
+/// The loss of `residual = 1` and its gradient, with parameters whose first weight is changed by a function.
+fn loss_and_gradient(residual: &str, method: &str, change: fn(&mut [f64])) -> (f64, Vec<Vec<f64>>) {
+    let text = format!("{WIDE}solve interior: {residual} = 1\nestimate interior by {method}\n");
+    let (program, diagnostics) = compile(&text, &Overrides::default());
+    let program = program.unwrap_or_else(|| panic!("{text}\n{diagnostics:?}"));
+    let plan = plan(&program, Options::default()).unwrap_or_else(|e| panic!("{text}\n{e:?}"));
+    let training = plan.sets[0].training.as_ref().expect("a condition");
+    let loss = training.outputs.iter().position(|o| o.0 == "loss").expect("it has a loss");
+    let evaluator = Evaluator::<f64>::new(training).expect("it was planned");
+    let mut parameters = Parameters::<f64>::initial(&program, 3);
+    let first = parameters.position("N.0.weight").expect("there is a first layer");
+    change(&mut parameters.values_mut()[first]);
+    let points: Vec<f64> = (0..13 * 7).map(|k| ((k * 37 + 11) % 23) as f64 / 23.0 - 0.4).collect();
+    let (mut outputs, mut gradients) = evaluator.buffers();
+    evaluator.run_into(&parameters, (7, &points, &[]), (5, 0), &mut outputs, &mut gradients).expect("shapes fit");
+    // a tensor that is used several times has several gradients, to be added
+    let mut sums: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    for ((tensor, _), g) in training.gradients.iter().zip(gradients) {
+        let sum = sums.entry(tensor.0).or_insert_with(|| vec![0.0; g.len()]);
+        sum.iter_mut().zip(g).for_each(|(s, g)| *s += g);
+    }
+    let named = |t: &u32| training.tensors[*t as usize].name.clone();
+    let mut named: Vec<(String, Vec<f64>)> = sums.iter().map(|(t, g)| (named(t), g.clone())).collect();
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    (outputs[loss][0], named.into_iter().map(|g| g.1).collect())
+}
+
+#[test]
+fn compressed_operators_are_exact_and_so_are_their_gradients() {
+    let keep: fn(&mut [f64]) = |_| {};
+    // rows 1 and 2 are multiples of row 0, row 3 is 0: rank 2
+    let lose_rank: fn(&mut [f64]) = |w| {
+        let row: Vec<f64> = w[..13].to_vec();
+        row.iter().enumerate().for_each(|(k, x)| (w[13 + k], w[26 + k], w[39 + k]) = (2.0 * x, -x, 0.0));
+    };
+    for residual in [
+        "lap(u)",
+        "d_t(u) + lap(u) + sin(u)",
+        "norm2(grad(u)) + u*lap(u)",
+        "dot(x, grad(u)) + lap(v)",
+        "lap(v) + norm2(grad(v))",
+        "sum(i in 3..12: d(u, x[i], x[i])) + sum(i in 0..12: c[i]*d(u, x[i]))",
+        "div((1 + norm2(x))*grad(u))",
+    ] {
+        for change in [keep, lose_rank] {
+            let (exact, exact_gradients) = loss_and_gradient(residual, "exact", change);
+            let (loss, gradients) = loss_and_gradient(residual, "compressed", change);
+            assert!((loss - exact).abs() < 1e-12 * exact, "{residual}: {loss} for {exact}");
+            let size = exact_gradients.iter().flatten().fold(0.0, |m: f64, g| m.max(g.abs()));
+            for (x, y) in gradients.iter().flatten().zip(exact_gradients.iter().flatten()) {
+                assert!((x - y).abs() < 1e-11 * size, "{residual}: {x} for {y}");
+            }
+        }
+    }
+}
+
+#[test]
+fn compressed_signs() {
+    enumerated(WIDE, "lap(u)", "compressed(1)", 32);
+    enumerated(WIDE, "d_t(u) + norm2(grad(u)) + lap(v)", "compressed(1)", 32);
+    let square = |v: f64| v * v;
+    // less variance than signs in all dimensions
+    let spread = |method: &str| {
+        let (_, values) = draws_and_values(&estimated(WIDE, "lap(u)", method), 20_000);
+        let mean = values.iter().map(|v| v.1).sum::<f64>() / 20_000.0;
+        values.iter().map(|v| square(v.1 - mean)).sum::<f64>()
+    };
+    assert!(spread("compressed(1)") < spread("rademacher(1)"));
+}
+
+#[test]
+fn what_cannot_be_compressed_is_refused() {
+    for operator in ["sum(i in 0..12: c[i]*d(u, x[i], x[i]))", "sum(i in 0..12: d(u, x[i], x[i], x[i]))"] {
+        let (program, _) = compile(&estimated(WIDE, operator, "compressed"), &Overrides::default());
+        let errors = plan(&program.expect("it resolves"), Options::default()).expect_err("it is refused");
+        assert!(errors[0].message.contains("`compressed` cannot carry this out"), "{errors:?}");
+    }
 }

@@ -7,9 +7,10 @@
 //! program and the number of points, so the results have the same bits whatever the number of threads.
 //!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `lift`: first layers;
-//! - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;  - `math`, `real`: functions and precisions.
+//! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;  - `math`, `real`: functions and precisions.
 
 mod activation;
+mod factor;
 mod gemm;
 mod lift;
 mod math;
@@ -25,6 +26,7 @@ mod tile;
 pub use real::Real;
 
 use crate::jet::{Invalid, JetProgram, Op, Type, ValueId};
+use factor::Factored;
 use pointwise::Compiled;
 use rayon::prelude::*;
 use schedule::{Home, Schedule};
@@ -125,7 +127,8 @@ impl<T: Real> Executor<T> {
         let tiles = points.div_ceil(tile);
         let chunks = tiles.min(CHUNKS);
         let bounds: Vec<usize> = (0..=chunks).map(|c| (c * tiles / chunks.max(1) * tile).min(points)).collect();
-        let run = Run { executor: self, call, tile, fixed: self.fixed(call), turned: self.turned(call) };
+        let factors = self.factors(call);
+        let run = Run { executor: self, call, tile, fixed: self.fixed(call), turned: self.turned(call), factors };
         let mut jobs: Vec<(usize, usize, Vec<&mut [T]>)> = bounds.windows(2).map(|w| (w[0], w[1], vec![])).collect();
         for ((_, value), output) in self.program.outputs.iter().zip(outputs.iter_mut()) {
             let per_point = self.per_point(*value).unwrap_or(0);
@@ -144,7 +147,7 @@ impl<T: Real> Executor<T> {
                 workspace
             })
             .collect();
-        let reduced = self.combine(&done, points);
+        let reduced = self.combine(&run, &done, points);
         if let Ok(mut pool) = self.pool.lock() {
             pool.extend(done);
         }
@@ -208,6 +211,34 @@ impl<T: Real> Executor<T> {
         turned
     }
 
+    /// By operation: the factors of weights.
+    fn factors(&self, call: &Call<T>) -> Vec<Option<Factored<T>>> {
+        let one = |(op, home): (&Op, &Home)| match op {
+            Op::Factor { weight, first, len, rank } if *home == Home::Factor => {
+                let out = self.program.tensors[weight.index()].shape[0];
+                let weight = lift::matrix(call.tensors[weight.index()], out);
+                Some(Factored::new(weight.slice_move(ndarray::s![.., *first..first + len]), *rank))
+            }
+            _ => None,
+        };
+        self.program.ops.iter().zip(&self.schedule.homes).map(one).collect()
+    }
+
+    /// The gradient of a weight through its factor.
+    fn factor_adjoint(&self, run: &Run<T>, factor: ValueId, bar: &[T]) -> Vec<T> {
+        let Op::Factor { weight, first, len, .. } = &self.program.ops[factor.index()] else { return vec![] };
+        let Some(factored) = &run.factors[factor.index()] else { return vec![] };
+        let tensor = &self.program.tensors[weight.index()];
+        let (out, mut gradient) = (tensor.shape[0], vec![T::zero(); tensor.len()]);
+        let bar: Vec<f64> = bar.iter().map(|b| b.to_f64()).collect();
+        let map: Vec<T> = factored.factor.pull_back(&bar, out).into_iter().map(T::lit).collect();
+        let columns = ndarray::s![.., *first..first + len];
+        let rows = lift::matrix(run.call.tensors[weight.index()], out).slice_move(columns);
+        let into = lift::matrix_mut(&mut gradient, out).slice_move(columns);
+        product::product(T::one(), lift::matrix(&map, out), rows, T::zero(), into);
+        gradient
+    }
+
     /// A workspace with slots for a tile, and sums at 0.
     fn workspace(&self, tile: usize) -> Workspace<T> {
         let used = self.pool.lock().ok().and_then(|mut pool| pool.pop());
@@ -217,11 +248,14 @@ impl<T: Real> Executor<T> {
     }
 
     /// The means, by value: chunks added in order.
-    fn combine(&self, done: &[Workspace<T>], points: usize) -> Vec<Option<Vec<T>>> {
+    fn combine(&self, run: &Run<T>, done: &[Workspace<T>], points: usize) -> Vec<Option<Vec<T>>> {
         let scale = if points == 0 { 0.0 } else { 1.0 / points as f64 };
         let mut reduced: Vec<Option<Vec<T>>> = Vec::new();
         for (op, home) in self.program.ops.iter().zip(&self.schedule.homes) {
             let value = match (home, op) {
+                (Home::Late, Op::FactorAdjoint { factor, bar }) => {
+                    reduced[bar.index()].as_ref().map(|bar| self.factor_adjoint(run, *factor, bar))
+                }
                 (Home::Sum(sum), _) => Some(
                     (0..self.schedule.sums[*sum])
                         .map(|i| T::lit(done.iter().map(|w| w.sums[*sum][i].to_f64()).sum::<f64>() * scale))

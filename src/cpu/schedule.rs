@@ -21,6 +21,8 @@ pub enum Home {
     Slot(usize),
     /// A sum over points, by position.
     Sum(usize),
+    /// The factor of a weight, worked out at the beginning.
+    Factor,
     /// A combination of other reduced values, worked out at the end.
     Late,
 }
@@ -79,7 +81,8 @@ impl Schedule {
                 (Op::Points, _) => Home::Points,
                 (Op::Data, _) => Home::Data,
                 _ if fused[k] => Home::Fused,
-                (Op::Add { .. }, Type::Reduced { .. }) => Home::Late,
+                (Op::Factor { .. }, _) => Home::Factor,
+                (Op::Add { .. } | Op::FactorAdjoint { .. }, Type::Reduced { .. }) => Home::Late,
                 (_, Type::Reduced { shape }) => {
                     schedule.sums.push(shape.iter().product());
                     Home::Sum(schedule.sums.len() - 1)

@@ -1,5 +1,6 @@
 //! One chunk of points, tile by tile, operation by operation.
 
+use super::factor::{Factored, inject_adjoint};
 use super::lift::{self, Draw, Lift, matrix, matrix_mut};
 use super::pointwise::{Input, Registers, Scalar};
 use super::product::{AddColumns, AddToEach, product};
@@ -50,6 +51,8 @@ pub struct Run<'a, T> {
     pub fixed: Vec<Vec<T>>,
     /// By tensor: weights as [in, out], or empty.
     pub turned: Vec<Vec<T>>,
+    /// By operation: factors of weights.
+    pub factors: Vec<Option<Factored<T>>>,
 }
 
 /// Points `first..first + n`.
@@ -199,6 +202,12 @@ impl<T: Real> Run<'_, T> {
                 let bias = self.call.tensors[bias.index()];
                 T::add_to_each(AddToEach { row: bias, y: &mut y[..if rows > 0 { n * out } else { 0 }] });
             }
+            Op::Inject { x, factor, directions, seeds } => {
+                y.copy_from_slice(self.value(*x, tile, workspace));
+                if let Some(factored) = &self.factors[factor.index()] {
+                    factored.inject(seeds, directions.map(|d| self.value(d, tile, workspace)), n, y);
+                }
+            }
             Op::LinearAdjoint { bar, weight } => {
                 let rows = self.shape(*bar).0 * n;
                 let bar = matrix(self.value(*bar, tile, workspace), rows);
@@ -213,7 +222,8 @@ impl<T: Real> Run<'_, T> {
                 let (a, b) = (self.value(*a, tile, workspace), self.value(*b, tile, workspace));
                 y.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y = *a + *b);
             }
-            Op::Points | Op::Data | Op::WeightAdjoint { .. } | Op::BiasAdjoint { .. } | Op::Mean { .. } => {}
+            // reduced, or in the caller's arrays
+            _ => {}
         }
     }
 
@@ -261,6 +271,11 @@ impl<T: Real> Run<'_, T> {
                     let x = matrix(self.value(*x, tile, workspace), rows * tile.n);
                     product(T::one(), matrix(bar, rows * tile.n).t(), x, T::one(), matrix_mut(sum, out));
                 }
+            }
+            Op::InjectAdjoint { bar, directions, seeds, .. } => {
+                let directions = directions.map(|d| self.value(d, tile, workspace));
+                let out = self.shape(*bar).1;
+                inject_adjoint(seeds, directions, self.value(*bar, tile, workspace), tile.n, out, sum);
             }
             Op::BiasAdjoint { bar: x } | Op::Mean { x, .. } => {
                 let row0 = &self.value(*x, tile, workspace)[..tile.n * sum.len()];

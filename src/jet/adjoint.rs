@@ -103,6 +103,7 @@ impl Adjoint {
         for op in &self.out.ops {
             let tensors: Vec<TensorId> = match op {
                 Op::Linear { weight, bias, .. } => vec![*weight, *bias],
+                Op::Factor { weight, .. } => vec![*weight],
                 Op::Pointwise(p) => {
                     let tensor = |s: &Source| match s {
                         Source::Tensor(t) => Some(*t),
@@ -144,6 +145,18 @@ impl Adjoint {
                     let xbar = push(&mut self.out, Op::LinearAdjoint { bar, weight });
                     self.contribute(x, xbar);
                 }
+            }
+            Op::Inject { x, factor, directions, seeds } => {
+                if self.active[x.index()] {
+                    self.contribute(x, bar);
+                }
+                if self.active[factor.index()] {
+                    let fbar = push(&mut self.out, Op::InjectAdjoint { bar, factor, directions, seeds });
+                    self.contribute(factor, fbar);
+                }
+            }
+            Op::Factor { weight, .. } if self.learned(weight) => {
+                self.gradient(weight, Op::FactorAdjoint { factor: value, bar });
             }
             Op::Activate { x, algebra, activation, coefficients } => {
                 if let Some(coefficients) = coefficients

@@ -1,8 +1,9 @@
 //! The oracle: a [`JetProgram`] run in f64 by loops that follow the definitions of the operations word by word.
 //!
-//! It is slow, and shares no code with the backends but the random draws. Activations are differentiated as polynomials in
+//! It is slow, and shares no code with the backends but the random draws and the factorisation. Activations are differentiated as polynomials in
 //! a base function; powers of the nilpotent part are full products.
 
+use super::factor::{Factor, gram};
 use super::random::Words;
 use super::*;
 
@@ -74,6 +75,24 @@ impl Run<'_> {
                         .map(|(a, b)| a + b)
                         .collect();
                 }
+                match op {
+                    Op::Factor { weight, first, .. } => return self.factored(*weight, *first, op).1.l,
+                    Op::FactorAdjoint { factor, bar } => {
+                        let op = &self.program.ops[factor.index()];
+                        let Op::Factor { weight, first, len, .. } = op else { return sum };
+                        let (out, factored) = self.factored(*weight, *first, op);
+                        let map = factored.pull_back(&self.values[bar.index()], out);
+                        let inputs = sum.len() / out;
+                        for o in 0..out {
+                            for i in *first..first + len {
+                                sum[o * inputs + i] =
+                                    (0..out).map(|m| map[o * out + m] * self.weight(*weight, m, i)).sum();
+                            }
+                        }
+                        return sum;
+                    }
+                    _ => {}
+                }
                 for p in 0..n {
                     self.accumulate(op, p, &mut sum);
                 }
@@ -91,8 +110,35 @@ impl Run<'_> {
         }
     }
 
+    /// Rows of a weight, and the factor that an operation `Factor` makes of it.
+    fn factored(&self, weight: TensorId, first: usize, op: &Op) -> (usize, Factor) {
+        let out = self.program.tensors[weight.index()].shape[0];
+        let Op::Factor { len, rank, .. } = op else { return (out, Factor::default()) };
+        let gram = gram(|o, i| self.weight(weight, o, first + i), out, *len);
+        (out, Factor::new(&gram, out, *rank))
+    }
+
+    /// How much of column c of a factor a seed is.
+    fn share(&self, directions: Option<ValueId>, seed: &Seed, p: usize, c: usize) -> f64 {
+        seed.value
+            * match directions {
+                Some(d) => self.at(d, p, seed.at as usize, c),
+                None => (c == seed.at as usize) as u32 as f64,
+            }
+    }
+
     fn accumulate(&self, op: &Op, p: usize, sum: &mut [f64]) {
         match op {
+            Op::InjectAdjoint { bar, directions, seeds, .. } => {
+                let out = self.shape(*bar).1;
+                let rank = sum.len() / out;
+                for seed in seeds {
+                    for (e, s) in sum.iter_mut().enumerate() {
+                        *s +=
+                            self.at(*bar, p, seed.row as usize, e / rank) * self.share(*directions, seed, p, e % rank);
+                    }
+                }
+            }
             Op::WeightAdjoint { bar, x } => {
                 let ((rows, out), inputs) = (self.shape(*bar), self.shape(*x).1);
                 for r in 0..rows {
@@ -159,6 +205,18 @@ impl Run<'_> {
                     }
                 }
             }
+            Op::Inject { x, factor, directions, seeds } => {
+                for (r, y) in y.iter_mut().enumerate() {
+                    (0..features).for_each(|f| y[f] = self.at(*x, p, r, f));
+                }
+                let l = &self.values[factor.index()];
+                let rank = l.len() / features;
+                for seed in seeds {
+                    for (f, y) in y[seed.row as usize].iter_mut().enumerate() {
+                        *y += (0..rank).map(|c| l[f * rank + c] * self.share(*directions, seed, p, c)).sum::<f64>();
+                    }
+                }
+            }
             Op::Linear { x, weight, bias } => {
                 for (r, y) in y.iter_mut().enumerate() {
                     for (o, y) in y.iter_mut().enumerate() {
@@ -209,7 +267,7 @@ impl Run<'_> {
                     (0..features).for_each(|f| y[f] = self.at(*a, p, r, f) + self.at(*b, p, r, f));
                 }
             }
-            Op::WeightAdjoint { .. } | Op::BiasAdjoint { .. } | Op::Mean { .. } => {}
+            _ => {}
         }
     }
 

@@ -359,6 +359,24 @@ impl Parser {
                 let (x, algebra) = (line.value()?, line.algebra()?);
                 Op::Activate { x, algebra, activation, coefficients: coefficients(line)? }
             }
+            "factor" => {
+                let weight = line.tensor()?;
+                line.word("from")?;
+                let first = line.number()?;
+                line.word("features")?;
+                let len = line.number()?;
+                line.word("rank")?;
+                Op::Factor { weight, first, len, rank: line.number()? }
+            }
+            "inject" => {
+                let (x, factor) = (line.value()?, line.value()?);
+                Op::Inject { x, factor, directions: coefficients(line)?, seeds: self.seeds()? }
+            }
+            "inject_adjoint" => {
+                let (bar, factor) = (line.value()?, line.value()?);
+                Op::InjectAdjoint { bar, factor, directions: coefficients(line)?, seeds: self.seeds()? }
+            }
+            "factor_adjoint" => Op::FactorAdjoint { factor: line.value()?, bar: line.value()? },
             "linear_adjoint" => Op::LinearAdjoint { bar: line.value()?, weight: line.tensor()? },
             "weight_adjoint" => Op::WeightAdjoint { bar: line.value()?, x: line.value()? },
             "bias_adjoint" => Op::BiasAdjoint { bar: line.value()? },

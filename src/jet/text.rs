@@ -139,13 +139,15 @@ fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
                 Draw::Directions { value, first } => write!(f, " {value} at {first}"),
             })?;
             writeln!(f)?;
-            for seed in seeds {
-                write!(f, "  seed {} {}", seed.row, seed.at)?;
-                seed.sample.iter().try_for_each(|s| write!(f, " of {s}"))?;
-                writeln!(f, " = {:?}", seed.value)?;
-            }
-            Ok(())
+            write_seeds(seeds, f)
         }
+        Op::Factor { weight, first, len, rank } => writeln!(f, " {weight} from {first} features {len} rank {rank}"),
+        Op::Inject { x: value, factor, directions, seeds }
+        | Op::InjectAdjoint { bar: value, factor, directions, seeds } => {
+            writeln!(f, " {value} {factor}{}", with(directions))?;
+            write_seeds(seeds, f)
+        }
+        Op::FactorAdjoint { factor, bar } => writeln!(f, " {factor} {bar}"),
         Op::Linear { x, weight, bias } => writeln!(f, " {x} {weight} {bias}"),
         Op::Activate { x, algebra, activation: a, coefficients } => {
             writeln!(f, " {} {x} {algebra}{}", activation(a), with(coefficients))
@@ -162,6 +164,15 @@ fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
         Op::Add { a, b } => writeln!(f, " {a} {b}"),
         Op::Mean { x, scalar } => writeln!(f, " {x}{}", word(*scalar, " scalar")),
     }
+}
+
+fn write_seeds(seeds: &[Seed], f: &mut Formatter<'_>) -> fmt::Result {
+    for seed in seeds {
+        write!(f, "  seed {} {}", seed.row, seed.at)?;
+        seed.sample.iter().try_for_each(|s| write!(f, " of {s}"))?;
+        writeln!(f, " = {:?}", seed.value)?;
+    }
+    Ok(())
 }
 
 /// Instructions; `next` is the number of the next register.

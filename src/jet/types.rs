@@ -1,7 +1,7 @@
 //! The one intermediate representation below the planner.
 //!
 //! A [`JetProgram`] is a list of operations in static single assignment: operation k defines value k.
-//! A value is *per point*, with shape [points, rows, features], or *reduced* over the points (a mean).
+//! A value is *per point*, with shape [points, rows, features], or *reduced*: one for all points, such as a mean over them.
 //! Row 0 of a value with several rows is the number itself; row r is the functional of basis element r of the
 //! algebra (`v_r(D)` of it). Basis element 0 is always 1, and no other element has a constant term, so a constant
 //! has row 0 only. All numbers here are f64; a backend chooses its own precision.
@@ -106,7 +106,7 @@ pub enum Type {
         /// Neurons, coordinates, components.
         features: usize,
     },
-    /// Mean over the points, row-major.
+    /// One for all points, row-major.
     Reduced {
         /// Like a tensor's.
         shape: Vec<usize>,
@@ -183,6 +183,29 @@ pub enum Op {
         /// `[out]`
         bias: TensorId,
     },
+    /// L with L L^T = W W^T for the columns `first..first + len` of a weight W: [out, rank] (see [`super::factor`]).
+    Factor {
+        /// [out, in]
+        weight: TensorId,
+        /// First column.
+        first: usize,
+        /// How many columns.
+        len: usize,
+        /// Columns of L: at least the rank of W.
+        rank: usize,
+    },
+    /// x with columns of a factor, or their combinations by directions, added to its rows beyond 0: the images of directions
+    /// under a layer.
+    Inject {
+        /// [rows, out]
+        x: ValueId,
+        /// A `Factor`: [out, rank]
+        factor: ValueId,
+        /// [k, rank], none where the columns themselves are meant.
+        directions: Option<ValueId>,
+        /// `at` is a column, or a direction; `sample` is none.
+        seeds: Vec<Seed>,
+    },
     /// sigma(x) in the algebra.
     Activate {
         /// [rows, features]
@@ -211,6 +234,24 @@ pub enum Op {
     /// Mean over points of row 0 of y-bar: `[out]`.
     BiasAdjoint {
         /// [rows, out]
+        bar: ValueId,
+    },
+    /// Adjoint of a factor, from that of what it was injected into, mean over points: [out, rank].
+    InjectAdjoint {
+        /// [rows, out]
+        bar: ValueId,
+        /// As in `Inject`.
+        factor: ValueId,
+        /// As in `Inject`.
+        directions: Option<ValueId>,
+        /// As in `Inject`.
+        seeds: Vec<Seed>,
+    },
+    /// Adjoint of the weight of a factor: (L-bar L^+) W in the factor's columns, 0 in others: [out, in].
+    FactorAdjoint {
+        /// The `Factor`.
+        factor: ValueId,
+        /// Its adjoint: [out, rank]
         bar: ValueId,
     },
     /// The transposed product with sigma'(x), applied to y-bar: [rows, features].

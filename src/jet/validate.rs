@@ -53,6 +53,10 @@ impl Op {
             Op::Pointwise(_) => "pointwise",
             Op::Lift { .. } => "lift",
             Op::Linear { .. } => "linear",
+            Op::Factor { .. } => "factor",
+            Op::Inject { .. } => "inject",
+            Op::InjectAdjoint { .. } => "inject_adjoint",
+            Op::FactorAdjoint { .. } => "factor_adjoint",
             Op::Activate { .. } => "activate",
             Op::LinearAdjoint { .. } => "linear_adjoint",
             Op::WeightAdjoint { .. } => "weight_adjoint",
@@ -67,7 +71,7 @@ impl Op {
     /// The values that the operation reads, in the order of its fields.
     pub fn arguments(&self) -> Vec<ValueId> {
         match self {
-            Op::Points | Op::Data | Op::Sample { .. } | Op::Directions { .. } => Vec::new(),
+            Op::Points | Op::Data | Op::Sample { .. } | Op::Directions { .. } | Op::Factor { .. } => Vec::new(),
             Op::Pointwise(p) => p
                 .inputs
                 .iter()
@@ -84,6 +88,11 @@ impl Op {
             Op::LinearAdjoint { bar, .. } | Op::BiasAdjoint { bar } => vec![*bar],
             Op::WeightAdjoint { bar, x } => vec![*bar, *x],
             Op::Add { a, b } => vec![*a, *b],
+            Op::Inject { x: value, factor, directions, .. }
+            | Op::InjectAdjoint { bar: value, factor, directions, .. } => {
+                [*value, *factor].into_iter().chain(*directions).collect()
+            }
+            Op::FactorAdjoint { factor, bar } => vec![*factor, *bar],
             Op::Activate { x, coefficients, .. } => std::iter::once(*x).chain(*coefficients).collect(),
             Op::ActivateAdjoint { x, bar, coefficients, .. } => [*x, *bar].into_iter().chain(*coefficients).collect(),
             Op::CoefficientAdjoint { x, bar, coefficients, .. } => vec![*x, *bar, *coefficients],
@@ -199,6 +208,45 @@ impl Checker<'_> {
                 ensure(bias.shape == [out], || format!("bias {:?} of a weight [{out}, {inputs}]", bias.shape))?;
                 per_point(rows, out)
             }
+            Op::Factor { weight, first, len, rank } => {
+                let (out, inputs) = self.matrix(*weight)?;
+                ensure(first + len <= inputs, || format!("columns {first}..{} of {inputs}", first + len))?;
+                ensure(*rank == out.min(*len), || format!("rank {rank} of a factor of [{out}, {len}]"))?;
+                Ok(Type::Reduced { shape: vec![out, *rank] })
+            }
+            Op::Inject { x: value, factor, directions, seeds }
+            | Op::InjectAdjoint { bar: value, factor, directions, seeds } => {
+                let (rows, features) = self.value(*value)?;
+                let (out, rank) = self.factor(*factor)?;
+                ensure(features == out, || format!("a factor [{out}, {rank}] in {features} features"))?;
+                let count = match directions {
+                    None => rank,
+                    Some(d) => {
+                        let (k, len) = self.value(*d)?;
+                        ensure(len == rank, || format!("directions of length {len} of {rank} columns"))?;
+                        k
+                    }
+                };
+                for s in seeds {
+                    ensure(s.row >= 1 && (s.row as usize) < rows, || format!("seed in row {} of {rows}", s.row))?;
+                    ensure((s.at as usize) < count && s.sample.is_none(), || format!("seed at {} of {count}", s.at))?;
+                }
+                match op {
+                    Op::Inject { .. } => per_point(rows, features),
+                    _ => Ok(Type::Reduced { shape: vec![out, rank] }),
+                }
+            }
+            Op::FactorAdjoint { factor, bar } => {
+                let (out, rank) = self.factor(*factor)?;
+                match self.ty(*bar)? {
+                    Type::Reduced { shape } if *shape == [out, rank] => {}
+                    other => return Err(format!("{other:?} as adjoint of [{out}, {rank}]")),
+                }
+                let Op::Factor { weight, .. } = &self.program.ops[factor.index()] else {
+                    unreachable!("it is a factor")
+                };
+                Ok(Type::Reduced { shape: self.tensor(*weight)?.shape.clone() })
+            }
             Op::Activate { x, algebra, activation, coefficients } => {
                 let (rows, features) = self.value(*x)?;
                 self.algebra(*algebra, rows, *activation, *coefficients, 0)?;
@@ -255,6 +303,14 @@ impl Checker<'_> {
         match self.ty(value)? {
             Type::PerPoint { rows, features } => Ok((*rows, *features)),
             Type::Reduced { .. } => Err(format!("value {} is reduced over the points", value.0)),
+        }
+    }
+
+    /// Rows and columns of a factor.
+    fn factor(&self, value: ValueId) -> Checked<(usize, usize)> {
+        match (self.ty(value)?, &self.program.ops[value.index()]) {
+            (Type::Reduced { shape }, Op::Factor { .. }) => Ok((shape[0], shape[1])),
+            (_, other) => Err(format!("value {} is {}, not a factor", value.0, other.name())),
         }
     }
 

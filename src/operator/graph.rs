@@ -180,6 +180,22 @@ pub enum SamplerKind {
         /// The second index.
         second: bool,
     },
+    /// Of a sum that is carried out in the variables of the first layer ([`crate::operator::compress`]); with k random
+    /// directions there.
+    Compressed {
+        /// How many directions; none: all, which is exact.
+        k: Option<usize>,
+    },
+    /// Vectors q whose images W q are columns of L, L L^T = W W^T, with the columns lo..hi of the first layer's weight W; with
+    /// k, their k combinations by random signs.
+    Factor {
+        /// Whose first layer.
+        call: u32,
+        /// Columns of L.
+        rank: usize,
+        /// How many combinations; none: the columns.
+        k: Option<usize>,
+    },
     /// k vectors by their components.
     Vectors {
         /// How many.
@@ -304,6 +320,11 @@ impl Graph {
             self.samplers.push(sampler);
             self.samplers.len() - 1
         }) as u32
+    }
+
+    /// Whether a sampler's directions are known by their images under a first layer only.
+    pub fn is_factor(&self, sampler: u32) -> bool {
+        matches!(self.samplers[sampler as usize].kind, SamplerKind::Factor { .. })
     }
 
     /// Whether a derivative of a network occurs.

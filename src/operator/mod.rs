@@ -12,6 +12,7 @@ mod lower;
 mod reduce;
 mod substitute;
 pub use display::Printer;
+pub use estimate::{Unfit, compress};
 pub use fold::{CoefficientTensor, Folded, Term, fold};
 pub use graph::*;
 pub use index::*;

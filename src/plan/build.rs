@@ -6,7 +6,7 @@ use super::scalar::pointwise;
 use super::targets::{Targets, assignments};
 use crate::algebra::{Coefficient, JetAlgebra};
 use crate::jet::{self, Activation, AlgebraId, Op, Seed, ValueId};
-use crate::operator::{Argument, Folded, Graph, Id, Index, Node, Symbol};
+use crate::operator::{Argument, Folded, Graph, Id, Index, Node, Slot, Symbol};
 use num_rational::BigRational;
 use num_traits::ToPrimitive;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -52,6 +52,7 @@ fn network(
 ) -> Result<(), TooManyInputs> {
     let (table, coefficients) = table(graph, builder, targets, algebra);
     let application = graph.calls[call as usize].clone();
+    let injected = injections(graph, targets, call, algebra);
     let mut x = match lift(graph, builder, targets, call, algebra) {
         Some(op) => builder.push(op),
         None => general_input(graph, builder, targets, call, algebra)?,
@@ -61,6 +62,12 @@ fn network(
     for layer in 0..depth {
         let (weight, bias) = builder.layer(net, layer);
         x = builder.push(Op::Linear { x, weight, bias });
+        if layer == 0 {
+            for (sampler, seeds) in &injected {
+                let (factor, directions) = draws::factor(graph, builder, *sampler);
+                x = builder.push(Op::Inject { x, factor, directions, seeds: seeds.clone() });
+            }
+        }
         if layer + 1 < depth && activation != Activation::Identity {
             x = builder.push(Op::Activate { x, algebra: table, activation, coefficients });
         }
@@ -104,6 +111,27 @@ fn table(
     (AlgebraId(id as u32), coefficients)
 }
 
+/// Seeds along directions that are known by their images under the first layer, for each of their samplers.
+fn injections(graph: &mut Graph, targets: &Targets, call: u32, algebra: &JetAlgebra) -> Vec<(u32, Vec<Seed>)> {
+    let mut out: Vec<(u32, Vec<Seed>)> = Vec::new();
+    for (row, symbol, c) in algebra.seeds() {
+        let Some(Symbol::Direction { sampler, slot: Slot::Fixed(at) }) = symbol_of(targets, call, symbol) else {
+            continue;
+        };
+        let Some(value) = constant(graph, targets, &c).filter(|_| graph.is_factor(*sampler)) else { continue };
+        let seed = Seed { row: row as u32, at: *at, sample: None, value };
+        match out.iter_mut().find(|(s, _)| s == sampler) {
+            Some((_, seeds)) => seeds.push(seed),
+            None => out.push((*sampler, vec![seed])),
+        }
+    }
+    out
+}
+
+fn symbol_of(targets: &Targets, call: u32, symbol: u32) -> Option<&Symbol> {
+    targets.symbols.get(&call)?.get_index(symbol as usize)
+}
+
 /// The input jet of a network of adjacent columns, if its seeds are the same at every point.
 fn lift(graph: &mut Graph, builder: &mut Builder, targets: &Targets, call: u32, algebra: &JetAlgebra) -> Option<Op> {
     let [Argument::Columns { first, len }] = graph.calls[call as usize].arguments[..] else { return None };
@@ -111,7 +139,10 @@ fn lift(graph: &mut Graph, builder: &mut Builder, targets: &Targets, call: u32, 
     let mut seeds = Vec::new();
     for (row, symbol, c) in algebra.seeds() {
         let value = constant(graph, targets, &c)?;
-        let symbol = targets.symbols.get(&call)?.get_index(symbol as usize)?;
+        let symbol = symbol_of(targets, call, symbol)?;
+        if matches!(symbol, Symbol::Direction { sampler, .. } if graph.is_factor(*sampler)) {
+            continue;
+        }
         let (at, draw) = draws::seed(graph, builder, symbol, (first, len))?;
         let sample = draw.map(|d| {
             let k = samples.iter().position(|s| *s == d).unwrap_or_else(|| {

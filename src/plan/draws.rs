@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::scalar::table;
 use crate::jet::{Draw, Op, ValueId};
-use crate::operator::{Graph, IndexVar, LoopVar, SamplerKind, Slot, Symbol};
+use crate::operator::{Argument, Graph, IndexVar, LoopVar, SamplerKind, Slot, Symbol};
 
 /// The value that holds what a sampler of indices draws, and its row there. With `by`, that is added to the indices:
 /// columns of a network that does not begin at column 0.
@@ -16,7 +16,7 @@ pub fn columns(graph: &mut Graph, builder: &mut Builder, sampler: u32, by: i64) 
             (builder.once((sampler, by), |b| b.push(op)), 0)
         }
         SamplerKind::Weighted { weighting, second } => (pairs(graph, builder, weighting, by), second as u32),
-        SamplerKind::Dense { .. } | SamplerKind::Vectors { .. } => unreachable!("directions are no indices"),
+        _ => unreachable!("directions are no indices"),
     }
 }
 
@@ -50,8 +50,23 @@ pub fn directions(graph: &mut Graph, builder: &mut Builder, sampler: u32) -> Val
             let code = table(graph, builder, (slot, 0, k as i64), (column, s.lo, s.hi), component);
             builder.push(Op::Pointwise(code))
         }),
-        SamplerKind::Sparse { .. } | SamplerKind::Weighted { .. } => unreachable!("indices are no directions"),
+        _ => unreachable!("indices are no directions"),
     }
+}
+
+/// The factor of a first layer, and the random directions that combine its columns, if there are any.
+pub fn factor(graph: &Graph, builder: &mut Builder, sampler: u32) -> (ValueId, Option<ValueId>) {
+    let s = graph.samplers[sampler as usize].clone();
+    let SamplerKind::Factor { call, rank, k } = s.kind else { unreachable!("it is a factor") };
+    let application = graph.calls[call as usize].clone();
+    let [Argument::Columns { first, .. }] = application.arguments[..] else { unreachable!("it reads columns") };
+    let (weight, _) = builder.layer(application.net, 0);
+    let op = Op::Factor { weight, first: s.lo as usize - first, len: (s.hi - s.lo) as usize, rank };
+    let known = builder.jet.ops.iter().position(|o| *o == op);
+    let value = known.map_or_else(|| builder.push(op), |k| ValueId(k as u32));
+    let stream = builder.stream + sampler;
+    let directions = k.map(|k| builder.push(Op::Directions { stream, len: rank, k, gaussian: false }));
+    (value, directions)
 }
 
 /// What a seed along a symbol refers to, for a lift of the columns `first..`: the position in the draw, and the draw (none

@@ -16,8 +16,8 @@ pub use cost::Cost;
 use crate::algebra::{self, Compared, JetAlgebra, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{Activation, JetProgram, adjoint, mean_square};
-use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, fold};
-use crate::program::{ExprId, GradientTerm, Learning, Program, Region, ReportKind};
+use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, Unfit, compress, fold};
+use crate::program::{ExprId, GradientTerm, Learning, NetId, Program, Region, ReportKind};
 use crate::rewrite::{self, rewrite};
 use build::build;
 use builder::Builder;
@@ -267,9 +267,13 @@ impl Planner<'_> {
         let residuals: Vec<String> =
             expanded[..shown].iter().map(|e| Printer { program, graph: &graph }.expression(*e)).collect();
         judge(program, &graph, &expanded, condition.is_some(), span)?;
+        let width = |net: NetId| {
+            program.nets[net.index()].sizes().get(1).copied().filter(|_| program.nets[net.index()].share.is_none())
+        };
+        let rows_of = |graph: &mut Graph, roots: &[Id]| rows_of(graph, roots, &width);
         let rewritten = rewrite(&mut graph, &roots, &expanded, &rows_of);
         let explanation = if self.explain { self.explain(&mut graph, &roots, &rewritten.roots) } else { Vec::new() };
-        let drawn: Vec<Id> = rewritten.roots.iter().map(|r| graph.draw(*r)).collect();
+        let drawn = drawn(&mut graph, &rewritten.roots, &width).map_err(|why| incompressible(&why, span))?;
         let drawn = match self.algebras {
             Algebras::PerDerivative => separate(&mut graph, &drawn),
             _ => drawn,
@@ -403,9 +407,18 @@ fn separate(graph: &mut Graph, roots: &[Id]) -> Vec<Id> {
         .collect()
 }
 
+/// Compressed sums and draws in place of the sums that are marked.
+fn drawn(graph: &mut Graph, roots: &[Id], width: &dyn Fn(NetId) -> Option<usize>) -> Result<Vec<Id>, Unfit> {
+    let one = |r: &Id| {
+        let compressed = compress(graph, *r, width)?;
+        Ok(graph.draw(compressed))
+    };
+    roots.iter().map(one).collect()
+}
+
 /// Rows of the largest algebra that residuals need; the most there can be where they cannot be compiled.
-fn rows_of(graph: &mut Graph, roots: &[Id]) -> usize {
-    let drawn: Vec<Id> = roots.iter().map(|r| graph.draw(*r)).collect();
+fn rows_of(graph: &mut Graph, roots: &[Id], width: &dyn Fn(NetId) -> Option<usize>) -> usize {
+    let Ok(drawn) = drawn(graph, roots, width) else { return usize::MAX };
     let folded = fold(graph, &drawn);
     let Ok(targets) = Targets::new(graph, &folded.functionals) else { return usize::MAX };
     let rows = |call: &u32| algebra::closure(&polynomials(&targets, *call)).map_or(usize::MAX, |a| a.rows());
@@ -499,6 +512,11 @@ fn too_many_columns(program: &Program) -> Result<(), Diagnostic> {
         }
         _ => Ok(()),
     }
+}
+
+fn incompressible(why: &Unfit, span: Span) -> Diagnostic {
+    Diagnostic::error(span, format!("`compressed` cannot carry this out: {}", why.0))
+        .note("`exact` takes every derivative by itself, `sparse(k)` estimates any sum")
 }
 
 fn too_many(terms: usize, span: Span) -> Diagnostic {

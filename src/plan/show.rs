@@ -74,8 +74,14 @@ pub fn estimators(printer: &Printer, halves: bool) -> Vec<String> {
                 let component = printer.expression(component);
                 out.push(format!("{k} vectors in {n} dimensions with components {component}"));
             }
-            // said of the pair
-            SamplerKind::Weighted { .. } => {}
+            SamplerKind::Factor { rank, k: None, .. } => {
+                out.push(format!("compressed: {rank} columns of the first layer's factor for {n} indices, exact"));
+            }
+            SamplerKind::Factor { rank, k: Some(k), .. } => {
+                out.push(format!("compressed({k}): {k} random directions in the {rank} variables of the first layer"));
+            }
+            // said of the pair, and of the factor
+            SamplerKind::Weighted { .. } | SamplerKind::Compressed { .. } => {}
         }
     }
     for w in &printer.graph.weightings {

@@ -98,13 +98,17 @@ impl<'a> Resolver<'a> {
 
     fn method(&mut self, call: CallRef<'a>, target: Option<&EstimateTarget>) -> Option<Method> {
         match call.name {
-            "auto" | "exact" | "compressed" => {
+            "auto" | "exact" => {
                 self.arguments(call, &[], &[]);
-                Some(match call.name {
-                    "auto" => Method::Auto,
-                    "exact" => Method::Exact,
-                    _ => Method::Compressed,
-                })
+                Some(if call.name == "auto" { Method::Auto } else { Method::Exact })
+            }
+            "compressed" => {
+                let arguments = self.arguments(call, &["k"], &[]);
+                let k = match arguments.get("k") {
+                    Some(k) => Some(self.count(k, "the number of samples", 1)?),
+                    None => None,
+                };
+                Some(Method::Compressed { k })
             }
             "sparse" => {
                 let arguments = self.arguments(call, &["k", "shared"], &[]);
@@ -131,7 +135,7 @@ impl<'a> Resolver<'a> {
                 let error = error.suggest(other, METHODS);
                 self.fail(
                     error.note(
-                        "choose from `auto`, `exact`, `compressed`, `sparse(k)`, `importance(k)`, `rademacher(k)`, `gaussian(k)`",
+                        "choose from `auto`, `exact`, `compressed`, `compressed(k)`, `sparse(k)`, `importance(k)`, `rademacher(k)`, `gaussian(k)`",
                     ),
                 )
             }

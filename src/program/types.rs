@@ -454,8 +454,8 @@ pub enum Method {
     Auto,
     /// No sampling.
     Exact,
-    /// First-layer Gram factor: exact in any dimension.
-    Compressed,
+    /// First-layer Gram factor: exact in any dimension; with k, that many random directions there.
+    Compressed { k: Option<usize> },
     /// k indices without replacement, scaled.
     Sparse { k: usize, shared: bool },
     /// k terms with probabilities in proportion to their coefficients, with replacement.
@@ -469,7 +469,7 @@ pub enum Method {
 impl Method {
     /// Whether the method draws random numbers.
     pub fn is_random(self) -> bool {
-        !matches!(self, Method::Auto | Method::Exact | Method::Compressed)
+        !matches!(self, Method::Auto | Method::Exact | Method::Compressed { k: None })
     }
 }
 

@@ -14,14 +14,13 @@
 //! A derivative along one index alone, sum_i b_i A(i), is the derivative along b, exactly.
 
 use super::terms::{Place, Term, collect};
-use super::{Estimate, Sparse, Unfit};
+use super::{Estimate, Unfit, mark};
 use crate::operator::graph::{Func, Graph, Id, Node, SamplerKind};
 use crate::operator::index::{Index, LoopVar, Slot, Symbol};
 use crate::program::{Function, Reduction};
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Signed};
-use std::collections::HashMap;
 
 pub fn estimate(graph: &mut Graph, id: Id, how: &Estimate, k: usize, gaussian: bool) -> Result<Id, Unfit> {
     let terms = collect(graph, id, how, &mut |g, c| estimate(g, c, how, k, gaussian))?;
@@ -309,8 +308,8 @@ impl Dense<'_, '_> {
             let body = self.everywhere(term, &places, &Symbol::Column(Index::of_loop(var).shift(offset)));
             let diagonal = self.graph.reduce(Reduction::Sum, var, lo, hi, body, None);
             // exact while it is small
-            let mut pass = Sparse { how: self.how, k: self.k.max(MAX_DIAGONAL), shared: false, memo: HashMap::new() };
-            sum.push((pass.apply(self.graph, diagonal, &[]), ratio(2, 3)));
+            let kind = SamplerKind::Sparse { k: self.k.max(MAX_DIAGONAL), shared: false };
+            sum.push((mark(self.graph, diagonal, self.how, kind), ratio(2, 3)));
         }
         Ok(self.graph.linear(sum))
     }

@@ -5,11 +5,16 @@
 //! - `importance(k)` draws the terms of a sum with probabilities in proportion to their coefficients ([`weighted`]);
 //! - `rademacher(k)`, `gaussian(k)` contract pairs of derivatives with random directions ([`dense`]).
 //!
-//! The last two see an operator as [`Term`]s: coefficient, ranges of indices, and derivatives of fields.
+//! - `compressed` marks sums as carried out in the variables of the first layer ([`compress`] puts the directions in).
+//!
+//! `importance` and the random directions see an operator as [`Term`]s: coefficient, ranges of indices, and derivatives of fields.
 
+mod compressed;
 mod dense;
 mod terms;
 mod weighted;
+
+pub use compressed::compress;
 
 use super::graph::{Graph, Id, Node, SamplerKind};
 use super::index::Symbol;
@@ -35,11 +40,9 @@ pub struct Estimate<'a> {
 /// The expression with its outermost sums of derivatives of networks estimated.
 pub fn estimate(graph: &mut Graph, id: Id, how: &Estimate) -> Result<Id, Unfit> {
     match how.method {
-        Method::Auto | Method::Exact | Method::Compressed => Ok(id),
-        Method::Sparse { k, shared } => {
-            let mut pass = Sparse { how, k, shared, memo: HashMap::new() };
-            Ok(pass.apply(graph, id, &[]))
-        }
+        Method::Auto | Method::Exact => Ok(id),
+        Method::Compressed { k } => Ok(mark(graph, id, how, SamplerKind::Compressed { k })),
+        Method::Sparse { k, shared } => Ok(mark(graph, id, how, SamplerKind::Sparse { k, shared })),
         Method::Importance { k } => weighted::estimate(graph, id, how, k),
         Method::Rademacher { k } => dense::estimate(graph, id, how, k, false),
         Method::Gaussian { k } => dense::estimate(graph, id, how, k, true),
@@ -63,15 +66,19 @@ pub fn sums(graph: &Graph, id: Id, found: &mut HashSet<Id>) {
 /// Sums inside each other by one sampler at most: the weights of deeper ones grow too complicated.
 const MAX_NESTED: usize = 3;
 
-struct Sparse<'a> {
+/// Marks the outermost sums of derivatives, and those inside.
+fn mark(graph: &mut Graph, id: Id, how: &Estimate, kind: SamplerKind) -> Id {
+    Mark { how, kind, memo: HashMap::new() }.apply(graph, id, &[])
+}
+
+struct Mark<'a> {
     how: &'a Estimate<'a>,
-    k: usize,
-    shared: bool,
+    kind: SamplerKind,
     memo: HashMap<(Id, Vec<(i64, i64)>), Id>,
 }
 
-impl Sparse<'_> {
-    /// Marks the sums; `outer` are the ranges of the sampled sums around the expression. Sums over one range share their
+impl Mark<'_> {
+    /// Marks the sums; `outer` are the ranges of the marked sums around the expression. Sums over one range share their
     /// draws, also inside each other, as long as there are draws to tell apart.
     fn apply(&mut self, graph: &mut Graph, id: Id, outer: &[(i64, i64)]) -> Id {
         if self.how.settled.contains(&id) || !graph.holds_derivative(id) {
@@ -81,17 +88,21 @@ impl Sparse<'_> {
         if let Some(done) = self.memo.get(&key) {
             return *done;
         }
+        let draws = match self.kind {
+            SamplerKind::Sparse { k, .. } => k,
+            _ => 1,
+        };
         let out = match *graph.node(id) {
-            Node::Reduce { reduction: Reduction::Sum, lo, hi, sampler: None, .. } if (self.k as i64) < hi - lo => {
+            Node::Reduce { reduction: Reduction::Sum, lo, hi, sampler: None, .. } if (draws as i64) < hi - lo => {
                 let (var, body) = graph.open(id).expect("a reduction");
                 let around = outer.iter().filter(|range| **range == (lo, hi)).count();
                 let inner: Vec<_> = outer.iter().copied().chain([(lo, hi)]).collect();
                 let body = self.apply(graph, body, &inner);
-                let name = match around < MAX_NESTED.min(self.k) {
+                let name = match around < MAX_NESTED.min(draws) {
                     true => self.how.name.to_string(),
                     false => format!("{} {around}", self.how.name),
                 };
-                let sampler = graph.sampler(&name, SamplerKind::Sparse { k: self.k, shared: self.shared }, lo, hi);
+                let sampler = graph.sampler(&name, self.kind, lo, hi);
                 graph.reduce(Reduction::Sum, var, lo, hi, body, Some(sampler))
             }
             Node::Reduce { sampler: Some(_), .. } => id,

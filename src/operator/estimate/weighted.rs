@@ -4,13 +4,12 @@
 //! probabilities where large coefficients go with large terms.
 
 use super::terms::{Term, collect};
-use super::{Estimate, Sparse, Unfit};
+use super::{Estimate, Unfit, mark};
 use crate::operator::graph::{Graph, Id, Node, SamplerKind, Weighting};
 use crate::operator::index::{Index, IndexVar, Slot};
 use crate::program::Reduction;
 use num_rational::BigRational;
 use num_traits::One;
-use std::collections::HashMap;
 
 pub fn estimate(graph: &mut Graph, id: Id, how: &Estimate, k: usize) -> Result<Id, Unfit> {
     let terms = collect(graph, id, how, &mut |g, c| estimate(g, c, how, k))?;
@@ -35,8 +34,7 @@ fn one(graph: &mut Graph, term: Term, how: &Estimate, k: usize) -> Result<Id, Un
     if weight.is_empty() {
         // equal weights: without replacement is better
         let exact = term.exact(graph);
-        let mut pass = Sparse { how, k, shared: false, memo: HashMap::new() };
-        return Ok(pass.apply(graph, exact, &[]));
+        return Ok(mark(graph, exact, how, SamplerKind::Sparse { k, shared: false }));
     }
     let (weight, rest) = (graph.product(weight), graph.product(rest));
     let (first, second) = match term.ranges[..] {
