@@ -3,7 +3,7 @@
 use crate::jet::{JetProgram, Op, Tensor, TensorId, ValueId};
 use crate::operator::Index;
 use crate::program::{Activation, CoefId, Learning, NetId, ParamId, Program};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// A program under construction.
 pub struct Builder<'p> {
@@ -15,6 +15,8 @@ pub struct Builder<'p> {
     points: Option<ValueId>,
     data: Option<ValueId>,
     draws: HashMap<(u32, i64), ValueId>,
+    /// The samplers whose draws the program reads.
+    pub samplers: BTreeSet<u32>,
     /// The first generator stream of this program's draws.
     pub stream: u32,
 }
@@ -24,7 +26,16 @@ impl<'p> Builder<'p> {
     pub fn new(program: &'p Program, name: &str, data_columns: usize, stream: u32) -> Self {
         let jet =
             JetProgram { name: name.to_string(), columns: program.columns(), data_columns, ..JetProgram::default() };
-        Builder { program, jet, jets: HashMap::new(), points: None, data: None, draws: HashMap::new(), stream }
+        Builder {
+            program,
+            jet,
+            jets: HashMap::new(),
+            points: None,
+            data: None,
+            draws: HashMap::new(),
+            samplers: BTreeSet::new(),
+            stream,
+        }
     }
 
     /// Appends an operation.

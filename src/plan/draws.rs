@@ -9,6 +9,7 @@ use crate::operator::{Argument, Graph, IndexVar, LoopVar, SamplerKind, Slot, Sym
 /// columns of a network that does not begin at column 0.
 pub fn columns(graph: &mut Graph, builder: &mut Builder, sampler: u32, by: i64) -> (ValueId, u32) {
     let s = graph.samplers[sampler as usize].clone();
+    builder.samplers.insert(sampler);
     match s.kind {
         SamplerKind::Sparse { k, shared } => {
             let stream = builder.stream + sampler;
@@ -40,6 +41,7 @@ const WEIGHTINGS: u32 = 128;
 /// Random or computed vectors: [k, len].
 pub fn directions(graph: &mut Graph, builder: &mut Builder, sampler: u32) -> ValueId {
     let s = graph.samplers[sampler as usize].clone();
+    builder.samplers.insert(sampler);
     match s.kind {
         SamplerKind::Dense { k, gaussian } => {
             let op = Op::Directions { stream: builder.stream + sampler, len: (s.hi - s.lo) as usize, k, gaussian };
@@ -57,6 +59,7 @@ pub fn directions(graph: &mut Graph, builder: &mut Builder, sampler: u32) -> Val
 /// The factor of a first layer, and the random directions that combine its columns, if there are any.
 pub fn factor(graph: &Graph, builder: &mut Builder, sampler: u32) -> (ValueId, Option<ValueId>) {
     let s = graph.samplers[sampler as usize].clone();
+    builder.samplers.insert(sampler);
     let SamplerKind::Factor { call, rank, k } = s.kind else { unreachable!("it is a factor") };
     let application = graph.calls[call as usize].clone();
     let [Argument::Columns { first, .. }] = application.arguments[..] else { unreachable!("it reads columns") };
