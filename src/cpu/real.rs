@@ -1,10 +1,12 @@
-//! The two precisions, and how a kernel is compiled for the processor that runs it.
+//! The two precisions, and the kernels that are compiled for each.
 
 use super::activation::Taylor;
 use super::gemm::Gemm;
 use super::pointwise::Scalar;
 use super::product::{AddColumns, AddToEach, Inner, Outer};
 use super::table::Apply;
+pub use crate::vector::Kernel;
+use crate::vector::dispatch;
 use ndarray::LinalgScalar;
 use std::fmt::Debug;
 use std::iter::Sum;
@@ -162,12 +164,6 @@ impl Real for f32 {
     }
 }
 
-/// A piece of work with inner loops over numbers. `run` must be `#[inline(always)]`, and so what it calls.
-pub trait Kernel {
-    /// Does the work.
-    fn run(self);
-}
-
 macro_rules! kernels {
     ($($method:ident $kernel:ident)*) => {
         /// Every kernel, compiled once for each precision: crates that use this one do not compile them again.
@@ -188,47 +184,3 @@ macro_rules! kernels {
     };
 }
 kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns);
-
-/// Runs a kernel as compiled for the widest vectors that this processor has.
-fn dispatch<K: Kernel>(kernel: K) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-        fn wide<K: Kernel>(kernel: K) {
-            kernel.run();
-        }
-        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-        fn narrow<K: Kernel>(kernel: K) {
-            kernel.run();
-        }
-        // Sound: called where the processor has the features.
-        match vectors() {
-            Vectors::Wide => return unsafe { wide(kernel) },
-            Vectors::Narrow => return unsafe { narrow(kernel) },
-            Vectors::Base => {}
-        }
-    }
-    kernel.run();
-}
-
-/// What kernels are compiled for.
-#[cfg(target_arch = "x86_64")]
-enum Vectors {
-    Wide,
-    Narrow,
-    Base,
-}
-
-#[cfg(target_arch = "x86_64")]
-fn vectors() -> Vectors {
-    macro_rules! all {
-        ($($feature:tt)*) => { true $(&& is_x86_feature_detected!($feature))* };
-    }
-    if !all!("avx2" "fma" "bmi1" "bmi2" "lzcnt" "popcnt") {
-        Vectors::Base
-    } else if all!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl") {
-        Vectors::Wide
-    } else {
-        Vectors::Narrow
-    }
-}

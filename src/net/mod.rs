@@ -3,6 +3,7 @@
 //! [`layout`] says which tensors a program has, [`Parameters`] holds their values, [`Philox`] makes every random number.
 
 mod atomic;
+mod block;
 mod element;
 mod layout;
 mod npy;
