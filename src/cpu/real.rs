@@ -1,6 +1,7 @@
 //! The two precisions, and the kernels that are compiled for each.
 
 use super::activation::Taylor;
+use super::columns::Block;
 use super::gemm::Gemm;
 use super::pointwise::Scalar;
 use super::product::{AddColumns, AddToEach, Inner, Outer};
@@ -183,4 +184,4 @@ macro_rules! kernels {
         }
     };
 }
-kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns);
+kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns columns Block);

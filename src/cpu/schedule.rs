@@ -21,6 +21,8 @@ pub enum Home {
     Slot(usize),
     /// A sum over points, by position.
     Sum(usize),
+    /// A gradient that is worked out later, in pieces.
+    Streamed,
     /// A combination of other reduced values, worked out at the end.
     Late,
 }
@@ -37,8 +39,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Of a program and the types of its values.
-    pub fn new(program: &JetProgram, types: &[Type]) -> Self {
+    /// Of a program, the types of its values, and which operations are streamed.
+    pub fn new(program: &JetProgram, types: &[Type], streamed: &dyn Fn(usize) -> bool) -> Self {
         let count = program.ops.len();
         let results = || program.outputs.iter().map(|o| o.1).chain(program.gradients.iter().map(|g| g.1));
         let mut needed = vec![false; count];
@@ -79,6 +81,7 @@ impl Schedule {
                 (Op::Points, _) => Home::Points,
                 (Op::Data, _) => Home::Data,
                 _ if fused[k] => Home::Fused,
+                _ if streamed(k) => Home::Streamed,
                 (Op::Add { .. }, Type::Reduced { .. }) => Home::Late,
                 (_, Type::Reduced { shape }) => {
                     schedule.sums.push(shape.iter().product());

@@ -6,6 +6,15 @@
 
 use crate::program::{CoefId, Learning, NetId, ParamId, Program};
 
+/// A weight with more inputs than this, and more than outputs, is kept as [in, out] in memory, so that a block of its columns is
+/// contiguous: the first layer of a problem in many dimensions.
+pub const WIDE: usize = 256;
+
+/// Whether a weight of shape [out, in] has more inputs than `wide`, and than outputs.
+pub fn is_turned(shape: &[usize], wide: usize) -> bool {
+    matches!(shape, [out, inputs] if *inputs > wide && inputs > out)
+}
+
 /// What a tensor is in its program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -46,6 +55,10 @@ impl TensorSpec {
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+    /// Whether its values are kept as [in, out], see [`WIDE`].
+    pub fn is_turned(&self) -> bool {
+        is_turned(&self.shape, WIDE)
     }
     /// True where the shape holds a zero.
     pub fn is_empty(&self) -> bool {

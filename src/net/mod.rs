@@ -13,7 +13,7 @@ mod weights;
 
 pub use atomic::{beside, replace, write_atomically};
 pub use element::Element;
-pub use layout::{Role, TensorSpec, layout};
+pub use layout::{Role, TensorSpec, WIDE, is_turned, layout};
 pub use npy::read_matrix;
 pub use parameters::Parameters;
 pub use philox::{Philox, Purpose, philox4x32, row};

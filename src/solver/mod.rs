@@ -7,7 +7,7 @@ mod objective;
 mod picture;
 mod verify;
 
-pub use evaluator::{Error, Evaluator, Number, column_names};
+pub use evaluator::{Error, Evaluator, Number, Tensors, column_names};
 pub use objective::SolverObjective;
 pub use picture::{Picture, picture};
 pub use verify::{Verification, verify};

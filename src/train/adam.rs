@@ -34,8 +34,9 @@ pub struct Moments<T> {
 impl<T: Element> Moments<T> {
     /// Zeros for tensors of these lengths.
     pub fn zeros(lengths: impl Iterator<Item = usize>) -> Self {
-        let first: Vec<Vec<T>> = lengths.map(|n| vec![T::zero(); n]).collect();
-        Moments { second: first.clone(), first }
+        let zeros = |n: &usize| vec![T::zero(); *n];
+        let lengths: Vec<usize> = lengths.collect();
+        Moments { first: lengths.iter().map(zeros).collect(), second: lengths.iter().map(zeros).collect() }
     }
 }
 

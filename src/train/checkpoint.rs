@@ -1,7 +1,7 @@
 //! The whole state of a run in one file, `checkpoint.safetensors`, from which it continues with the same bits.
 //!
 //! Tensors `value/NAME`, `first/NAME`, `second/NAME` (as the optimiser sees them: a parameter learned in its logarithm is
-//! stored as its logarithm) in the precision of the run; everything else is string metadata. Random numbers need no state:
+//! stored as its logarithm; a wide weight as [in, out], as it is kept) in the precision of the run; everything else is string metadata. Random numbers need no state:
 //! they are functions of the seed and the step.
 
 use super::adam::Moments;
@@ -78,7 +78,7 @@ pub fn save<T: Element>(
     let mut entries: Vec<Entry<'_, T>> = Vec::new();
     for ((_, tensors), labels) in kinds.iter().zip(&labels) {
         for ((tensor, label), (_, shape)) in tensors.iter().zip(labels).zip(names) {
-            entries.push((label, shape, tensor));
+            entries.push(Entry { name: label, shape, values: tensor, turned: false });
         }
     }
     let metadata = [

@@ -12,13 +12,15 @@ mod points;
 mod report;
 mod run;
 mod schedule;
+mod step_points;
 
-pub use adam::{Adam, Moments};
+pub use adam::{Adam, Moments, Update};
 pub use checkpoint::{CheckpointError, Identity};
 pub use data::{DataError, Table};
 pub use history::History;
 pub use permutation::Permutation;
 pub use points::{Batch, Sampler};
+pub use step_points::StepPoints;
 pub use report::{Measurement, peak_memory_bytes};
 pub use run::{Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent, train};
 
