@@ -16,7 +16,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 /// Numbers of a node that are worked out together, about.
-const STRIP: usize = 1024;
+const STRIP: usize = 512;
+/// The slot of what has none.
+const NOWHERE: usize = usize::MAX;
 /// Largest shift, and largest whole exponent, that is served.
 const LARGEST: i64 = 32;
 
@@ -66,6 +68,10 @@ pub struct Columns {
     reach: Vec<Option<usize>>,
     /// By node: the cosine of what this is the sine of, or the other way round; the earlier one works out both.
     partner: Vec<Option<usize>>,
+    /// By node: where its values are, shared with nodes that are never needed at the same time.
+    slots: Vec<usize>,
+    /// By node: sums that can be added to when it was worked out.
+    ready: Vec<Vec<usize>>,
     sums: Vec<Sum>,
     known: HashMap<Node, usize>,
     columns: usize,
@@ -127,6 +133,38 @@ impl Columns {
                 let needed = reach + a.shift;
                 self.reach[a.node] = Some(self.reach[a.node].map_or(needed, |r| r.max(needed)));
             }
+        }
+        self.allot();
+    }
+
+    /// Slots by lifetimes: what is the same for all i lives on, everything else until it was read last.
+    fn allot(&mut self) {
+        let count = self.nodes.len();
+        self.ready = vec![vec![]; count];
+        for (s, sum) in self.sums.iter().enumerate() {
+            self.ready[sum.node].push(s);
+        }
+        let mut last: Vec<usize> = (0..count).map(|k| if self.uniform[k] { count } else { k }).collect();
+        for k in (0..count).filter(|k| self.reach[*k].is_some()) {
+            // A pair is worked out where its earlier node stands.
+            let at = self.partner[k].map_or(k, |p| p.min(k));
+            self.nodes[k].arguments().iter().for_each(|a| last[a.node] = last[a.node].max(at));
+        }
+        let (mut free, mut slots) = (Vec::new(), 0);
+        let mut ends: Vec<Vec<usize>> = vec![vec![]; count + 1];
+        self.slots = vec![NOWHERE; count];
+        for k in 0..count {
+            for node in [Some(k), self.partner[k].filter(|p| *p > k)].into_iter().flatten() {
+                if self.reach[k].is_none() || self.slots[node] != NOWHERE || self.nodes[node] == Node::Points {
+                    continue;
+                }
+                self.slots[node] = free.pop().unwrap_or_else(|| {
+                    slots += 1;
+                    slots - 1
+                });
+                ends[last[node].max(k)].push(self.slots[node]);
+            }
+            free.append(&mut ends[k]);
         }
     }
 
@@ -354,7 +392,8 @@ impl Hoist<'_> {
 /// Room to work in, kept between blocks.
 #[derive(Debug, Default)]
 pub struct Strips<T> {
-    nodes: Vec<Vec<T>>,
+    /// [columns of a strip and those in reach, points]
+    slots: Vec<Vec<T>>,
     /// [sums, points]
     parts: Vec<T>,
 }
@@ -386,120 +425,31 @@ impl<T: Real> Kernel for Block<'_, T> {
         if columns.sums.is_empty() || points == 0 {
             return;
         }
+        let Strips { slots, parts } = strips;
         let width = (STRIP / points).clamp(1, range.len().max(1));
         let capacity = (width + columns.reach()) * points;
-        let Strips { nodes, parts } = strips;
-        nodes.resize_with(columns.nodes.len(), Vec::new);
+        slots.resize_with(columns.slots.iter().map(|s| s + 1).max().unwrap_or(0), Vec::new);
+        slots.iter_mut().for_each(|slot| slot.resize(capacity, T::zero()));
         parts.clear();
         for sum in &columns.sums {
             let start = if sum.fold == Fold::Sum { T::zero() } else { -T::one() / T::zero() };
             parts.resize(parts.len() + points, start);
         }
-        for uniform in [true, false] {
-            let strip = if uniform { 1 } else { width };
-            let first_of_all = range.start;
-            for first in range.clone().step_by(strip.max(1)) {
-                if uniform && first > first_of_all {
-                    break;
+        let all = 0..columns.nodes.len();
+        let mut strip = Strip { columns, x, points, tensors, fixed, start: range.start, first: range.start, slots };
+        for k in all.clone().filter(|k| columns.uniform[*k] && columns.slots[*k] != NOWHERE) {
+            strip.node(k, capacity);
+        }
+        for first in range.clone().step_by(width) {
+            strip.first = first;
+            let count = width.min(range.end - first);
+            for k in all.clone() {
+                match columns.reach[k] {
+                    Some(reach) if !columns.uniform[k] => strip.node(k, (count + reach) * points),
+                    _ => {}
                 }
-                let count = width.min(range.end - first);
-                for k in 0..columns.nodes.len() {
-                    let Some(reach) = columns.reach[k].filter(|_| columns.uniform[k] == uniform) else { continue };
-                    if columns.nodes[k] == Node::Points || columns.partner[k].is_some_and(|p| p < k) {
-                        continue;
-                    }
-                    let mut y = std::mem::take(&mut nodes[k]);
-                    y.resize(capacity, T::zero());
-                    let len = if uniform { capacity } else { (count + reach) * points };
-                    let y_now = &mut y[..len];
-                    let argument = |a: Argument, nodes: &[Vec<T>]| -> (usize, usize) {
-                        let _ = nodes;
-                        (a.node, a.shift * points)
-                    };
-                    macro_rules! read {
-                        ($a:expr) => {{
-                            let (node, offset) = argument($a, nodes);
-                            if columns.nodes[node] == Node::Points {
-                                let from = (first - range.start) * points + offset;
-                                // Behind the last column there is nothing, and nothing is summed.
-                                let end = (from + len).min(x.len());
-                                &x[from.min(end)..end]
-                            } else {
-                                let values = &nodes[node];
-                                &values[offset..(offset + len).min(values.len())]
-                            }
-                        }};
-                    }
-                    match &columns.nodes[k] {
-                        Node::Points => {}
-                        Node::Constant(bits) => y_now.fill(T::lit(f64::from_bits(*bits))),
-                        Node::Fixed(column) => {
-                            for y in y_now.chunks_exact_mut(points) {
-                                fixed(*column, y);
-                            }
-                        }
-                        Node::Element(t, at) => {
-                            let value = tensors[t.index()].get(*at).copied();
-                            y_now.fill(value.unwrap_or(T::lit(f64::NAN)));
-                        }
-                        Node::Tensor(t) => {
-                            for (c, y) in y_now.chunks_exact_mut(points).enumerate() {
-                                let value = tensors[t.index()].get(first + c).copied();
-                                y.fill(value.unwrap_or(T::lit(f64::NAN)));
-                            }
-                        }
-                        Node::Index => {
-                            for (c, y) in y_now.chunks_exact_mut(points).enumerate() {
-                                y.fill(T::lit((first + c) as f64));
-                            }
-                        }
-                        Node::Unary(f, a) => {
-                            if let Some(p) = columns.partner[k] {
-                                let mut z = std::mem::take(&mut nodes[p]);
-                                z.resize(capacity, T::zero());
-                                let a = read!(*a);
-                                let len = a.len();
-                                let (sin, cos) = match f {
-                                    Unary::Sin => (&mut y_now[..len], &mut z[..len]),
-                                    _ => (&mut z[..len], &mut y_now[..len]),
-                                };
-                                math::sin_cos_each(a, |l, s, c| (sin[l], cos[l]) = (s, c));
-                                nodes[p] = z;
-                            } else {
-                                let a = read!(*a);
-                                unary(*f, a, &mut y_now[..a.len()]);
-                            }
-                        }
-                        Node::Power(exponent, a) => {
-                            let a = read!(*a);
-                            power(*exponent, a, &mut y_now[..a.len()]);
-                        }
-                        Node::Binary(f, a, b) => {
-                            let (a, b) = (read!(*a), read!(*b));
-                            binary(*f, a, b, y_now);
-                        }
-                    }
-                    nodes[k] = y;
-                }
-                if uniform {
-                    continue;
-                }
-                for (sum, part) in columns.sums.iter().zip(parts.chunks_exact_mut(points)) {
-                    let lo = sum.lo.clamp(first, first + count) - first;
-                    let hi = sum.hi.clamp(first, first + count) - first;
-                    let values = match columns.nodes[sum.node] {
-                        Node::Points => &x[(first - range.start) * points..],
-                        _ => &nodes[sum.node],
-                    };
-                    if hi <= lo {
-                        continue;
-                    }
-                    for values in values[lo * points..hi * points].chunks_exact(points) {
-                        match sum.fold {
-                            Fold::Sum => part.iter_mut().zip(values).for_each(|(s, x)| *s += *x),
-                            Fold::Max => part.iter_mut().zip(values).for_each(|(s, x)| *s = max(*s, *x)),
-                        }
-                    }
+                for &s in &columns.ready[k] {
+                    strip.add(s, count, &mut parts[s * points..][..points]);
                 }
             }
         }
@@ -508,6 +458,93 @@ impl<T: Real> Kernel for Block<'_, T> {
             match sum.fold {
                 Fold::Sum => total.iter_mut().zip(part).for_each(|(t, p)| *t += p.to_f64()),
                 Fold::Max => total.iter_mut().zip(part).for_each(|(t, p)| *t = max(*t, p.to_f64())),
+            }
+        }
+    }
+}
+
+/// Some columns of a block.
+struct Strip<'a, T> {
+    columns: &'a Columns,
+    x: &'a [T],
+    points: usize,
+    tensors: &'a [&'a [T]],
+    fixed: &'a dyn Fn(usize, &mut [T]),
+    /// First column of `x`.
+    start: usize,
+    /// First column of the strip.
+    first: usize,
+    slots: &'a mut Vec<Vec<T>>,
+}
+
+impl<T: Real> Strip<'_, T> {
+    /// Up to `len` values of an argument: behind the last column there is nothing, and nothing is summed.
+    #[inline(always)]
+    fn read(&self, a: Argument, len: usize) -> &[T] {
+        let offset = a.shift * self.points;
+        let (values, from) = match self.columns.nodes[a.node] {
+            Node::Points => (self.x, (self.first - self.start) * self.points + offset),
+            _ => (&self.slots[self.columns.slots[a.node]][..], offset),
+        };
+        let end = (from + len).min(values.len());
+        &values[from.min(end)..end]
+    }
+
+    /// Works out `len` values of a node.
+    #[inline(always)]
+    fn node(&mut self, k: usize, len: usize) {
+        let Columns { nodes, slots, partner, .. } = self.columns;
+        if nodes[k] == Node::Points || partner[k].is_some_and(|p| p < k) {
+            return;
+        }
+        // Taken out, so that the node can read the other slots while it writes this one.
+        let mut buffer = std::mem::take(&mut self.slots[slots[k]]);
+        let y = &mut buffer[..len];
+        let element = |t: TensorId, at: usize| self.tensors[t.index()].get(at).copied().unwrap_or(T::lit(f64::NAN));
+        let each = |y: &mut [T], value: &dyn Fn(usize) -> T| {
+            y.chunks_exact_mut(self.points).enumerate().for_each(|(c, y)| y.fill(value(self.first + c)));
+        };
+        match &nodes[k] {
+            Node::Points => {}
+            Node::Constant(bits) => y.fill(T::lit(f64::from_bits(*bits))),
+            Node::Fixed(column) => y.chunks_exact_mut(self.points).for_each(|y| (self.fixed)(*column, y)),
+            Node::Element(t, at) => y.fill(element(*t, *at)),
+            Node::Tensor(t) => each(y, &|i| element(*t, i)),
+            Node::Index => each(y, &|i| T::lit(i as f64)),
+            Node::Unary(f, a) => match partner[k] {
+                Some(p) => {
+                    let mut other = std::mem::take(&mut self.slots[slots[p]]);
+                    let a = self.read(*a, len);
+                    let (y, z) = (&mut y[..a.len()], &mut other[..a.len()]);
+                    let (sin, cos) = if *f == Unary::Sin { (y, z) } else { (z, y) };
+                    math::sin_cos_each(a, |l, s, c| (sin[l], cos[l]) = (s, c));
+                    self.slots[slots[p]] = other;
+                }
+                None => {
+                    let a = self.read(*a, len);
+                    unary(*f, a, &mut y[..a.len()]);
+                }
+            },
+            Node::Power(exponent, a) => {
+                let a = self.read(*a, len);
+                power(*exponent, a, &mut y[..a.len()]);
+            }
+            Node::Binary(f, a, b) => binary(*f, self.read(*a, len), self.read(*b, len), y),
+        }
+        self.slots[slots[k]] = buffer;
+    }
+
+    /// Adds the strip's columns to a sum.
+    #[inline(always)]
+    fn add(&self, sum: usize, count: usize, part: &mut [T]) {
+        let Sum { fold, lo, hi, node } = self.columns.sums[sum];
+        let lo = lo.clamp(self.first, self.first + count) - self.first;
+        let hi = hi.clamp(self.first, self.first + count) - self.first;
+        let values = self.read(Argument { node, shift: lo }, hi.saturating_sub(lo) * self.points);
+        for values in values.chunks_exact(self.points) {
+            match fold {
+                Fold::Sum => part.iter_mut().zip(values).for_each(|(s, x)| *s += *x),
+                Fold::Max => part.iter_mut().zip(values).for_each(|(s, x)| *s = max(*s, *x)),
             }
         }
     }

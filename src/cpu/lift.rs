@@ -91,7 +91,10 @@ impl<'a, T: Real> Lift<'a, T> {
                 Draw::Columns(columns, k) => {
                     for (p, y) in y.chunks_exact_mut(out).enumerate() {
                         let column = weight.row(self.column(columns, k, p, seed.at));
-                        y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w);
+                        match column.to_slice() {
+                            Some(column) => y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w),
+                            None => y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w),
+                        }
                     }
                 }
                 Draw::Directions(d) => {

@@ -57,7 +57,7 @@ pub struct Executor<T> {
     scalar: Vec<Option<Compiled>>,
     /// By operation: its result is the gradient of a weight that lies as [in, out], and lies so too.
     turned: Vec<bool>,
-    /// Weights with more inputs than this, and than outputs, lie as [in, out].
+    /// Weights of first layers with more inputs than this lie as [in, out].
     wide_from: usize,
     /// How first layers with very many columns are run.
     wide: Option<Wide>,
@@ -91,8 +91,8 @@ pub struct Call<'a, T> {
     pub points: Points<'a, T>,
     /// [count, data_columns]
     pub data: &'a [T],
-    /// In the order of the program's tensors. A weight with more inputs than [`WIDE`] and than outputs is given as
-    /// [in, out], and so is its gradient. An empty weight stands for zeros.
+    /// In the order of the program's tensors. The weight of a first layer with more inputs than [`WIDE`] is given as [in, out],
+    /// and so is its gradient. An empty weight stands for zeros.
     pub tensors: &'a [&'a [T]],
     /// For `Sample` and `Directions`.
     pub seed: u64,
@@ -127,7 +127,10 @@ impl<T: Real> Executor<T> {
     /// Where the program breaks a rule of the representation.
     pub fn with_wide(program: &JetProgram, wide_from: usize) -> Result<Self, Invalid> {
         let types = program.types()?;
-        let is_turned = |t: TensorId| is_turned(&program.tensors[t.index()].shape, wide_from);
+        let is_turned = |t: TensorId| {
+            let tensor = &program.tensors[t.index()];
+            is_turned(&tensor.name, &tensor.shape, wide_from)
+        };
         let (wide, hoisted) = Wide::new(program, &types, &is_turned).unzip();
         let scalar = program.ops.iter().enumerate().map(|(k, op)| match (op, &hoisted) {
             (Op::Pointwise(_), Some(hoisted)) => hoisted[k].as_ref().map(Compiled::new),
@@ -294,10 +297,16 @@ impl<T: Real> Executor<T> {
     /// A weight as [out, in].
     fn weight<'a>(&self, tensor: TensorId, call: &Call<'a, T>) -> ndarray::ArrayView2<'a, T> {
         let (elements, shape) = (call.tensors[tensor.index()], &self.program.tensors[tensor.index()].shape);
-        match is_turned(shape, self.wide_from) {
+        match self.is_turned(tensor) {
             true => lift::matrix(elements, shape[1]).reversed_axes(),
             false => lift::matrix(elements, shape[0]),
         }
+    }
+
+    /// Whether a weight lies as [in, out].
+    fn is_turned(&self, tensor: TensorId) -> bool {
+        let tensor = &self.program.tensors[tensor.index()];
+        is_turned(&tensor.name, &tensor.shape, self.wide_from)
     }
 
     /// Numbers per point of a value, none for a reduced one.
@@ -347,8 +356,7 @@ impl<T: Real> Executor<T> {
         let mut turned = vec![vec![]; self.program.tensors.len()];
         for op in &self.program.ops {
             let Op::Linear { weight, .. } = op else { continue };
-            let lies_so = is_turned(&self.program.tensors[weight.index()].shape, self.wide_from);
-            if !lies_so && turned[weight.index()].is_empty() {
+            if !self.is_turned(*weight) && turned[weight.index()].is_empty() {
                 turned[weight.index()] = self.weight(*weight, call).reversed_axes().iter().copied().collect();
             }
         }
@@ -369,13 +377,19 @@ impl<T: Real> Executor<T> {
         let mut reduced: Vec<Option<Vec<T>>> = Vec::new();
         for (op, home) in self.program.ops.iter().zip(&self.schedule.homes) {
             let value = match (home, op) {
-                (Home::Sum(sum), _) => Some(
-                    (0..self.schedule.sums[*sum])
-                        .into_par_iter()
-                        .with_min_len(2048)
-                        .map(|i| T::lit(done.iter().map(|w| w.sums[*sum][i].to_f64()).sum::<f64>() * scale))
-                        .collect(),
-                ),
+                (Home::Sum(sum), _) => {
+                    const PIECE: usize = 2048;
+                    let mut mean = vec![T::zero(); self.schedule.sums[*sum]];
+                    mean.par_chunks_mut(PIECE).enumerate().for_each(|(k, mean)| {
+                        let mut total = [0.0; PIECE];
+                        for w in done {
+                            let part = &w.sums[*sum][k * PIECE..][..mean.len()];
+                            total.iter_mut().zip(part).for_each(|(t, x)| *t += x.to_f64());
+                        }
+                        mean.iter_mut().zip(total).for_each(|(y, t)| *y = T::lit(t * scale));
+                    });
+                    Some(mean)
+                }
                 (Home::Late, Op::Add { a, b }) => match (&reduced[a.index()], &reduced[b.index()]) {
                     (Some(a), Some(b)) => Some(a.iter().zip(b).map(|(a, b)| *a + *b).collect()),
                     _ => None,

@@ -6,8 +6,8 @@
 //! million numbers in f32 keeps its digits. An address out of range, which only a register can bring about, reads NaN and
 //! stores nothing.
 
-use super::activation::{LANES, Lane};
 use super::PointSource;
+use super::activation::{LANES, Lane};
 use super::math;
 use super::real::{Kernel, Real};
 use crate::jet::{self, Binary, Fold, Instruction, Pointwise, Source, Unary};

@@ -113,13 +113,13 @@ impl Schedule {
         }
     }
 
-    /// Points of a tile: its slots stay in the second cache, and few points still make several tiles.
+    /// Points of a tile: its slots stay in the second cache, tiles are of about one size, and many enough to be shared out.
     pub fn tile(&self, points: usize, bytes_per_number: usize) -> usize {
-        const CACHE: usize = 512 << 10;
+        let cache: usize = std::env::var("JETC_CACHE").ok().and_then(|c| c.parse().ok()).unwrap_or(512) << 10;
+        const SHARES: usize = 8;
         let per_point = self.slots.iter().sum::<usize>().max(1) * bytes_per_number;
-        let fits = (CACHE / per_point).clamp(1, 1024);
-        let shared = points.div_ceil(8).max(16);
-        let tile = fits.min(shared);
-        if tile > 8 { tile / 8 * 8 } else { tile }
+        let fits = (cache / per_point).clamp(1, 1024);
+        let tiles = points.div_ceil(fits).max(1).next_multiple_of(SHARES);
+        points.div_ceil(tiles).max(8.min(fits)).max(1)
     }
 }

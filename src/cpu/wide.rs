@@ -19,7 +19,7 @@ use ndarray::ArrayViewMut2;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Columns of a block: a block of points and one of the weight stay in the second cache.
+/// Columns of a block, at most: a block of points and one of the weight stay in the second cache.
 const BLOCK: usize = 128;
 /// The columns are cut into at most so many slabs, each with sums of its own.
 const SLABS: usize = 32;
@@ -109,7 +109,8 @@ impl Wide {
                     }
                 }
                 Op::Pointwise(source) => {
-                    let is_lift = |s: &Source| matches!(s, Source::Value(v) if matches!(program.ops[v.index()], Op::Lift { .. }));
+                    let is_lift =
+                        |s: &Source| matches!(s, Source::Value(v) if matches!(program.ops[v.index()], Op::Lift { .. }));
                     if source.inputs.iter().any(is_lift) {
                         return None;
                     }
@@ -176,11 +177,14 @@ impl Wide {
     ) -> Made<'a, T> {
         let (n, width) = (call.count, self.columns.len());
         let per_slab = n * (self.layers.iter().map(|l| l.out).sum::<usize>() + width);
-        let blocks = program.columns.div_ceil(BLOCK);
+        let block = program.columns.div_ceil(16).next_multiple_of(16).min(BLOCK);
+        let blocks = program.columns.div_ceil(block);
         let slabs = SLABS.min(blocks).min((SUMS / per_slab.max(1)).max(2)).max(1);
-        let slab = |s: usize| (s * blocks / slabs * BLOCK).min(program.columns);
-        let done: Vec<Slab<T>> =
-            (0..slabs).into_par_iter().map(|s| self.slab(call, source, slab(s)..slab(s + 1), program.columns)).collect();
+        let slab = |s: usize| (s * blocks / slabs * block).min(program.columns);
+        let done: Vec<Slab<T>> = (0..slabs)
+            .into_par_iter()
+            .map(|s| self.slab(call, source, (slab(s)..slab(s + 1), block), program.columns))
+            .collect();
         let mut layers = vec![vec![]; program.ops.len()];
         for (k, layer) in self.layers.iter().enumerate() {
             let mut sum = vec![T::zero(); n * layer.out];
@@ -208,7 +212,7 @@ impl Wide {
         &self,
         call: &Call<T>,
         source: &dyn PointSource<T>,
-        slab: Range<usize>,
+        (slab, block): (Range<usize>, usize),
         columns: usize,
     ) -> Slab<T> {
         let n = call.count;
@@ -221,8 +225,8 @@ impl Wide {
         let fixed = |column: usize, out: &mut [T]| {
             out.iter_mut().enumerate().for_each(|(p, x)| *x = source.at(p, column));
         };
-        for first in slab.clone().step_by(BLOCK) {
-            let block = first..slab.end.min(first + BLOCK);
+        for first in slab.clone().step_by(block) {
+            let block = first..slab.end.min(first + block);
             let x = source.block(first..columns.min(block.end + self.columns.reach()), &mut scratch);
             for (layer, y) in self.layers.iter().zip(&mut done.layers) {
                 let here = block.start.max(layer.columns.start)..block.end.min(layer.columns.end);
@@ -237,7 +241,16 @@ impl Wide {
             }
             let (strips, totals) = (&mut strips, &mut done.sums[..]);
             let tensors = call.tensors;
-            T::columns(Block { columns: &self.columns, x, range: block, points: n, tensors, fixed: &fixed, strips, totals });
+            T::columns(Block {
+                columns: &self.columns,
+                x,
+                range: block,
+                points: n,
+                tensors,
+                fixed: &fixed,
+                strips,
+                totals,
+            });
         }
         done
     }

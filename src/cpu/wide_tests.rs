@@ -56,17 +56,18 @@ fn streamed<T: Real + Element>(program: &Program, set: &PointSet, seed: u64, kep
     let parameters = Parameters::<T>::initial(program, seed);
     let values = jet.tensors.iter().map(|t| {
         let values = parameters.get(&t.name).unwrap().to_vec();
-        if is_turned(&t.shape, WIDE_HERE) { turned(&values, t.shape[0]) } else { values }
+        if is_turned(&t.name, &t.shape, WIDE_HERE) { turned(&values, t.shape[0]) } else { values }
     });
     let values: Vec<Vec<T>> = values.collect();
     let tensors: Vec<&[T]> = values.iter().map(Vec::as_slice).collect();
-    let call = Call { count: sampler.count(), points: Points::Made(&points), data: &[], tensors: &tensors, seed, step: 3 };
+    let call =
+        Call { count: sampler.count(), points: Points::Made(&points), data: &[], tensors: &tensors, seed, step: 3 };
     let (mut outputs, mut gradients) = (vec![vec![]; jet.outputs.len()], vec![vec![]; jet.gradients.len()]);
     executor.run_whole(&call, &mut outputs, &mut gradients).unwrap();
     for ((t, _), g) in jet.gradients.iter().zip(&mut gradients) {
-        let shape = &jet.tensors[t.index()].shape;
-        if is_turned(shape, WIDE_HERE) {
-            *g = turned(g, shape[1]);
+        let tensor = &jet.tensors[t.index()];
+        if is_turned(&tensor.name, &tensor.shape, WIDE_HERE) {
+            *g = turned(g, tensor.shape[1]);
         }
     }
     [outputs, gradients].concat()
@@ -84,13 +85,20 @@ fn streamed_layers_are_what_the_oracle_says() {
             let parameters = Parameters::<f64>::initial(&program, 4);
             let tensors = jet.tensors.iter().map(|t| parameters.get(&t.name).unwrap().to_vec()).collect();
             let count = sampler.count();
-            let truth = interpret(jet, &Inputs { count, points: batch.points, data: vec![], tensors, seed: 4, step: 3 });
+            let truth =
+                interpret(jet, &Inputs { count, points: batch.points, data: vec![], tensors, seed: 4, step: 3 });
             let truth = truth.unwrap();
             let results = jet.outputs.iter().map(|o| o.1).chain(jet.gradients.iter().map(|g| g.1));
             for (tolerance, ours) in [
                 (1e-11, streamed::<f64>(&program, set, 4, true)),
                 (1e-11, streamed::<f64>(&program, set, 4, false)),
-                (2e-4, streamed::<f32>(&program, set, 4, false).iter().map(|v| v.iter().map(|x| f64::from(*x)).collect()).collect()),
+                (
+                    2e-4,
+                    streamed::<f32>(&program, set, 4, false)
+                        .iter()
+                        .map(|v| v.iter().map(|x| f64::from(*x)).collect())
+                        .collect(),
+                ),
             ] {
                 for (value, ours) in results.clone().zip(&ours) {
                     let truth = &truth[value.index()];

@@ -82,14 +82,7 @@ impl Philox {
         out: &mut [T],
     ) {
         debug_assert_eq!(out.len() as u64, points.len() as u64 * (columns.end - columns.start));
-        dispatch(Block {
-            stream: self,
-            first_point: points.start as u32,
-            points: points.len(),
-            columns,
-            pair,
-            out,
-        });
+        dispatch(Block { stream: self, first_point: points.start as u32, points: points.len(), columns, pair, out });
     }
 }
 

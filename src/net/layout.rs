@@ -6,13 +6,13 @@
 
 use crate::program::{CoefId, Learning, NetId, ParamId, Program};
 
-/// A weight with more inputs than this, and more than outputs, is kept as [in, out] in memory, so that a block of its columns is
-/// contiguous: the first layer of a problem in many dimensions.
-pub const WIDE: usize = 256;
+/// The weight of a first layer with more inputs than this is kept as [in, out] in memory, so that a block of its columns is
+/// contiguous.
+pub const WIDE: usize = 48;
 
-/// Whether a weight of shape [out, in] has more inputs than `wide`, and than outputs.
-pub fn is_turned(shape: &[usize], wide: usize) -> bool {
-    matches!(shape, [out, inputs] if *inputs > wide && inputs > out)
+/// Whether a tensor is the weight of a first layer, of shape [out, in], with more than `wide` inputs.
+pub fn is_turned(name: &str, shape: &[usize], wide: usize) -> bool {
+    matches!(shape, [_, inputs] if *inputs > wide) && name.ends_with(".0.weight")
 }
 
 /// What a tensor is in its program.
@@ -58,7 +58,7 @@ impl TensorSpec {
     }
     /// Whether its values are kept as [in, out], see [`WIDE`].
     pub fn is_turned(&self) -> bool {
-        is_turned(&self.shape, WIDE)
+        is_turned(&self.name, &self.shape, WIDE)
     }
     /// True where the shape holds a zero.
     pub fn is_empty(&self) -> bool {

@@ -67,7 +67,11 @@ fn initial_values<T: Element>(program: &Program, spec: &TensorSpec, number: usiz
             let net = &program.nets[net.index()];
             let feeds_sine = net.activation == Activation::Sin && layer.is_some_and(|l| l + 1 < net.depth);
             let bound = if feeds_sine { (6.0 / inputs).sqrt() } else { (6.0 / (inputs + out)).sqrt() };
-            if spec.is_turned() { turned(&weights, &spec.shape, bound) } else { uniform(&weights, spec.len(), -bound, bound) }
+            if spec.is_turned() {
+                turned(&weights, &spec.shape, bound)
+            } else {
+                uniform(&weights, spec.len(), -bound, bound)
+            }
         }
         Role::Bias { net, layer } => {
             let net = &program.nets[net.index()];

@@ -6,7 +6,7 @@
 use super::atomic::write_atomically;
 use super::element::Element;
 use super::parameters::Parameters;
-use safetensors::tensor::SafeTensors;
+use safetensors::tensor::Metadata as Header;
 use safetensors::{Dtype, SafeTensorError};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -177,11 +177,21 @@ impl TensorFile {
         }
         head.resize(8 + size as usize, 0);
         self.at(8, &mut head[8..]).map_err(|e| cut(&e))?;
-        let (_, header) = SafeTensors::read_metadata(&head).map_err(|e| match e {
-            SafeTensorError::MetadataIncompleteBuffer | SafeTensorError::InvalidHeaderLength => cut(&e),
-            other => self.format(other.to_string()),
-        })?;
-        if header.data_len() as u64 != self.length - 8 - size {
+        let header: Header = serde_json::from_slice(&head[8..])
+            .map_err(|e| self.format(SafeTensorError::InvalidHeaderDeserialization(e).to_string()))?;
+        // The tensors lie one behind the other, to the end.
+        let mut tensors: Vec<_> = header.tensors().into_iter().collect();
+        tensors.sort_by_key(|(_, t)| t.data_offsets);
+        let mut end = 0;
+        for (name, tensor) in tensors {
+            let elements = tensor.shape.iter().try_fold(1usize, |n, k| n.checked_mul(*k));
+            let bytes = elements.and_then(|n| n.checked_mul(tensor.dtype.bitsize())).map(|bits| bits / 8);
+            if tensor.data_offsets.0 != end || bytes.and_then(|n| n.checked_add(end)) != Some(tensor.data_offsets.1) {
+                return Err(self.format(SafeTensorError::InvalidOffset(name).to_string()));
+            }
+            end = tensor.data_offsets.1;
+        }
+        if end as u64 != self.length - 8 - size {
             return Err(cut(&SafeTensorError::MetadataIncompleteBuffer));
         }
         let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -192,7 +202,7 @@ impl TensorFile {
 /// The tensors of a [`TensorFile`].
 pub struct Opened<'a> {
     file: &'a TensorFile,
-    header: safetensors::tensor::Metadata,
+    header: Header,
     /// Where the first tensor starts.
     data: u64,
     /// The file's metadata.

@@ -4,17 +4,16 @@
 //! holds the losses of that evaluation and, where measured, the errors after the update. Everything that reaches the tensors
 //! is a function of (program, seed, s): the clock decides only when checkpoints are written and progress is shown.
 
-use super::adam::{Adam, Moments, Update};
+use super::adam::{Adam, Moments};
 use super::checkpoint::{self, CheckpointError, Identity, State};
+use super::descent::descend;
 use super::history::{History, HistoryFile};
 use super::report::{self, Measurement};
 use crate::net::{Element, Metadata, Parameters, WeightsError};
 use crate::program::{Learning, Training};
-use rayon::prelude::*;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What is minimised: made by the rooms that know programs and devices.
@@ -426,24 +425,12 @@ impl<'a, T: Element> Run<'a, T> {
             self.record(rate, false)?;
             return Err(Error::Loss { step, condition, loss, checkpoint: self.saved });
         }
-        if let Some(i) = self.gradients.iter().position(|g| !g.par_iter().all(|x| x.is_finite())) {
-            let tensor = self.tensors[i].0.clone();
-            return Err(Error::Gradient { step, tensor, checkpoint: self.saved });
-        }
         self.state.step += 1;
         let State { step: t, values, moments, .. } = &mut self.state;
-        let moments = moments.first.iter_mut().zip(&mut moments.second);
-        for (k, ((w, g), (m, v))) in values.iter_mut().zip(&self.gradients).zip(moments).enumerate() {
-            let Some(row) = objective.row_length(k) else {
-                self.adam.update(*t, rate, w, g, m, v);
-                continue;
-            };
-            if !update_rows(objective, (k, row), &self.adam.at(*t, rate), w, m, v) {
-                let tensor = self.tensors[k].0.clone();
-                return Err(Error::Gradient { step, tensor, checkpoint: self.saved });
-            }
+        match descend(objective, &self.adam, (*t, rate), values, &self.gradients, moments) {
+            Ok(()) => Ok(()),
+            Err(k) => Err(Error::Gradient { step, tensor: self.tensors[k].0.clone(), checkpoint: self.saved }),
         }
-        Ok(())
     }
 
     /// Replaces logarithms by their numbers, for the objective; gives them back.
@@ -526,39 +513,8 @@ fn columns(conditions: &[String], reports: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Updates a tensor piece by piece with its gradient; false where that is not finite.
-fn update_rows<T: Element>(
-    objective: &dyn Objective<T>,
-    (tensor, row): (usize, usize),
-    update: &Update<T>,
-    w: &mut [T],
-    m: &mut [T],
-    v: &mut [T],
-) -> bool {
-    // A piece and its moments stay in the second cache.
-    const ROWS: usize = 64;
-    let piece = (ROWS * row).max(1);
-    let finite = AtomicBool::new(true);
-    let pieces = (w.par_chunks_mut(piece), m.par_chunks_mut(piece), v.par_chunks_mut(piece));
-    pieces.into_par_iter().enumerate().for_each_init(
-        || vec![T::zero(); piece],
-        |g, (k, (w, m, v))| {
-            let g = &mut g[..w.len()];
-            objective.gradient_rows(tensor, k * ROWS..k * ROWS + w.len() / row.max(1), g);
-            if !g.iter().all(|x| x.is_finite()) {
-                finite.store(false, Ordering::Relaxed);
-            }
-            update.run(w, g, m, v);
-        },
-    );
-    finite.into_inner()
-}
-
 /// Which of the objective's tensors are learned in their logarithms; an error where one is missing, or not positive.
-fn logarithmic<T: Element>(
-    parameters: &Parameters<T>,
-    tensors: &[(String, Vec<usize>)],
-) -> Result<Vec<bool>, Error> {
+fn logarithmic<T: Element>(parameters: &Parameters<T>, tensors: &[(String, Vec<usize>)]) -> Result<Vec<bool>, Error> {
     let mut logarithmic = Vec::new();
     for (name, shape) in tensors {
         let found = parameters.position(name).filter(|at| parameters.specs()[*at].shape == *shape);

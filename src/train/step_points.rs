@@ -147,7 +147,8 @@ impl<T: Element> StepPoints<T> {
         }
         let groups = &self.sampler.groups;
         let is_brownian = |g: &Group| matches!(g.domain, Domain::Brownian { .. });
-        if let (Some(time), true) = (groups.iter().find(|g| g.kind == GroupKind::Time), groups.iter().any(is_brownian)) {
+        if let (Some(time), true) = (groups.iter().find(|g| g.kind == GroupKind::Time), groups.iter().any(is_brownian))
+        {
             let column = time.first..time.first + 1;
             let mut times = vec![T::zero(); self.count()];
             self.fill(0..self.count(), column, &mut times);
