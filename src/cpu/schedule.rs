@@ -115,10 +115,10 @@ impl Schedule {
 
     /// Points of a tile: its slots stay in the second cache, tiles are of about one size, and many enough to be shared out.
     pub fn tile(&self, points: usize, bytes_per_number: usize) -> usize {
-        let cache: usize = std::env::var("JETC_CACHE").ok().and_then(|c| c.parse().ok()).unwrap_or(512) << 10;
+        const CACHE: usize = 1 << 20;
         const SHARES: usize = 8;
         let per_point = self.slots.iter().sum::<usize>().max(1) * bytes_per_number;
-        let fits = (cache / per_point).clamp(1, 1024);
+        let fits = (CACHE / per_point).clamp(1, 1024);
         let tiles = points.div_ceil(fits).max(1).next_multiple_of(SHARES);
         points.div_ceil(tiles).max(8.min(fits)).max(1)
     }

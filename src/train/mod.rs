@@ -12,6 +12,7 @@ mod permutation;
 mod points;
 mod report;
 mod run;
+mod scaling;
 mod schedule;
 mod step_points;
 

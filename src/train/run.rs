@@ -285,7 +285,19 @@ impl<'a, T: Element> Run<'a, T> {
         let kept = as_kept(parameters, &tensors);
         let resume = options.resume && path.exists();
         let state: State<T> = match resume {
-            true => checkpoint::load(&path, &identity, &kept)?,
+            true => {
+                let at: Vec<usize> = tensors.iter().filter_map(|t| parameters.position(&t.0)).collect();
+                let mut values: Vec<Vec<T>> =
+                    at.iter().map(|k| std::mem::take(&mut parameters.values_mut()[*k])).collect();
+                let loaded = checkpoint::load(&path, &identity, &kept, &mut values);
+                match loaded {
+                    Ok(state) => State { values, ..state },
+                    Err(e) => {
+                        at.into_iter().zip(values).for_each(|(k, v)| parameters.values_mut()[k] = v);
+                        return Err(e.into());
+                    }
+                }
+            }
             false => State {
                 step: 0,
                 moments: Moments::zeros(tensors.iter().map(|t| t.1.iter().product())),
@@ -296,7 +308,17 @@ impl<'a, T: Element> Run<'a, T> {
         };
         let resumed_from = resume.then_some(state.step);
         let history = options.out.join("history.csv");
-        let file = HistoryFile::start(&history, &state.history).map_err(write_error(&history))?;
+        let file = match HistoryFile::start(&history, &state.history) {
+            Ok(file) => file,
+            Err(e) => {
+                for ((name, _), values) in tensors.iter().zip(state.values) {
+                    if let Some(at) = parameters.position(name) {
+                        parameters.values_mut()[at] = values;
+                    }
+                }
+                return Err(write_error(&history)(e));
+            }
+        };
         let gradient = |(k, t): (usize, &(String, Vec<usize>))| match objective.row_length(k) {
             Some(_) => vec![],
             None => vec![T::zero(); t.1.iter().product()],

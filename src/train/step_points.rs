@@ -5,6 +5,7 @@
 
 use super::permutation::Permutation;
 use super::points::{Face, Place, Sampler};
+use super::scaling::{add_squares, scale as scale_rows};
 use crate::cpu::PointSource;
 use crate::net::{Element, Philox, Purpose, row};
 use crate::program::{Domain, Group, GroupKind};
@@ -215,10 +216,8 @@ impl<T: Element> StepPoints<T> {
             }
             part.fill(T::zero());
             for group in self.sampler.groups.iter().filter(|g| matches!(g.domain, Domain::Ball { .. })) {
-                for c in overlap(group, &block) {
-                    let column = &out[(c - first) * n..][..n];
-                    part.iter_mut().zip(column).for_each(|(s, x)| *s = *s + *x * *x);
-                }
+                let here = overlap(group, &block);
+                add_squares(&out[(here.start - first) * n..][..here.len() * n], &mut part);
             }
             sums.iter_mut().zip(&part).for_each(|(s, x)| *s += x.f64());
         }
@@ -297,9 +296,7 @@ impl<T: Element> StepPoints<T> {
                 continue;
             }
             let factors: Vec<T> = factors[points.clone()].iter().map(|f| T::of(scale * f)).collect();
-            for out in out[(here.start - columns.start) * n..][..here.len() * n].chunks_exact_mut(n) {
-                out.iter_mut().zip(&factors).for_each(|(x, f)| *x = *x * *f);
-            }
+            scale_rows(&mut out[(here.start - columns.start) * n..][..here.len() * n], &factors);
         }
         if matches!(self.sampler.place, Place::Interior) {
             return;
