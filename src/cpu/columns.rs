@@ -58,6 +58,16 @@ struct Sum {
     node: usize,
 }
 
+/// f(g(a, b), c), or f(c, g(a, b)) where not `first`.
+#[derive(Clone, Copy, Debug)]
+struct Inner {
+    g: Binary,
+    a: Argument,
+    b: Argument,
+    c: Argument,
+    first: bool,
+}
+
 /// What all scalar code of a program asks of the columns.
 #[derive(Clone, Debug, Default)]
 pub struct Columns {
@@ -68,6 +78,10 @@ pub struct Columns {
     reach: Vec<Option<usize>>,
     /// By node: the cosine of what this is the sine of, or the other way round; the earlier one works out both.
     partner: Vec<Option<usize>>,
+    /// By node: the product or sum of two others that is worked out along with it, as its first or second argument.
+    inner: Vec<Option<Inner>>,
+    /// By sum: a product that is added up as it is worked out.
+    product: Vec<Option<(Argument, Argument)>>,
     /// By node: where its values are, shared with nodes that are never needed at the same time.
     slots: Vec<usize>,
     /// By node: sums that can be added to when it was worked out.
@@ -110,9 +124,15 @@ impl Columns {
 
     /// To be called after the last `hoist`: what reads what, and how far.
     pub fn finish(&mut self) {
+        self.fuse();
         self.reach = vec![None; self.nodes.len()];
-        for sum in &self.sums {
-            self.reach[sum.node].get_or_insert(0);
+        for (sum, product) in self.sums.iter().zip(&self.product) {
+            match product {
+                Some((a, b)) => {
+                    [a, b].into_iter().for_each(|a| self.reach[a.node] = self.reach[a.node].max(Some(a.shift)))
+                }
+                None => self.reach[sum.node] = self.reach[sum.node].max(Some(0)),
+            }
         }
         self.partner = vec![None; self.nodes.len()];
         for k in 0..self.nodes.len() {
@@ -129,7 +149,7 @@ impl Columns {
             let reach = self.reach[k].max(both);
             self.reach[k] = reach;
             let Some(reach) = reach else { continue };
-            for a in self.nodes[k].arguments() {
+            for a in self.arguments(k) {
                 let needed = reach + a.shift;
                 self.reach[a.node] = Some(self.reach[a.node].map_or(needed, |r| r.max(needed)));
             }
@@ -137,18 +157,84 @@ impl Columns {
         self.allot();
     }
 
+    /// Finds products and sums that only one other node, or one sum over the columns, reads: they are worked out there.
+    fn fuse(&mut self) {
+        let count = self.nodes.len();
+        // What is read at all, and how often.
+        let (mut needed, mut uses) = (vec![false; count], vec![0usize; count]);
+        self.sums.iter().for_each(|s| (needed[s.node], uses[s.node]) = (true, uses[s.node] + 1));
+        for k in (0..count).rev() {
+            if needed[k] {
+                self.nodes[k]
+                    .arguments()
+                    .iter()
+                    .for_each(|a| (needed[a.node], uses[a.node]) = (true, uses[a.node] + 1));
+            }
+        }
+        let cheap = |f: Binary| matches!(f, Binary::Add | Binary::Sub | Binary::Mul);
+        let alone = |k: usize| uses[k] == 1 && !self.uniform[k];
+        let product = |s: &Sum| match self.nodes[s.node] {
+            Node::Binary(Binary::Mul, a, b) if s.fold == Fold::Sum && alone(s.node) => Some((a, b)),
+            _ => None,
+        };
+        self.product = self.sums.iter().map(product).collect();
+        self.inner = vec![None; count];
+        let mut taken = vec![false; count];
+        for k in (0..count).rev().filter(|k| needed[*k] && !self.uniform[*k]) {
+            let Node::Binary(f, a, b) = self.nodes[k] else { continue };
+            if taken[k] || !cheap(f) || self.sums.iter().zip(&self.product).any(|(s, p)| s.node == k && p.is_some()) {
+                continue;
+            }
+            for (inner, c, first) in [(a, b, true), (b, a, false)] {
+                if let Node::Binary(g, p, q) = self.nodes[inner.node]
+                    && cheap(g)
+                    && alone(inner.node)
+                {
+                    // A shift of what is the same everywhere is none.
+                    let shifted = |x: Argument| match self.uniform[x.node] {
+                        true => x,
+                        false => Argument { shift: x.shift + inner.shift, ..x },
+                    };
+                    taken[inner.node] = true;
+                    self.inner[k] = Some(Inner { g, a: shifted(p), b: shifted(q), c, first });
+                    break;
+                }
+            }
+        }
+    }
+
+    /// What a node reads.
+    fn arguments(&self, k: usize) -> Vec<Argument> {
+        match self.inner[k] {
+            Some(i) => vec![i.a, i.b, i.c],
+            None => self.nodes[k].arguments(),
+        }
+    }
+
+    /// The node at which a node's values are there: the earlier one of a pair.
+    fn ready_at(&self, k: usize) -> usize {
+        self.partner[k].map_or(k, |p| p.min(k))
+    }
+
     /// Slots by lifetimes: what is the same for all i lives on, everything else until it was read last.
     fn allot(&mut self) {
         let count = self.nodes.len();
         self.ready = vec![vec![]; count];
         for (s, sum) in self.sums.iter().enumerate() {
-            self.ready[sum.node].push(s);
+            // A sum that works its product out is ready when both factors are.
+            let at = self.product[s].map_or(sum.node, |(a, b)| self.ready_at(a.node).max(self.ready_at(b.node)));
+            self.ready[at].push(s);
         }
         let mut last: Vec<usize> = (0..count).map(|k| if self.uniform[k] { count } else { k }).collect();
         for k in (0..count).filter(|k| self.reach[*k].is_some()) {
             // A pair is worked out where its earlier node stands.
             let at = self.partner[k].map_or(k, |p| p.min(k));
-            self.nodes[k].arguments().iter().for_each(|a| last[a.node] = last[a.node].max(at));
+            self.arguments(k).iter().for_each(|a| last[a.node] = last[a.node].max(at));
+        }
+        for (k, sums) in self.ready.iter().enumerate() {
+            for (a, b) in sums.iter().filter_map(|s| self.product[*s]) {
+                [a, b].into_iter().for_each(|a| last[a.node] = last[a.node].max(k));
+            }
         }
         let (mut free, mut slots) = (Vec::new(), 0);
         let mut ends: Vec<Vec<usize>> = vec![vec![]; count + 1];
@@ -493,7 +579,7 @@ impl<T: Real> Strip<'_, T> {
     /// Works out `len` values of a node.
     #[inline(always)]
     fn node(&mut self, k: usize, len: usize) {
-        let Columns { nodes, slots, partner, .. } = self.columns;
+        let Columns { nodes, slots, partner, inner, .. } = self.columns;
         if nodes[k] == Node::Points || partner[k].is_some_and(|p| p < k) {
             return;
         }
@@ -529,7 +615,12 @@ impl<T: Real> Strip<'_, T> {
                 let a = self.read(*a, len);
                 power(*exponent, a, &mut y[..a.len()]);
             }
-            Node::Binary(f, a, b) => binary(*f, self.read(*a, len), self.read(*b, len), y),
+            Node::Binary(f, a, b) => match inner[k] {
+                Some(i) => {
+                    ternary((i.g, *f, i.first), self.read(i.a, len), self.read(i.b, len), self.read(i.c, len), y)
+                }
+                None => binary(*f, self.read(*a, len), self.read(*b, len), y),
+            },
         }
         self.slots[slots[k]] = buffer;
     }
@@ -540,12 +631,50 @@ impl<T: Real> Strip<'_, T> {
         let Sum { fold, lo, hi, node } = self.columns.sums[sum];
         let lo = lo.clamp(self.first, self.first + count) - self.first;
         let hi = hi.clamp(self.first, self.first + count) - self.first;
-        let values = self.read(Argument { node, shift: lo }, hi.saturating_sub(lo) * self.points);
+        let len = hi.saturating_sub(lo) * self.points;
+        if let Some((a, b)) = self.columns.product[sum] {
+            let at = |a: Argument| match self.columns.uniform[a.node] {
+                true => a,
+                false => Argument { shift: a.shift + lo, ..a },
+            };
+            let (a, b) = (self.read(at(a), len), self.read(at(b), len));
+            for (a, b) in a.chunks_exact(self.points).zip(b.chunks_exact(self.points)) {
+                part.iter_mut().zip(a).zip(b).for_each(|((s, a), b)| *s += *a * *b);
+            }
+            return;
+        }
+        let values = self.read(Argument { node, shift: lo }, len);
         for values in values.chunks_exact(self.points) {
             match fold {
                 Fold::Sum => part.iter_mut().zip(values).for_each(|(s, x)| *s += *x),
                 Fold::Max => part.iter_mut().zip(values).for_each(|(s, x)| *s = max(*s, *x)),
             }
         }
+    }
+}
+
+/// y = f(g(a, b), c) or f(c, g(a, b)), of sums, differences and products.
+#[inline(always)]
+fn ternary<T: Real>((g, f, first): (Binary, Binary, bool), a: &[T], b: &[T], c: &[T], y: &mut [T]) {
+    macro_rules! each {
+        ($g:tt $f:tt) => {
+            if first {
+                y.iter_mut().zip(a).zip(b).zip(c).for_each(|(((y, a), b), c)| *y = (*a $g *b) $f *c)
+            } else {
+                y.iter_mut().zip(a).zip(b).zip(c).for_each(|(((y, a), b), c)| *y = *c $f (*a $g *b))
+            }
+        };
+    }
+    match (g, f) {
+        (Binary::Mul, Binary::Mul) => each!(* *),
+        (Binary::Mul, Binary::Add) => each!(* +),
+        (Binary::Mul, Binary::Sub) => each!(* -),
+        (Binary::Add, Binary::Mul) => each!(+ *),
+        (Binary::Add, Binary::Add) => each!(+ +),
+        (Binary::Add, Binary::Sub) => each!(+ -),
+        (Binary::Sub, Binary::Mul) => each!(- *),
+        (Binary::Sub, Binary::Add) => each!(- +),
+        (Binary::Sub, Binary::Sub) => each!(- -),
+        _ => {}
     }
 }

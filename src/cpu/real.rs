@@ -40,6 +40,8 @@ pub trait Real:
     fn abs(self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// self * a + b, rounded once.
+    fn mul_add(self, a: Self, b: Self) -> Self;
     /// 2^k of a whole number k within the exponents of normal numbers.
     fn exp2_whole(k: Self) -> Self;
     /// x = m 2^k with m in [sqrt(1/2), sqrt(2)), of a normal positive x.
@@ -89,6 +91,10 @@ impl Real for f64 {
     #[inline(always)]
     fn sqrt(self) -> f64 {
         f64::sqrt(self)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: f64, b: f64) -> f64 {
+        f64::mul_add(self, a, b)
     }
     #[inline(always)]
     fn exp2_whole(k: f64) -> f64 {
@@ -145,6 +151,10 @@ impl Real for f32 {
         f32::sqrt(self)
     }
     #[inline(always)]
+    fn mul_add(self, a: f32, b: f32) -> f32 {
+        f32::mul_add(self, a, b)
+    }
+    #[inline(always)]
     fn exp2_whole(k: f32) -> f32 {
         f32::from_bits((k + (Self::MAGIC + 127.0)).to_bits() << 23)
     }
@@ -161,7 +171,11 @@ impl Real for f32 {
     }
     #[inline(always)]
     fn less_quarter_turns(self, k: f32) -> f32 {
-        (self as f64 - k as f64 * std::f64::consts::FRAC_PI_2) as f32
+        // pi/2 in three numbers of this precision; each product is exact before it is rounded with the difference.
+        const A: f32 = std::f32::consts::FRAC_PI_2;
+        const B: f32 = (std::f64::consts::FRAC_PI_2 - A as f64) as f32;
+        const C: f32 = (std::f64::consts::FRAC_PI_2 - A as f64 - B as f64) as f32;
+        f32::mul_add(-k, C, f32::mul_add(-k, B, f32::mul_add(-k, A, self)))
     }
 }
 

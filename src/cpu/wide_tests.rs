@@ -52,7 +52,7 @@ fn streamed<T: Real + Element>(program: &Program, set: &PointSet, seed: u64, kep
     let executor = Executor::<T>::with_wide(jet, WIDE_HERE).unwrap();
     assert!(executor.is_wide(), "{jet}");
     let sampler = Sampler::new(program, set.condition.unwrap(), seed, None).unwrap();
-    let points = sampler.points::<T>(3, 0..sampler.count(), kept);
+    let points = sampler.points::<T>(3, 0..sampler.count(), kept.then(Vec::new));
     let parameters = Parameters::<T>::initial(program, seed);
     let values = jet.tensors.iter().map(|t| {
         let values = parameters.get(&t.name).unwrap().to_vec();

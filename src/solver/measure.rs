@@ -140,6 +140,7 @@ impl<T: Number> Meter<T> {
             let rows = match &self.source {
                 Source::Test(sampler) if made => {
                     let keep = (end - first) * self.columns * size_of::<T>() <= KEEP;
+                    let keep = keep.then(Vec::new);
                     points = sampler.points(0, first..end, keep);
                     Points::Made(&points)
                 }

@@ -143,7 +143,9 @@ impl<T: Number> Objective<T> for SolverObjective<T> {
             let random = (self.seed, step);
             if c.evaluator.is_wide() {
                 let columns = c.evaluator.program().columns;
-                let points = c.sampler.points(step, 0..count, count * columns * size_of::<T>() <= KEEP);
+                let kept = c.streamed.take().map(|(_, points)| points.into_kept()).unwrap_or_default();
+                let keep = count * columns * size_of::<T>() <= KEEP;
+                let points = c.sampler.points(step, 0..count, keep.then_some(kept));
                 let data = if points.normals.is_empty() { &points.data } else { &points.normals };
                 let inputs = (count, Points::Made(&points), data.as_slice());
                 let streamed = c.evaluator.run_streamed(&all, inputs, random, &mut c.outputs, &mut c.gradients)?;

@@ -50,7 +50,9 @@ impl Adam {
     pub fn update<T: Element>(&self, t: u64, rate: f64, w: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
         let update = self.at(t, rate);
         let chunks = (w.par_chunks_mut(CHUNK), g.par_chunks(CHUNK), m.par_chunks_mut(CHUNK), v.par_chunks_mut(CHUNK));
-        chunks.into_par_iter().for_each(|(w, g, m, v)| update.run(w, g, m, v));
+        chunks.into_par_iter().for_each(|(w, g, m, v)| {
+            update.run(w, g, m, v);
+        });
     }
 
     /// The constants of update number `t` (from 1).
@@ -78,9 +80,11 @@ pub struct Update<T> {
 }
 
 impl<T: Element> Update<T> {
-    /// Updates a piece on this thread; all slices have one length.
-    pub fn run(&self, w: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
-        dispatch(Piece { update: *self, w, g, m, v });
+    /// Updates a piece on this thread; all slices have one length. False where a number of the gradient is not finite.
+    pub fn run(&self, w: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) -> bool {
+        let mut finite = true;
+        dispatch(Piece { update: *self, w, g, m, v, finite: &mut finite });
+        finite
     }
 }
 
@@ -90,17 +94,21 @@ struct Piece<'a, T> {
     g: &'a [T],
     m: &'a mut [T],
     v: &'a mut [T],
+    finite: &'a mut bool,
 }
 
 impl<T: Element> Kernel for Piece<'_, T> {
     #[inline(always)]
     fn run(self) {
         let Update { scale, unbias, keep, take, epsilon } = self.update;
+        let mut wrong = false;
         for (((w, &g), m), v) in self.w.iter_mut().zip(self.g).zip(self.m).zip(self.v) {
             *m = keep[0] * *m + take[0] * g;
             *v = keep[1] * *v + take[1] * g * g;
             *w = *w - scale * *m / ((*v * unbias).sqrt() + epsilon);
+            wrong |= !g.is_finite();
         }
+        *self.finite = !wrong;
     }
 }
 

@@ -49,10 +49,9 @@ fn rows<T: Element>(
         |g, (k, (w, m, v))| {
             let g = &mut g[..w.len()];
             objective.gradient_rows(tensor, k * ROWS..k * ROWS + w.len() / row.max(1), g);
-            if !g.iter().all(|x| x.is_finite()) {
+            if !update.run(w, g, m, v) {
                 finite.store(false, Ordering::Relaxed);
             }
-            update.run(w, g, m, v);
         },
     );
     finite.into_inner()

@@ -125,13 +125,13 @@ impl Sampler {
 
     /// Some points of a step: the same numbers as [`Sampler::sample`] gives them.
     pub fn sample_rows<T: Element>(&self, step: u64, rows: Range<usize>, batch: &mut Batch<T>) {
-        let points = self.points(step, rows, false);
+        let points = self.points(step, rows, None);
         points.rows(&mut batch.points);
         (batch.data, batch.normals) = (points.data, points.normals);
     }
 
-    /// Some points of a step, to be made block by block; with `keep` all of them are made once, and kept.
-    pub fn points<T: Element>(&self, step: u64, rows: Range<usize>, keep: bool) -> StepPoints<T> {
+    /// Some points of a step, to be made block by block; with `keep` all of them are made once, into that array.
+    pub fn points<T: Element>(&self, step: u64, rows: Range<usize>, keep: Option<Vec<T>>) -> StepPoints<T> {
         let rows = rows.start.min(self.count)..rows.end.min(self.count);
         StepPoints::new(self, step, rows, keep)
     }

@@ -42,7 +42,7 @@ pub struct StepPoints<T> {
 }
 
 impl<T: Element> StepPoints<T> {
-    pub(super) fn new(sampler: &Sampler, step: u64, range: Range<usize>, keep: bool) -> Self {
+    pub(super) fn new(sampler: &Sampler, step: u64, range: Range<usize>, keep: Option<Vec<T>>) -> Self {
         let stream =
             |purpose: Purpose, offset| Philox::new(sampler.seed, purpose.stream(sampler.number + offset), step as u32);
         // Test points have strata of their own.
@@ -77,6 +77,11 @@ impl<T: Element> StepPoints<T> {
     /// How many points.
     pub fn count(&self) -> usize {
         self.range.len()
+    }
+
+    /// The array that all points are in, to be used again.
+    pub fn into_kept(self) -> Vec<T> {
+        self.kept.unwrap_or_default()
     }
 
     /// All points, row by row: [points, columns].
@@ -142,7 +147,7 @@ impl<T: Element> StepPoints<T> {
     }
 
     /// What the normal numbers of each point are multiplied with, and all points where they are kept.
-    fn factors(&mut self, keep: bool) {
+    fn factors(&mut self, keep: Option<Vec<T>>) {
         if matches!(self.sampler.place, Place::Data(_)) {
             return;
         }
@@ -160,11 +165,12 @@ impl<T: Element> StepPoints<T> {
             _ => None,
         });
         let (n, columns) = (self.count(), self.sampler.columns);
-        if !keep && ball.is_none() || n * columns == 0 {
+        if keep.is_none() && ball.is_none() || n * columns == 0 {
             return;
         }
         // One pass over all columns: sums of squares, and the numbers themselves where they are kept.
-        let mut kept = vec![T::zero(); if keep { n * columns } else { 0 }];
+        let (keep, mut kept) = (keep.is_some(), keep.unwrap_or_default());
+        kept.resize(if keep { n * columns } else { 0 }, T::zero());
         let piece = columns.div_ceil(PIECES).next_multiple_of(BLOCK);
         let pieces: Vec<usize> = (0..columns).step_by(piece).collect();
         let mut stores: Vec<&mut [T]> = match keep {
