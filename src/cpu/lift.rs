@@ -17,8 +17,8 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 pub enum Draw<'a, T> {
     /// Column numbers: [points, k]
     Columns(&'a [T], usize),
-    /// Directions: [k, points, len]
-    Directions(&'a [T]),
+    /// Directions: [k, points, len], in the columns of the lift from the first number on, and len.
+    Directions(&'a [T], usize, usize),
 }
 
 /// Row 0 of a lift.
@@ -64,8 +64,8 @@ impl<'a, T: Real> Lift<'a, T> {
         columns[point * k + at as usize].to_i64() as usize - self.first
     }
 
-    fn direction(&self, directions: &'a [T], at: u32) -> ArrayView2<'a, T> {
-        let (n, len) = (self.n, self.columns);
+    fn direction(&self, directions: &'a [T], len: usize, at: u32) -> ArrayView2<'a, T> {
+        let n = self.n;
         matrix(&directions[at as usize * n * len..][..n * len], n)
     }
 
@@ -97,8 +97,9 @@ impl<'a, T: Real> Lift<'a, T> {
                         }
                     }
                 }
-                Draw::Directions(d) => {
-                    product(value, self.direction(d, seed.at), weight, T::one(), matrix_mut(y, n));
+                Draw::Directions(d, first, len) => {
+                    let weight = weight.slice(s![first..first + len, ..]);
+                    product(value, self.direction(d, len, seed.at), weight, T::one(), matrix_mut(y, n));
                 }
             }
         }
@@ -131,8 +132,9 @@ impl<'a, T: Real> Lift<'a, T> {
                         column.iter_mut().zip(bar).for_each(|(g, b)| *g += value * *b);
                     }
                 }
-                Some(Draw::Directions(d)) => {
-                    product(value, bar.t(), self.direction(d, seed.at), T::one(), gradient.view_mut());
+                Some(Draw::Directions(d, first, len)) => {
+                    let gradient = gradient.slice_mut(s![.., first..first + len]);
+                    product(value, bar.t(), self.direction(d, len, seed.at), T::one(), gradient);
                 }
             }
         }
@@ -152,7 +154,9 @@ impl<'a, T: Real> Lift<'a, T> {
                 Some(Draw::Columns(columns, k)) => {
                     (0..n).for_each(|p| y[[p, self.column(columns, k, p, seed.at)]] += value);
                 }
-                Some(Draw::Directions(d)) => y.scaled_add(value, &self.direction(d, seed.at)),
+                Some(Draw::Directions(d, first, len)) => {
+                    y.slice_mut(s![.., first..first + len]).scaled_add(value, &self.direction(d, len, seed.at));
+                }
             }
         }
     }

@@ -9,10 +9,12 @@
 //! A first layer with very many columns is streamed: see `wide`.
 //!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `lift`: first layers;
-//! - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;  - `wide`, `columns`: points and weights in blocks of columns;  - `math`, `real`: functions and precisions.
+//! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;
+//! - `wide`, `columns`: points and weights in blocks of columns;  - `math`, `real`: functions and precisions.
 
 mod activation;
 mod columns;
+mod factor;
 mod gemm;
 mod lift;
 mod math;
@@ -33,6 +35,7 @@ pub use wide::Streamed;
 
 use crate::jet::{Invalid, JetProgram, Op, TensorId, Type, ValueId};
 use crate::net::{WIDE, is_turned};
+use factor::Factored;
 use pointwise::Compiled;
 use rayon::prelude::*;
 use schedule::{Home, Schedule};
@@ -208,11 +211,11 @@ impl<T: Real> Executor<T> {
         let mut results: Vec<Vec<T>> = outputs.iter_mut().map(std::mem::take).collect();
         results.resize_with(results.len() + wide.stored.len(), Vec::new);
         let values = [values, wide.stored.clone()].concat();
-        self.tiles(call, (&[], Some(made)), &values, &mut results, gradients);
+        let maps = self.tiles(call, (&[], Some(made)), &values, &mut results, gradients);
         let stored = results.split_off(outputs.len());
         outputs.iter_mut().zip(results).for_each(|(to, from)| *to = from);
         wide.streamed().for_each(|k| gradients[k].clear());
-        Ok(wide.streamed_parts(count, stored))
+        Ok(wide.streamed_parts(count, stored, &maps))
     }
 
     /// The same, with all gradients whole.
@@ -234,17 +237,19 @@ impl<T: Real> Executor<T> {
                 &rows
             }
         };
-        for ((tensor, _), (k, gradient)) in self.program.gradients.iter().zip(gradients.iter_mut().enumerate()) {
-            let tensor = &self.program.tensors[tensor.index()];
+        for ((t, _), (k, gradient)) in self.program.gradients.iter().zip(gradients.iter_mut().enumerate()) {
+            let tensor = &self.program.tensors[t.index()];
             if gradient.is_empty() && !tensor.is_empty() {
                 gradient.resize(tensor.len(), T::zero());
-                streamed.rows(k, 0..tensor.shape[1], source, gradient);
+                let weight = call.tensors[t.index()];
+                streamed.rows(k, 0..tensor.shape[1], source, weight, gradient);
             }
         }
         Ok(())
     }
 
-    /// Runs all tiles, from the points or from what was made of them; the first of `outputs` are the program's.
+    /// Runs all tiles, from the points or from what was made of them; the first of `outputs` are the program's. Gives, by
+    /// operation, what the weight is multiplied with in a factor's adjoint that is streamed.
     fn tiles(
         &self,
         call: &Call<T>,
@@ -252,7 +257,7 @@ impl<T: Real> Executor<T> {
         values: &[ValueId],
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
-    ) {
+    ) -> Vec<Vec<T>> {
         let count = call.count;
         for (value, output) in values.iter().zip(outputs.iter_mut()) {
             // Every number is overwritten below.
@@ -262,8 +267,8 @@ impl<T: Real> Executor<T> {
         let tiles = count.div_ceil(tile);
         let chunks = tiles.min(CHUNKS);
         let bounds: Vec<usize> = (0..=chunks).map(|c| (c * tiles / chunks.max(1) * tile).min(count)).collect();
-        let (fixed, turned) = (self.fixed(call), self.turned(call));
-        let run = Run { executor: self, call, tile, fixed, turned, points, made, results: values };
+        let (fixed, turned, factors) = (self.fixed(call), self.turned(call), self.factors(call));
+        let run = Run { executor: self, call, tile, fixed, turned, points, made, results: values, factors };
         let mut jobs: Vec<(usize, usize, Vec<&mut [T]>)> = bounds.windows(2).map(|w| (w[0], w[1], vec![])).collect();
         for (value, output) in values.iter().zip(outputs.iter_mut()) {
             let per_point = self.per_point(*value).unwrap_or(0);
@@ -282,7 +287,7 @@ impl<T: Real> Executor<T> {
                 workspace
             })
             .collect();
-        let reduced = self.combine(&done, count);
+        let reduced = self.combine(&run, &done, count);
         if let Ok(mut pool) = self.pool.lock() {
             pool.extend(done);
         }
@@ -292,6 +297,15 @@ impl<T: Real> Executor<T> {
                 result.clone_from(reduced);
             }
         }
+        let map = |(op, home): (&Op, &Home)| match (op, home) {
+            (Op::FactorAdjoint { factor, bar }, Home::Streamed) => {
+                let (factored, bar) = (run.factors[factor.index()].as_ref(), reduced[bar.index()].as_ref());
+                let out = |bar: &Vec<T>| bar.len() / factored.map_or(1, |f| f.factor.rank.max(1));
+                factored.zip(bar).map_or(vec![], |(f, bar)| f.pull_back(bar, out(bar)))
+            }
+            _ => vec![],
+        };
+        self.program.ops.iter().zip(&self.schedule.homes).map(map).collect()
     }
 
     /// A weight as [out, in].
@@ -363,6 +377,37 @@ impl<T: Real> Executor<T> {
         turned
     }
 
+    /// By operation: the factors of weights.
+    fn factors(&self, call: &Call<T>) -> Vec<Option<Factored<T>>> {
+        let one = |(op, home): (&Op, &Home)| match op {
+            Op::Factor { weight, first, len, rank } if *home == Home::Factor => {
+                // A weight that is not given is zero.
+                let columns = ndarray::s![.., *first..first + len];
+                let is_given = !call.tensors[weight.index()].is_empty();
+                is_given.then(|| Factored::new(self.weight(*weight, call).slice_move(columns), *rank))
+            }
+            _ => None,
+        };
+        self.program.ops.iter().zip(&self.schedule.homes).map(one).collect()
+    }
+
+    /// The gradient of a weight through its factor.
+    fn factor_adjoint(&self, run: &Run<T>, factor: ValueId, bar: &[T]) -> Vec<T> {
+        let Op::Factor { weight, first, len, .. } = &self.program.ops[factor.index()] else { return vec![] };
+        let Some(factored) = &run.factors[factor.index()] else { return vec![] };
+        let tensor = &self.program.tensors[weight.index()];
+        let (out, mut gradient) = (tensor.shape[0], vec![T::zero(); tensor.len()]);
+        let map = factored.pull_back(bar, out);
+        let columns = ndarray::s![.., *first..first + len];
+        let rows = self.weight(*weight, run.call).slice_move(columns);
+        let into = match self.is_turned(*weight) {
+            true => lift::matrix_mut(&mut gradient, tensor.shape[1]).reversed_axes(),
+            false => lift::matrix_mut(&mut gradient, out),
+        };
+        product::product(T::one(), lift::matrix(&map, out), rows, T::zero(), into.slice_move(columns));
+        gradient
+    }
+
     /// A workspace with slots for a tile, and sums at 0.
     fn workspace(&self, tile: usize) -> Workspace<T> {
         let used = self.pool.lock().ok().and_then(|mut pool| pool.pop());
@@ -372,11 +417,14 @@ impl<T: Real> Executor<T> {
     }
 
     /// The means, by value: chunks added in order.
-    fn combine(&self, done: &[Workspace<T>], points: usize) -> Vec<Option<Vec<T>>> {
+    fn combine(&self, run: &Run<T>, done: &[Workspace<T>], points: usize) -> Vec<Option<Vec<T>>> {
         let scale = if points == 0 { 0.0 } else { 1.0 / points as f64 };
         let mut reduced: Vec<Option<Vec<T>>> = Vec::new();
         for (op, home) in self.program.ops.iter().zip(&self.schedule.homes) {
             let value = match (home, op) {
+                (Home::Late, Op::FactorAdjoint { factor, bar }) => {
+                    reduced[bar.index()].as_ref().map(|bar| self.factor_adjoint(run, *factor, bar))
+                }
                 (Home::Sum(sum), _) => {
                     const PIECE: usize = 2048;
                     let mut mean = vec![T::zero(); self.schedule.sums[*sum]];

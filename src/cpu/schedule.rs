@@ -23,6 +23,8 @@ pub enum Home {
     Sum(usize),
     /// A gradient that is worked out later, in pieces.
     Streamed,
+    /// The factor of a weight, worked out at the beginning.
+    Factor,
     /// A combination of other reduced values, worked out at the end.
     Late,
 }
@@ -82,7 +84,8 @@ impl Schedule {
                 (Op::Data, _) => Home::Data,
                 _ if fused[k] => Home::Fused,
                 _ if streamed(k) => Home::Streamed,
-                (Op::Add { .. }, Type::Reduced { .. }) => Home::Late,
+                (Op::Factor { .. }, _) => Home::Factor,
+                (Op::Add { .. } | Op::FactorAdjoint { .. }, Type::Reduced { .. }) => Home::Late,
                 (_, Type::Reduced { shape }) => {
                     schedule.sums.push(shape.iter().product());
                     Home::Sum(schedule.sums.len() - 1)

@@ -135,7 +135,7 @@ fn network(
     shared: bool,
 ) -> JetProgram {
     let rows = algebra.rows;
-    let samples = vec![ValueId(2), ValueId(3)];
+    let samples = vec![Draw::Columns { value: ValueId(2), row: 0 }, Draw::Directions { value: ValueId(3), first: 0 }];
     let seeds = (1..rows as u32)
         .flat_map(|row| {
             let fixed = Seed { row, at: row % inputs as u32, sample: None, value: 0.5 + 0.1 * row as f64 };

@@ -1,5 +1,6 @@
 //! One chunk of points, tile by tile, operation by operation.
 
+use super::factor::{Factored, inject_adjoint};
 use super::lift::{self, Draw, Lift, Row0, matrix, matrix_mut};
 use super::pointwise::{Input, Registers, Scalar};
 use super::product::{AddColumns, AddToEach, product};
@@ -10,7 +11,7 @@ use super::table::{Apply, Lanes, Shape, Task};
 use super::wide::Made;
 use super::{Call, Executor};
 use crate::jet::random::Words;
-use crate::jet::{Op, Source, TensorId, Type, ValueId};
+use crate::jet::{self, Op, Source, TensorId, Type, ValueId};
 use std::mem::take;
 
 /// What one chunk works with.
@@ -57,6 +58,8 @@ pub struct Run<'a, T> {
     pub made: Option<Made<'a, T>>,
     /// Values that the caller gets, one number or more per point.
     pub results: &'a [ValueId],
+    /// By operation: factors of weights.
+    pub factors: Vec<Option<Factored<T>>>,
 }
 
 /// Points `first..first + n`.
@@ -149,6 +152,22 @@ impl<T: Real> Run<'_, T> {
                     y.iter_mut().zip(&workspace.columns).for_each(|(y, c)| *y = T::lit(*c as f64));
                 }
             }
+            Op::SampleWeighted { stream, weights, k, first } => {
+                let (rows, m) = self.shape(*weights);
+                let elements = self.value(*weights, tile, workspace);
+                let mut table = vec![0.0; rows * m];
+                for p in 0..n {
+                    for (r, row) in table.chunks_exact_mut(m).enumerate() {
+                        let from = &elements[(r * n + p) * m..][..m];
+                        row.iter_mut().zip(from).for_each(|(t, w)| *t = w.to_f64());
+                    }
+                    let put = |s: usize, e: usize, factor: f64| {
+                        let draw = [(first[0] + e / m) as f64, (first[1] + e % m) as f64, factor];
+                        draw.into_iter().enumerate().for_each(|(row, v)| y[(row * n + p) * k + s] = T::lit(v));
+                    };
+                    self.words(*stream, tile.first + p).weighted(*k, &table, put);
+                }
+            }
             Op::Directions { stream, len, k, gaussian } => {
                 for p in 0..n {
                     let put = |e: usize, v: f64| y[(e / len * n + p) * len + e % len] = T::lit(v);
@@ -206,6 +225,12 @@ impl<T: Real> Run<'_, T> {
                 let bias = self.call.tensors[bias.index()];
                 T::add_to_each(AddToEach { row: bias, y: &mut y[..if rows > 0 { n * out } else { 0 }] });
             }
+            Op::Inject { x, factor, directions, seeds } => {
+                y.copy_from_slice(self.value(*x, tile, workspace));
+                if let Some(factored) = &self.factors[factor.index()] {
+                    factored.inject(seeds, directions.map(|d| self.value(d, tile, workspace)), n, y);
+                }
+            }
             Op::LinearAdjoint { bar, weight } => {
                 let rows = self.shape(*bar).0 * n;
                 let bar = matrix(self.value(*bar, tile, workspace), rows);
@@ -220,7 +245,8 @@ impl<T: Real> Run<'_, T> {
                 let (a, b) = (self.value(*a, tile, workspace), self.value(*b, tile, workspace));
                 y.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y = *a + *b);
             }
-            Op::Points | Op::Data | Op::WeightAdjoint { .. } | Op::BiasAdjoint { .. } | Op::Mean { .. } => {}
+            // reduced, or in the caller's arrays
+            _ => {}
         }
     }
 
@@ -273,6 +299,11 @@ impl<T: Real> Run<'_, T> {
                     product(T::one(), matrix(bar, rows * tile.n).t(), x, T::one(), sum);
                 }
             }
+            Op::InjectAdjoint { bar, directions, seeds, .. } => {
+                let directions = directions.map(|d| self.value(d, tile, workspace));
+                let out = self.shape(*bar).1;
+                inject_adjoint(seeds, directions, self.value(*bar, tile, workspace), tile.n, out, sum);
+            }
             Op::BiasAdjoint { bar: x } | Op::Mean { x, .. } => {
                 let row0 = &self.value(*x, tile, workspace)[..tile.n * sum.len()];
                 T::add_columns(AddColumns { rows: row0, sums: sum });
@@ -292,11 +323,15 @@ impl<T: Real> Run<'_, T> {
         let Op::Lift { points, first, features, seeds, samples, .. } = &self.executor.program.ops[value.index()] else {
             return None;
         };
-        let draw = |sample: &ValueId| {
-            let elements = self.value(*sample, tile, workspace);
-            match self.executor.program.ops[sample.index()] {
-                Op::Sample { k, .. } => Draw::Columns(elements, k),
-                _ => Draw::Directions(elements),
+        let draw = |sample: &jet::Draw| {
+            let elements = self.value(sample.value(), tile, workspace);
+            let features = self.shape(sample.value()).1;
+            match *sample {
+                jet::Draw::Columns { row, .. } => {
+                    let len = tile.n * features;
+                    Draw::Columns(&elements[row as usize * len..][..len], features)
+                }
+                jet::Draw::Directions { first, .. } => Draw::Directions(elements, first as usize, features),
             }
         };
         Some(Lift {

@@ -14,7 +14,7 @@ use super::lift::matrix;
 use super::product::product;
 use super::real::Real;
 use super::{Call, PointSource};
-use crate::jet::{Fold, JetProgram, Op, Pointwise, Seed, Source, TensorId, Type, ValueId};
+use crate::jet::{Draw, Fold, JetProgram, Op, Pointwise, Seed, Source, TensorId, Type, ValueId};
 use ndarray::ArrayViewMut2;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -31,6 +31,7 @@ const SUMS: usize = 1 << 24;
 pub struct Wide {
     layers: Vec<Layer>,
     gradients: Vec<Gradient>,
+    factors: Vec<FactorGradient>,
     columns: Columns,
     /// Values that the tiles keep for the backward phase: [points, rows, features].
     pub stored: Vec<ValueId>,
@@ -57,8 +58,17 @@ struct Gradient {
     out: usize,
     columns: Range<usize>,
     seeds: Vec<Seed>,
-    /// By draw of the seeds: position among the stored values, columns per point.
-    draws: Vec<(usize, usize)>,
+    /// By draw of the seeds: position among the stored values, numbers per point, and where the columns start among them.
+    draws: Vec<(usize, usize, usize)>,
+}
+
+/// The gradient of a weight through its factor.
+#[derive(Clone, Debug)]
+struct FactorGradient {
+    op: usize,
+    /// Position among the gradients of the program.
+    position: usize,
+    columns: Range<usize>,
 }
 
 /// What the forward phase leaves for the tiles.
@@ -81,8 +91,13 @@ impl Wide {
         types: &[Type],
         turned: &dyn Fn(TensorId) -> bool,
     ) -> Option<(Wide, Vec<Option<Pointwise>>)> {
-        let mut wide =
-            Wide { layers: vec![], gradients: vec![], columns: Columns::new(program.columns), stored: vec![] };
+        let mut wide = Wide {
+            layers: vec![],
+            gradients: vec![],
+            factors: vec![],
+            columns: Columns::new(program.columns),
+            stored: vec![],
+        };
         let mut results = program.outputs.iter().map(|o| o.1);
         let is_input = |v: ValueId| matches!(program.ops[v.index()], Op::Points | Op::Lift { .. });
         if results.any(is_input) {
@@ -93,8 +108,7 @@ impl Wide {
             let mut code = None;
             match op {
                 Op::Lift { samples, .. } => {
-                    let is_sample = |v: &ValueId| matches!(program.ops[v.index()], Op::Sample { .. });
-                    samples.iter().all(is_sample).then_some(())?;
+                    samples.iter().all(|d| matches!(d, Draw::Columns { .. })).then_some(())?;
                 }
                 Op::Linear { x, weight, .. } => {
                     if let Op::Lift { first, features, .. } = program.ops[x.index()] {
@@ -102,6 +116,11 @@ impl Wide {
                         let out = program.tensors[weight.index()].shape[0];
                         wide.layers.push(Layer { op: k, weight: *weight, columns: first..first + features, out });
                     }
+                }
+                Op::FactorAdjoint { factor, .. } => {
+                    let Op::Factor { first, len, .. } = program.ops[factor.index()] else { return None };
+                    let position = program.gradients.iter().position(|(t, v)| v.index() == k && turned(*t));
+                    wide.factors.push(FactorGradient { op: k, position: position?, columns: first..first + len });
                 }
                 Op::WeightAdjoint { bar, x } => {
                     if let Op::Lift { .. } = program.ops[x.index()] {
@@ -139,8 +158,10 @@ impl Wide {
         let position = program.gradients.iter().position(|(t, v)| v.index() == op && turned(*t))?;
         let Op::Lift { first, features, seeds, samples, .. } = &program.ops[lift.index()] else { return None };
         let Type::PerPoint { rows, features: out } = types[bar.index()] else { return None };
-        let draws = samples.iter().map(|v| match program.ops[v.index()] {
-            Op::Sample { k, .. } => Some((self.store(*v), k)),
+        let draws = samples.iter().map(|draw| match (draw, &types[draw.value().index()]) {
+            (Draw::Columns { value, row }, Type::PerPoint { rows, features }) => {
+                Some((self.store(*value), rows * features, *row as usize * features))
+            }
             _ => None,
         });
         let draws = draws.collect::<Option<Vec<_>>>()?;
@@ -160,12 +181,12 @@ impl Wide {
 
     /// The operations whose results are asked for in pieces.
     pub fn is_streamed(&self, program: &JetProgram, op: usize) -> bool {
-        self.gradients.iter().any(|g| program.gradients[g.position].1.index() == op)
+        self.streamed().any(|k| program.gradients[k].1.index() == op)
     }
 
     /// The positions of the gradients that are asked for in pieces.
     pub fn streamed(&self) -> impl Iterator<Item = usize> {
-        self.gradients.iter().map(|g| g.position)
+        self.gradients.iter().map(|g| g.position).chain(self.factors.iter().map(|f| f.position))
     }
 
     /// The forward phase.
@@ -255,8 +276,8 @@ impl Wide {
         done
     }
 
-    /// What the backward phase needs, of the stored values.
-    pub fn streamed_parts<T: Real>(&self, count: usize, stored: Vec<Vec<T>>) -> Streamed<T> {
+    /// What the backward phase needs, of the stored values and the factors' maps, by operation.
+    pub fn streamed_parts<T: Real>(&self, count: usize, stored: Vec<Vec<T>>, maps: &[Vec<T>]) -> Streamed<T> {
         let scale = if count == 0 { 0.0 } else { 1.0 / count as f64 };
         let parts = self.gradients.iter().map(|g| {
             let (bar, row) = (&stored[g.bar], g.rows * g.out);
@@ -273,8 +294,9 @@ impl Wide {
                         let sums: Vec<T> = sums.into_iter().map(|s| T::lit(s * value)).collect();
                         fixed.push((seed.at as usize, sums));
                     }
-                    Some((draw, k)) => drawn.extend((0..count).map(|p| {
-                        let column = stored[draw][p * k + seed.at as usize].to_i64() as usize - g.columns.start;
+                    Some((draw, all, first)) => drawn.extend((0..count).map(|p| {
+                        let at = p * all + first + seed.at as usize;
+                        let column = stored[draw][at].to_i64() as usize - g.columns.start;
                         (column, p * row + offset, T::lit(value))
                     })),
                 }
@@ -283,7 +305,12 @@ impl Wide {
             Part { gradient: g.clone(), bar0, fixed, drawn }
         });
         let parts = parts.collect();
-        Streamed { parts, stored }
+        let factors = self.factors.iter().map(|f| {
+            let map = &maps[f.op];
+            let out = map.len().isqrt();
+            (f.clone(), matrix(map, out).t().iter().copied().collect())
+        });
+        Streamed { parts, factors: factors.collect(), stored }
     }
 }
 
@@ -299,6 +326,8 @@ struct Slab<T> {
 #[derive(Debug, Default)]
 pub struct Streamed<T> {
     parts: Vec<Part<T>>,
+    /// With the transposed map of each: [out, out].
+    factors: Vec<(FactorGradient, Vec<T>)>,
     stored: Vec<Vec<T>>,
 }
 
@@ -315,8 +344,29 @@ struct Part<T> {
 
 impl<T: Real> Streamed<T> {
     /// Columns `rows` of a wide layer's gradient (number `position` of the program's), into out: [rows, out]. `source` are the
-    /// points of the call that this came from. False where that gradient is not made in pieces; nothing is written then.
-    pub fn rows(&self, position: usize, rows: Range<usize>, source: &dyn PointSource<T>, out: &mut [T]) -> bool {
+    /// points of the call that this came from, `weight` these columns of its weight, [rows, out]. False where that gradient
+    /// is not made in pieces; nothing is written then.
+    pub fn rows(
+        &self,
+        position: usize,
+        rows: Range<usize>,
+        source: &dyn PointSource<T>,
+        weight: &[T],
+        out: &mut [T],
+    ) -> bool {
+        if let Some((gradient, map)) = self.factors.iter().find(|f| f.0.position == position) {
+            out.fill(T::zero());
+            let width = out.len() / rows.len().max(1);
+            let here = rows.start.max(gradient.columns.start)..rows.end.min(gradient.columns.end);
+            if here.is_empty() || map.is_empty() {
+                return true;
+            }
+            let (first, n) = ((here.start - rows.start) * width, here.len());
+            let weight = matrix(&weight[first..][..n * width], n);
+            let y = super::lift::matrix_mut(&mut out[first..][..n * width], n);
+            product(T::one(), weight, matrix(map, width), T::zero(), y);
+            return true;
+        }
         let Some(part) = self.parts.iter().find(|p| p.gradient.position == position) else { return false };
         let (width, first) = (part.gradient.out, part.gradient.columns.start);
         let points = part.bar0.len() / width.max(1);

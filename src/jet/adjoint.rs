@@ -9,8 +9,10 @@ use super::reverse::reverse;
 use super::{Address, Binary, Instruction, Invalid, JetProgram, Op, Pointwise, Source, TensorId, Type, ValueId};
 use std::collections::HashMap;
 
-/// The program with a last output `loss`, the mean over the points of weight times the sum of squares of output 0.
-pub fn mean_square(program: &JetProgram, weight: f64) -> Result<(JetProgram, ValueId), Invalid> {
+/// The program with a last output `loss`, the mean over the points of weight times the sum of squares of output 0; with
+/// `halves`, of the products of its first half with its second one: two independent estimates of the same numbers, whose
+/// product has the square's mean without the variance.
+pub fn mean_square(program: &JetProgram, weight: f64, halves: bool) -> Result<(JetProgram, ValueId), Invalid> {
     let mut out = program.clone();
     let residual = out.outputs[0].1;
     let features = match &out.types()?[residual.index()] {
@@ -25,10 +27,15 @@ pub fn mean_square(program: &JetProgram, weight: f64) -> Result<(JetProgram, Val
         next += 1;
         next - 1
     };
-    for k in 0..features {
-        let load = Instruction::Load { input: 0, row: Address::fixed(0), feature: Address::fixed(k) };
-        let x = define(&mut code, load);
-        let x2 = define(&mut code, Instruction::Binary(Binary::Mul, x, x));
+    let count = if halves { features / 2 } else { features };
+    for k in 0..count {
+        let mut load = |k: usize| {
+            let load = Instruction::Load { input: 0, row: Address::fixed(0), feature: Address::fixed(k) };
+            define(&mut code, load)
+        };
+        let x = load(k);
+        let y = if halves { load(count + k) } else { x };
+        let x2 = define(&mut code, Instruction::Binary(Binary::Mul, x, y));
         sum = Some(match sum {
             Some(s) => define(&mut code, Instruction::Binary(Binary::Add, s, x2)),
             None => x2,
@@ -96,6 +103,7 @@ impl Adjoint {
         for op in &self.out.ops {
             let tensors: Vec<TensorId> = match op {
                 Op::Linear { weight, bias, .. } => vec![*weight, *bias],
+                Op::Factor { weight, .. } => vec![*weight],
                 Op::Pointwise(p) => {
                     let tensor = |s: &Source| match s {
                         Source::Tensor(t) => Some(*t),
@@ -137,6 +145,18 @@ impl Adjoint {
                     let xbar = push(&mut self.out, Op::LinearAdjoint { bar, weight });
                     self.contribute(x, xbar);
                 }
+            }
+            Op::Inject { x, factor, directions, seeds } => {
+                if self.active[x.index()] {
+                    self.contribute(x, bar);
+                }
+                if self.active[factor.index()] {
+                    let fbar = push(&mut self.out, Op::InjectAdjoint { bar, factor, directions, seeds });
+                    self.contribute(factor, fbar);
+                }
+            }
+            Op::Factor { weight, .. } if self.learned(weight) => {
+                self.gradient(weight, Op::FactorAdjoint { factor: value, bar });
             }
             Op::Activate { x, algebra, activation, coefficients } => {
                 if let Some(coefficients) = coefficients

@@ -1,8 +1,9 @@
 //! The oracle: a [`JetProgram`] run in f64 by loops that follow the definitions of the operations word by word.
 //!
-//! It is slow, and shares no code with the backends but the random draws. Activations are differentiated as polynomials in
+//! It is slow, and shares no code with the backends but the random draws and the factorisation. Activations are differentiated as polynomials in
 //! a base function; powers of the nilpotent part are full products.
 
+use super::factor::{Factor, gram};
 use super::random::Words;
 use super::*;
 
@@ -74,6 +75,24 @@ impl Run<'_> {
                         .map(|(a, b)| a + b)
                         .collect();
                 }
+                match op {
+                    Op::Factor { weight, first, .. } => return self.factored(*weight, *first, op).1.l,
+                    Op::FactorAdjoint { factor, bar } => {
+                        let op = &self.program.ops[factor.index()];
+                        let Op::Factor { weight, first, len, .. } = op else { return sum };
+                        let (out, factored) = self.factored(*weight, *first, op);
+                        let map = factored.pull_back(&self.values[bar.index()], out);
+                        let inputs = sum.len() / out;
+                        for o in 0..out {
+                            for i in *first..first + len {
+                                sum[o * inputs + i] =
+                                    (0..out).map(|m| map[o * out + m] * self.weight(*weight, m, i)).sum();
+                            }
+                        }
+                        return sum;
+                    }
+                    _ => {}
+                }
                 for p in 0..n {
                     self.accumulate(op, p, &mut sum);
                 }
@@ -91,8 +110,35 @@ impl Run<'_> {
         }
     }
 
+    /// Rows of a weight, and the factor that an operation `Factor` makes of it.
+    fn factored(&self, weight: TensorId, first: usize, op: &Op) -> (usize, Factor) {
+        let out = self.program.tensors[weight.index()].shape[0];
+        let Op::Factor { len, rank, .. } = op else { return (out, Factor::default()) };
+        let gram = gram(|o, i| self.weight(weight, o, first + i), out, *len);
+        (out, Factor::new(&gram, out, *rank))
+    }
+
+    /// How much of column c of a factor a seed is.
+    fn share(&self, directions: Option<ValueId>, seed: &Seed, p: usize, c: usize) -> f64 {
+        seed.value
+            * match directions {
+                Some(d) => self.at(d, p, seed.at as usize, c),
+                None => (c == seed.at as usize) as u32 as f64,
+            }
+    }
+
     fn accumulate(&self, op: &Op, p: usize, sum: &mut [f64]) {
         match op {
+            Op::InjectAdjoint { bar, directions, seeds, .. } => {
+                let out = self.shape(*bar).1;
+                let rank = sum.len() / out;
+                for seed in seeds {
+                    for (e, s) in sum.iter_mut().enumerate() {
+                        *s +=
+                            self.at(*bar, p, seed.row as usize, e / rank) * self.share(*directions, seed, p, e % rank);
+                    }
+                }
+            }
             Op::WeightAdjoint { bar, x } => {
                 let ((rows, out), inputs) = (self.shape(*bar), self.shape(*x).1);
                 for r in 0..rows {
@@ -123,6 +169,16 @@ impl Run<'_> {
                 self.words(*stream, if *shared { 0 } else { p }).sample(*first, *len, &mut columns);
                 y[0].iter_mut().zip(columns).for_each(|(y, c)| *y = c as f64);
             }
+            Op::SampleWeighted { stream, weights, k, first } => {
+                let (n, m) = self.shape(*weights);
+                let table: Vec<f64> = (0..n * m).map(|e| self.at(*weights, p, e / m, e % m)).collect();
+                let put = |s: usize, e: usize, factor: f64| {
+                    y[0][s] = (first[0] + e / m) as f64;
+                    y[1][s] = (first[1] + e % m) as f64;
+                    y[2][s] = factor;
+                };
+                self.words(*stream, p).weighted(*k, &table, put);
+            }
             Op::Directions { stream, len, k, gaussian } => {
                 self.words(*stream, p).directions(*gaussian, |e, v| y[e / len][e % len] = v, k * len);
             }
@@ -138,10 +194,26 @@ impl Run<'_> {
                         y[row][at] += seed.value;
                         continue;
                     };
-                    if let Op::Sample { .. } = self.program.ops[sample.index()] {
-                        y[row][self.at(sample, p, 0, at) as usize - first] += seed.value;
-                    } else {
-                        (0..features).for_each(|f| y[row][f] += seed.value * self.at(sample, p, at, f));
+                    match sample {
+                        Draw::Columns { value, row: r } => {
+                            y[row][self.at(value, p, r as usize, at) as usize - first] += seed.value;
+                        }
+                        Draw::Directions { value, first } => {
+                            let len = self.shape(value).1;
+                            (0..len).for_each(|f| y[row][first as usize + f] += seed.value * self.at(value, p, at, f));
+                        }
+                    }
+                }
+            }
+            Op::Inject { x, factor, directions, seeds } => {
+                for (r, y) in y.iter_mut().enumerate() {
+                    (0..features).for_each(|f| y[f] = self.at(*x, p, r, f));
+                }
+                let l = &self.values[factor.index()];
+                let rank = l.len() / features;
+                for seed in seeds {
+                    for (f, y) in y[seed.row as usize].iter_mut().enumerate() {
+                        *y += (0..rank).map(|c| l[f * rank + c] * self.share(*directions, seed, p, c)).sum::<f64>();
                     }
                 }
             }
@@ -195,7 +267,7 @@ impl Run<'_> {
                     (0..features).for_each(|f| y[f] = self.at(*a, p, r, f) + self.at(*b, p, r, f));
                 }
             }
-            Op::WeightAdjoint { .. } | Op::BiasAdjoint { .. } | Op::Mean { .. } => {}
+            _ => {}
         }
     }
 

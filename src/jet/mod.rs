@@ -2,6 +2,7 @@
 
 mod adjoint;
 pub(crate) mod assemble;
+pub mod factor;
 mod interpreter;
 mod parse;
 pub mod random;

@@ -136,10 +136,6 @@ impl Line {
         self.id('%').map(ValueId)
     }
 
-    fn values(&mut self) -> Vec<ValueId> {
-        std::iter::from_fn(|| self.value().ok()).collect()
-    }
-
     fn tensor(&mut self) -> Parsed<TensorId> {
         self.id('t').map(TensorId)
     }
@@ -306,6 +302,15 @@ impl Parser {
                 line.word("stream")?;
                 Op::Sample { stream: line.number()?, first, len, k, shared: line.has("shared") }
             }
+            "sample_weighted" => {
+                let k = line.number()?;
+                line.word("by")?;
+                let weights = line.value()?;
+                line.word("from")?;
+                let first = [line.number()?, line.number()?];
+                line.word("stream")?;
+                Op::SampleWeighted { stream: line.number()?, weights, k, first }
+            }
             "directions" => {
                 let k = line.number()?;
                 line.word("of")?;
@@ -337,7 +342,15 @@ impl Parser {
                 line.word("rows")?;
                 let rows = line.number()?;
                 line.word("draws")?;
-                let samples = line.values();
+                let mut samples = Vec::new();
+                while let Ok(value) = line.value() {
+                    samples.push(if line.has("row") {
+                        Draw::Columns { value, row: line.number()? }
+                    } else {
+                        line.word("at")?;
+                        Draw::Directions { value, first: line.number()? }
+                    });
+                }
                 Op::Lift { points, first, features, rows, seeds: self.seeds()?, samples }
             }
             "linear" => Op::Linear { x: line.value()?, weight: line.tensor()?, bias: line.tensor()? },
@@ -346,6 +359,24 @@ impl Parser {
                 let (x, algebra) = (line.value()?, line.algebra()?);
                 Op::Activate { x, algebra, activation, coefficients: coefficients(line)? }
             }
+            "factor" => {
+                let weight = line.tensor()?;
+                line.word("from")?;
+                let first = line.number()?;
+                line.word("features")?;
+                let len = line.number()?;
+                line.word("rank")?;
+                Op::Factor { weight, first, len, rank: line.number()? }
+            }
+            "inject" => {
+                let (x, factor) = (line.value()?, line.value()?);
+                Op::Inject { x, factor, directions: coefficients(line)?, seeds: self.seeds()? }
+            }
+            "inject_adjoint" => {
+                let (bar, factor) = (line.value()?, line.value()?);
+                Op::InjectAdjoint { bar, factor, directions: coefficients(line)?, seeds: self.seeds()? }
+            }
+            "factor_adjoint" => Op::FactorAdjoint { factor: line.value()?, bar: line.value()? },
             "linear_adjoint" => Op::LinearAdjoint { bar: line.value()?, weight: line.tensor()? },
             "weight_adjoint" => Op::WeightAdjoint { bar: line.value()?, x: line.value()? },
             "bias_adjoint" => Op::BiasAdjoint { bar: line.value()? },

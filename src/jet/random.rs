@@ -8,6 +8,8 @@
 //!   position r_i = i + floor(u (len - i) / 2^64). A Fisher-Yates shuffle swaps places i and r_i and keeps place i. What
 //!   stands there follows from the earlier positions alone: start with q = r_i; for s = i - 1 down to 0, where r_s = q set
 //!   q = s. The column is first + q.
+//! - `SampleWeighted`: draw s takes words 2s (low) and 2s + 1 (high) as u, t = Z u / 2^64, and the first element whose running
+//!   sum of absolute weights exceeds t (the last one of nonzero weight where rounding leaves none).
 //! - `Directions`, signs: element e = s len + j is -1 where bit e mod 32 of word floor(e / 32) is set, else 1.
 //! - `Directions`, Gaussian: elements 2i and 2i + 1 come from words (2i, 2i + 1) = (a, b) by Box and Muller:
 //!   r = sqrt(-2 log((a + 1) / 2^32)), and r cos(2 pi b / 2^32), r sin(2 pi b / 2^32).
@@ -62,6 +64,34 @@ impl Words {
             for i in (0..k).rev() {
                 columns[i] = first + (0..i).rev().fold(columns[i], |q, s| if columns[s] == q { s } else { q });
             }
+        }
+    }
+
+    /// Draws of elements with probabilities in proportion to |weight|: which draw, which element, and Z / (k |weight|).
+    /// Where all weights are 0, element 0 and the factor 0.
+    pub fn weighted(self, k: usize, weights: &[f64], mut put: impl FnMut(usize, usize, f64)) {
+        let mut total = 0.0;
+        let sums: Vec<f64> = weights
+            .iter()
+            .map(|w| {
+                total += w.abs();
+                total
+            })
+            .collect();
+        let mut words = [0; 4];
+        for s in 0..k {
+            if s % 2 == 0 {
+                words = self.block((s / 2) as u32);
+            }
+            let half = 2 * (s % 2);
+            let u = words[half] as u64 | (words[half + 1] as u64) << 32;
+            let t = total * (u as f64 / 18446744073709551616.0);
+            let mut e = sums.partition_point(|sum| *sum <= t).min(weights.len().saturating_sub(1));
+            while e > 0 && weights[e] == 0.0 {
+                e -= 1;
+            }
+            let weight = weights.get(e).map_or(0.0, |w| w.abs());
+            put(s, e, if weight > 0.0 { total / (k as f64 * weight) } else { 0.0 });
         }
     }
 

@@ -202,6 +202,7 @@ fn sample_program() -> JetProgram {
         Seed { row: 2, at: 1, sample: Some(0), value: 1e-300 },
         Seed { row: 2, at: 0, sample: Some(1), value: -1.5 },
     ];
+    let samples = vec![Draw::Columns { value: v(2), row: 0 }, Draw::Directions { value: v(3), first: 0 }];
     JetProgram {
         name: "inter\"ior\\ \u{1}é".into(),
         columns: 3,
@@ -217,7 +218,7 @@ fn sample_program() -> JetProgram {
             Op::Data,
             Op::Sample { stream: 7, first: 0, len: 3, k: 2, shared: true },
             Op::Directions { stream: 8, len: 3, k: 1, gaussian: true },
-            Op::Lift { points: v(0), first: 0, features: 3, rows: 3, seeds, samples: vec![v(2), v(3)] },
+            Op::Lift { points: v(0), first: 0, features: 3, rows: 3, seeds, samples },
             Op::Linear { x: v(4), weight: TensorId(0), bias: TensorId(1) },
             Op::Activate { x: v(5), algebra, activation, coefficients: Some(v(1)) },
             Op::LinearAdjoint { bar: v(6), weight: TensorId(0) },
@@ -233,6 +234,7 @@ fn sample_program() -> JetProgram {
                 code,
             }),
             Op::Mean { x: v(13), scalar: true },
+            Op::SampleWeighted { stream: 9, weights: v(0), k: 2, first: [0, 1] },
         ],
         outputs: vec![("r".into(), v(13)), ("loss".into(), v(14))],
         gradients: vec![(TensorId(0), v(8)), (TensorId(1), v(9)), (TensorId(2), v(14))],
@@ -319,7 +321,7 @@ fn broken_rules_are_named() {
         complaint(|p| p.algebras[0].entries[1].c = Coefficient::Varying(1)),
         complaint(|p| p.ops[2] = Op::Sample { stream: 0, first: 0, len: 3, k: 4, shared: false }),
         complaint(|p| p.ops[2] = Op::Sample { stream: 0, first: 1, len: 3, k: 2, shared: false }),
-        complaint(|p| p.ops[3] = Op::Directions { stream: 0, len: 2, k: 1, gaussian: false }),
+        complaint(|p| p.ops[3] = Op::Directions { stream: 0, len: 4, k: 1, gaussian: false }),
         complaint(|p| p.ops[5] = Op::Linear { x: v(6), weight: TensorId(0), bias: TensorId(1) }),
         complaint(|p| p.ops[5] = Op::Linear { x: v(4), weight: TensorId(1), bias: TensorId(1) }),
         complaint(|p| p.ops[5] = Op::Linear { x: v(4), weight: TensorId(0), bias: TensorId(2) }),
@@ -329,7 +331,7 @@ fn broken_rules_are_named() {
         complaint(|p| p.ops[12] = Op::Add { a: v(10), b: v(4) }),
         complaint(|p| p.ops[14] = Op::Mean { x: v(6), scalar: false }),
         complaint(|p| p.gradients[0].1 = v(9)),
-        complaint(|p| p.outputs[0].1 = v(15)),
+        complaint(|p| p.outputs[0].1 = v(16)),
         complaint(|p| {
             let Op::Activate { activation, .. } = &mut p.ops[6] else { return };
             *activation = Activation::Relu;

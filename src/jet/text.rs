@@ -120,6 +120,9 @@ fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
         Op::Sample { stream, first, len, k, shared } => {
             writeln!(f, " {k} of {len} from {first} stream {stream}{}", word(*shared, " shared"))
         }
+        Op::SampleWeighted { stream, weights, k, first: [i, j] } => {
+            writeln!(f, " {k} by {weights} from {i} {j} stream {stream}")
+        }
         Op::Directions { stream, len, k, gaussian } => {
             writeln!(f, " {k} of {len} stream {stream}{}", word(*gaussian, " gaussian"))
         }
@@ -131,15 +134,20 @@ fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
         }
         Op::Lift { points, first, features, rows, seeds, samples } => {
             write!(f, " {points} from {first} features {features} rows {rows} draws")?;
-            samples.iter().try_for_each(|s| write!(f, " {s}"))?;
+            samples.iter().try_for_each(|s| match s {
+                Draw::Columns { value, row } => write!(f, " {value} row {row}"),
+                Draw::Directions { value, first } => write!(f, " {value} at {first}"),
+            })?;
             writeln!(f)?;
-            for seed in seeds {
-                write!(f, "  seed {} {}", seed.row, seed.at)?;
-                seed.sample.iter().try_for_each(|s| write!(f, " of {s}"))?;
-                writeln!(f, " = {:?}", seed.value)?;
-            }
-            Ok(())
+            write_seeds(seeds, f)
         }
+        Op::Factor { weight, first, len, rank } => writeln!(f, " {weight} from {first} features {len} rank {rank}"),
+        Op::Inject { x: value, factor, directions, seeds }
+        | Op::InjectAdjoint { bar: value, factor, directions, seeds } => {
+            writeln!(f, " {value} {factor}{}", with(directions))?;
+            write_seeds(seeds, f)
+        }
+        Op::FactorAdjoint { factor, bar } => writeln!(f, " {factor} {bar}"),
         Op::Linear { x, weight, bias } => writeln!(f, " {x} {weight} {bias}"),
         Op::Activate { x, algebra, activation: a, coefficients } => {
             writeln!(f, " {} {x} {algebra}{}", activation(a), with(coefficients))
@@ -156,6 +164,15 @@ fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
         Op::Add { a, b } => writeln!(f, " {a} {b}"),
         Op::Mean { x, scalar } => writeln!(f, " {x}{}", word(*scalar, " scalar")),
     }
+}
+
+fn write_seeds(seeds: &[Seed], f: &mut Formatter<'_>) -> fmt::Result {
+    for seed in seeds {
+        write!(f, "  seed {} {}", seed.row, seed.at)?;
+        seed.sample.iter().try_for_each(|s| write!(f, " of {s}"))?;
+        writeln!(f, " = {:?}", seed.value)?;
+    }
+    Ok(())
 }
 
 /// Instructions; `next` is the number of the next register.

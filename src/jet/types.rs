@@ -1,7 +1,7 @@
 //! The one intermediate representation below the planner.
 //!
 //! A [`JetProgram`] is a list of operations in static single assignment: operation k defines value k.
-//! A value is *per point*, with shape [points, rows, features], or *reduced* over the points (a mean).
+//! A value is *per point*, with shape [points, rows, features], or *reduced*: one for all points, such as a mean over them.
 //! Row 0 of a value with several rows is the number itself; row r is the functional of basis element r of the
 //! algebra (`v_r(D)` of it). Basis element 0 is always 1, and no other element has a constant term, so a constant
 //! has row 0 only. All numbers here are f64; a backend chooses its own precision.
@@ -106,7 +106,7 @@ pub enum Type {
         /// Neurons, coordinates, components.
         features: usize,
     },
-    /// Mean over the points, row-major.
+    /// One for all points, row-major.
     Reduced {
         /// Like a tensor's.
         shape: Vec<usize>,
@@ -133,6 +133,19 @@ pub enum Op {
         /// One draw for all points of a step.
         shared: bool,
     },
+    /// k pairs of numbers drawn with replacement, (i, j) with probability |w_ij| / Z where Z = sum |w_ij|: [3, k]. Row 0 is
+    /// `first[0]` + i, row 1 is `first[1]` + j, row 2 is Z / (k |w_ij|), which makes the mean of a sum over the draws the
+    /// sum over all pairs.
+    SampleWeighted {
+        /// Which generator stream.
+        stream: u32,
+        /// [n, m]: the weights at the point; their signs do not matter.
+        weights: ValueId,
+        /// How many are drawn.
+        k: usize,
+        /// What (0, 0) stands for.
+        first: [usize; 2],
+    },
     /// Random vectors: [k, len]: row s is direction s.
     Directions {
         /// Which generator stream.
@@ -158,8 +171,8 @@ pub enum Op {
         rows: usize,
         /// Nonzero elements of rows > 0.
         seeds: Vec<Seed>,
-        /// The `Sample` or `Directions` value that seeds refer to.
-        samples: Vec<ValueId>,
+        /// What sampled seeds refer to.
+        samples: Vec<Draw>,
     },
     /// Row 0: W x + b, other rows: W x. Weight [out, in].
     Linear {
@@ -169,6 +182,29 @@ pub enum Op {
         weight: TensorId,
         /// `[out]`
         bias: TensorId,
+    },
+    /// L with L L^T = W W^T for the columns `first..first + len` of a weight W: [out, rank] (see [`super::factor`]).
+    Factor {
+        /// [out, in]
+        weight: TensorId,
+        /// First column.
+        first: usize,
+        /// How many columns.
+        len: usize,
+        /// Columns of L: at least the rank of W.
+        rank: usize,
+    },
+    /// x with columns of a factor, or their combinations by directions, added to its rows beyond 0: the images of directions
+    /// under a layer.
+    Inject {
+        /// [rows, out]
+        x: ValueId,
+        /// A `Factor`: [out, rank]
+        factor: ValueId,
+        /// [k, rank], none where the columns themselves are meant.
+        directions: Option<ValueId>,
+        /// `at` is a column, or a direction; `sample` is none.
+        seeds: Vec<Seed>,
     },
     /// sigma(x) in the algebra.
     Activate {
@@ -198,6 +234,24 @@ pub enum Op {
     /// Mean over points of row 0 of y-bar: `[out]`.
     BiasAdjoint {
         /// [rows, out]
+        bar: ValueId,
+    },
+    /// Adjoint of a factor, from that of what it was injected into, mean over points: [out, rank].
+    InjectAdjoint {
+        /// [rows, out]
+        bar: ValueId,
+        /// As in `Inject`.
+        factor: ValueId,
+        /// As in `Inject`.
+        directions: Option<ValueId>,
+        /// As in `Inject`.
+        seeds: Vec<Seed>,
+    },
+    /// Adjoint of the weight of a factor: (L-bar L^+) W in the factor's columns, 0 in others: [out, in].
+    FactorAdjoint {
+        /// The `Factor`.
+        factor: ValueId,
+        /// Its adjoint: [out, rank]
         bar: ValueId,
     },
     /// The transposed product with sigma'(x), applied to y-bar: [rows, features].
@@ -242,8 +296,36 @@ pub enum Op {
     },
 }
 
-/// One element of a lift: row `row` of feature `feature` is `value`; with `sample`, the element says which
-/// drawn column (`Sample`: the feature is its number minus `first`) or direction (`Directions`: all features) it is.
+/// What sampled seeds of a lift refer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draw {
+    /// Row `row` of a `Sample` or `SampleWeighted`: numbers of columns.
+    Columns {
+        /// [.., k]
+        value: ValueId,
+        /// Which row.
+        row: u32,
+    },
+    /// Vectors in the features `first..first + len` of the lift.
+    Directions {
+        /// [k, len]
+        value: ValueId,
+        /// First feature.
+        first: u32,
+    },
+}
+
+impl Draw {
+    /// The value that is referred to.
+    pub fn value(self) -> ValueId {
+        match self {
+            Draw::Columns { value, .. } | Draw::Directions { value, .. } => value,
+        }
+    }
+}
+
+/// One element of a lift: row `row` of feature `at` is `value`; with `sample`, the row is `value` times the unit vector of
+/// drawn column `at`, or times direction `at`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Seed {
     /// Row, > 0.

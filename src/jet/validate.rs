@@ -48,10 +48,15 @@ impl Op {
             Op::Points => "points",
             Op::Data => "data",
             Op::Sample { .. } => "sample",
+            Op::SampleWeighted { .. } => "sample_weighted",
             Op::Directions { .. } => "directions",
             Op::Pointwise(_) => "pointwise",
             Op::Lift { .. } => "lift",
             Op::Linear { .. } => "linear",
+            Op::Factor { .. } => "factor",
+            Op::Inject { .. } => "inject",
+            Op::InjectAdjoint { .. } => "inject_adjoint",
+            Op::FactorAdjoint { .. } => "factor_adjoint",
             Op::Activate { .. } => "activate",
             Op::LinearAdjoint { .. } => "linear_adjoint",
             Op::WeightAdjoint { .. } => "weight_adjoint",
@@ -66,7 +71,7 @@ impl Op {
     /// The values that the operation reads, in the order of its fields.
     pub fn arguments(&self) -> Vec<ValueId> {
         match self {
-            Op::Points | Op::Data | Op::Sample { .. } | Op::Directions { .. } => Vec::new(),
+            Op::Points | Op::Data | Op::Sample { .. } | Op::Directions { .. } | Op::Factor { .. } => Vec::new(),
             Op::Pointwise(p) => p
                 .inputs
                 .iter()
@@ -75,11 +80,19 @@ impl Op {
                     Source::Tensor(_) => None,
                 })
                 .collect(),
-            Op::Lift { points, samples, .. } => std::iter::once(*points).chain(samples.iter().copied()).collect(),
+            Op::SampleWeighted { weights, .. } => vec![*weights],
+            Op::Lift { points, samples, .. } => {
+                std::iter::once(*points).chain(samples.iter().map(|s| s.value())).collect()
+            }
             Op::Linear { x, .. } | Op::Mean { x, .. } => vec![*x],
             Op::LinearAdjoint { bar, .. } | Op::BiasAdjoint { bar } => vec![*bar],
             Op::WeightAdjoint { bar, x } => vec![*bar, *x],
             Op::Add { a, b } => vec![*a, *b],
+            Op::Inject { x: value, factor, directions, .. }
+            | Op::InjectAdjoint { bar: value, factor, directions, .. } => {
+                [*value, *factor].into_iter().chain(*directions).collect()
+            }
+            Op::FactorAdjoint { factor, bar } => vec![*factor, *bar],
             Op::Activate { x, coefficients, .. } => std::iter::once(*x).chain(*coefficients).collect(),
             Op::ActivateAdjoint { x, bar, coefficients, .. } => [*x, *bar].into_iter().chain(*coefficients).collect(),
             Op::CoefficientAdjoint { x, bar, coefficients, .. } => vec![*x, *bar, *coefficients],
@@ -166,6 +179,16 @@ impl Checker<'_> {
                 })?;
                 per_point(1, *k)
             }
+            Op::SampleWeighted { weights, k, first, .. } => {
+                let (n, m) = self.value(*weights)?;
+                ensure(n * m > 0, || format!("{k} of no pairs"))?;
+                for (first, len) in [(first[0], n), (first[1], m)] {
+                    ensure(first.checked_add(len).is_some_and(|end| end <= u32::MAX as usize), || {
+                        "column numbers beyond 32 bits".into()
+                    })?;
+                }
+                per_point(3, *k)
+            }
             Op::Directions { len, k, .. } => {
                 ensure(len.checked_mul(*k).is_some_and(|n| n <= u32::MAX as usize), || {
                     "more elements than 32 bits count".into()
@@ -184,6 +207,45 @@ impl Checker<'_> {
                 let bias = self.tensor(*bias)?;
                 ensure(bias.shape == [out], || format!("bias {:?} of a weight [{out}, {inputs}]", bias.shape))?;
                 per_point(rows, out)
+            }
+            Op::Factor { weight, first, len, rank } => {
+                let (out, inputs) = self.matrix(*weight)?;
+                ensure(first + len <= inputs, || format!("columns {first}..{} of {inputs}", first + len))?;
+                ensure(*rank == out.min(*len), || format!("rank {rank} of a factor of [{out}, {len}]"))?;
+                Ok(Type::Reduced { shape: vec![out, *rank] })
+            }
+            Op::Inject { x: value, factor, directions, seeds }
+            | Op::InjectAdjoint { bar: value, factor, directions, seeds } => {
+                let (rows, features) = self.value(*value)?;
+                let (out, rank) = self.factor(*factor)?;
+                ensure(features == out, || format!("a factor [{out}, {rank}] in {features} features"))?;
+                let count = match directions {
+                    None => rank,
+                    Some(d) => {
+                        let (k, len) = self.value(*d)?;
+                        ensure(len == rank, || format!("directions of length {len} of {rank} columns"))?;
+                        k
+                    }
+                };
+                for s in seeds {
+                    ensure(s.row >= 1 && (s.row as usize) < rows, || format!("seed in row {} of {rows}", s.row))?;
+                    ensure((s.at as usize) < count && s.sample.is_none(), || format!("seed at {} of {count}", s.at))?;
+                }
+                match op {
+                    Op::Inject { .. } => per_point(rows, features),
+                    _ => Ok(Type::Reduced { shape: vec![out, rank] }),
+                }
+            }
+            Op::FactorAdjoint { factor, bar } => {
+                let (out, rank) = self.factor(*factor)?;
+                match self.ty(*bar)? {
+                    Type::Reduced { shape } if *shape == [out, rank] => {}
+                    other => return Err(format!("{other:?} as adjoint of [{out}, {rank}]")),
+                }
+                let Op::Factor { weight, .. } = &self.program.ops[factor.index()] else {
+                    unreachable!("it is a factor")
+                };
+                Ok(Type::Reduced { shape: self.tensor(*weight)?.shape.clone() })
             }
             Op::Activate { x, algebra, activation, coefficients } => {
                 let (rows, features) = self.value(*x)?;
@@ -244,6 +306,14 @@ impl Checker<'_> {
         }
     }
 
+    /// Rows and columns of a factor.
+    fn factor(&self, value: ValueId) -> Checked<(usize, usize)> {
+        match (self.ty(value)?, &self.program.ops[value.index()]) {
+            (Type::Reduced { shape }, Op::Factor { .. }) => Ok((shape[0], shape[1])),
+            (_, other) => Err(format!("value {} is {}, not a factor", value.0, other.name())),
+        }
+    }
+
     fn same(&self, a: ValueId, b: ValueId) -> Checked {
         let (s, t) = (self.value(a)?, self.value(b)?);
         ensure(s == t, || format!("{s:?} rows and features against {t:?}"))
@@ -300,30 +370,49 @@ impl Checker<'_> {
         })?;
         ensure(end <= self.program.columns, || format!("columns {first}..{end} of {}", self.program.columns))?;
         ensure(*rows > 0, || "no row 0".into())?;
+        let mut counts = Vec::new();
         for s in samples {
-            self.value(*s)?;
-            match &self.program.ops[s.index()] {
-                Op::Sample { first: f, len, .. } => ensure(f >= first && f + len <= end, || {
-                    format!("columns {f}..{} are drawn, {first}..{end} are lifted", f + len)
-                })?,
-                Op::Directions { len, .. } => {
-                    ensure(len == features, || format!("directions of length {len} in {features} columns"))?
+            let (rows, len) = self.value(s.value())?;
+            counts.push(match *s {
+                Draw::Columns { value, row } => {
+                    let (f, n) = self.drawn(value, row)?;
+                    ensure(f >= *first && f + n <= end, || {
+                        format!("columns {f}..{} are drawn, {first}..{end} are lifted", f + n)
+                    })?;
+                    len
                 }
-                other => return Err(format!("value {} is {}, not a draw", s.0, other.name())),
-            }
+                Draw::Directions { first: f, .. } => {
+                    ensure(f as usize + len <= *features, || {
+                        format!("directions in features {f}..{} of {features}", f as usize + len)
+                    })?;
+                    rows
+                }
+            });
         }
         for seed in seeds {
             ensure(seed.row >= 1 && (seed.row as usize) < *rows, || format!("seed in row {} of {rows}", seed.row))?;
             let extent = match seed.sample {
                 None => *features,
-                Some(i) => match samples.get(i as usize).map(|s| &self.program.ops[s.index()]) {
-                    Some(Op::Sample { k, .. } | Op::Directions { k, .. }) => *k,
-                    _ => return Err(format!("seed refers to draw {i} of {}", samples.len())),
+                Some(i) => match counts.get(i as usize) {
+                    Some(k) => *k,
+                    None => return Err(format!("seed refers to draw {i} of {}", samples.len())),
                 },
             };
             ensure((seed.at as usize) < extent, || format!("seed at {} of {extent}", seed.at))?;
         }
         Ok(Type::PerPoint { rows: *rows, features: *features })
+    }
+
+    /// First column and number of columns that row `row` of a draw can name.
+    fn drawn(&self, value: ValueId, row: u32) -> Checked<(usize, usize)> {
+        match &self.program.ops[value.index()] {
+            Op::Sample { first, len, .. } if row == 0 => Ok((*first, *len)),
+            Op::SampleWeighted { weights, first, .. } if row < 2 => {
+                let (n, m) = self.value(*weights)?;
+                Ok(if row == 0 { (first[0], n) } else { (first[1], m) })
+            }
+            other => Err(format!("row {row} of value {} ({}) holds no columns", value.0, other.name())),
+        }
     }
 
     fn pointwise(&self, pointwise: &Pointwise) -> Checked {

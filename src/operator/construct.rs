@@ -1,6 +1,6 @@
 //! Constructors that keep the canonical form of sums, products, powers and indicators.
 
-use super::graph::{Func, Graph, Id, Node};
+use super::graph::{Func, Graph, Id, Node, SamplerKind};
 use super::index::{Index, IndexVar, Slot};
 use crate::program::{Function, Reduction};
 use num_rational::BigRational;
@@ -187,6 +187,7 @@ impl Graph {
         if let [(IndexVar::Drawn { sampler: a, slot: s }, x), (IndexVar::Drawn { sampler: b, slot: t }, y)] =
             index.terms[..]
             && a == b
+            && matches!(self.samplers[a as usize].kind, SamplerKind::Sparse { .. })
             && x + y == 0
             && index.offset == 0
         {

@@ -1,7 +1,7 @@
 //! Chain and product rule: derivatives of expressions down to [`Atom`]s.
 
 use super::graph::{Argument, Atom, Func, Graph, Id, Node};
-use super::index::{Index, Slot, Symbol};
+use super::index::Symbol;
 use crate::program::{Function, Reduction};
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -214,21 +214,5 @@ impl Graph {
             },
         };
         self.mul(outer, d[0])
-    }
-
-    /// Replaces every sampled sum by the sum over its draws: d/k times the sum over slots. Call it on expanded
-    /// expressions, last.
-    pub fn draw(&mut self, id: Id) -> Id {
-        let mut memo = std::collections::HashMap::new();
-        self.transform(id, &mut memo, &mut |g, id| {
-            let Node::Reduce { reduction, lo, hi, sampler: Some(sampler), .. } = *g.node(id) else { return None };
-            let k = g.samplers[sampler as usize].kind.draws() as i64;
-            let (var, body) = g.open(id)?;
-            let slot = g.fresh(0, k);
-            let drawn = Index::var(super::index::IndexVar::Drawn { sampler, slot: Slot::Loop(slot) });
-            let body = g.substitute(body, var, &drawn);
-            let sum = g.reduce(reduction, slot, 0, k, body, None);
-            Some(g.scale(ratio(hi - lo, k), sum))
-        })
     }
 }

@@ -72,6 +72,9 @@ impl Printer<'_> {
             Node::Direction { sampler, slot, column } => {
                 let _ = write!(out, "direction{sampler}[{slot}, {}]", self.column(column));
             }
+            Node::Worth { weighting, slot } => {
+                let _ = write!(out, "worth{weighting}[{slot}]");
+            }
             Node::Coef(c, i) => {
                 let _ = write!(out, "{}[{i}]", self.program.coefs[c.index()].name);
             }

@@ -12,7 +12,7 @@ use super::index::{Index, LoopVar, Slot, Symbol};
 use crate::program::{CoefId, DataId, Function, NetId, ParamId, Reduction};
 use indexmap::IndexSet;
 use num_rational::BigRational;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A node of a [`Graph`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,6 +91,13 @@ pub enum Node {
         /// Column.
         column: Index,
     },
+    /// Z / (k |w|) of a weighted draw: what a term is worth, so that the sum over the draws estimates the sum over all.
+    Worth {
+        /// Position in [`Graph::weightings`].
+        weighting: u32,
+        /// Which of its draws.
+        slot: Slot,
+    },
     /// An entry of a coefficient table.
     Coef(CoefId, Index),
     /// A column of the data row.
@@ -136,7 +143,7 @@ pub enum Node {
     Derivative(Symbol, Id),
 }
 
-/// How a sum is estimated.
+/// A source of indices or directions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampler {
     /// As the user named it.
@@ -150,7 +157,7 @@ pub struct Sampler {
 }
 
 /// Kinds of samplers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SamplerKind {
     /// k indices without replacement.
     Sparse {
@@ -166,15 +173,53 @@ pub enum SamplerKind {
         /// Gaussian, else signs.
         gaussian: bool,
     },
+    /// The first or the second index of the pairs that a weighting draws.
+    Weighted {
+        /// Position in [`Graph::weightings`].
+        weighting: u32,
+        /// The second index.
+        second: bool,
+    },
+    /// Of a sum that is carried out in the variables of the first layer ([`crate::operator::compress`]); with k random
+    /// directions there.
+    Compressed {
+        /// How many directions; none: all, which is exact.
+        k: Option<usize>,
+    },
+    /// Vectors q whose images W q are columns of L, L L^T = W W^T, with the columns lo..hi of the first layer's weight W; with
+    /// k, their k combinations by random signs.
+    Factor {
+        /// Whose first layer.
+        call: u32,
+        /// Columns of L.
+        rank: usize,
+        /// How many combinations; none: the columns.
+        k: Option<usize>,
+    },
+    /// k vectors by their components.
+    Vectors {
+        /// How many.
+        k: usize,
+        /// Which vector, and which column: the free variables of the component.
+        slot: LoopVar,
+        /// See `slot`.
+        column: LoopVar,
+        /// The component; it holds no derivative and no network.
+        component: Id,
+    },
 }
 
-impl SamplerKind {
-    /// Number of draws.
-    pub fn draws(self) -> usize {
-        match self {
-            SamplerKind::Sparse { k, .. } | SamplerKind::Dense { k, .. } => k,
-        }
-    }
+/// Pairs of indices drawn with replacement, with probabilities in proportion to |weight|.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weighting {
+    /// As the user named it.
+    pub name: String,
+    /// How many pairs are drawn.
+    pub k: usize,
+    /// Ranges and free variables of the two indices; the second range of an index that stands alone is 0..1.
+    pub indices: [(LoopVar, i64, i64); 2],
+    /// The weight.
+    pub weight: Id,
 }
 
 /// The arena, with what its nodes refer to.
@@ -190,8 +235,10 @@ pub struct Graph {
     pub(super) expansions: HashMap<Id, Id>,
     /// Network applications that atoms refer to.
     pub calls: IndexSet<NetworkCall>,
-    /// What sampled sums refer to.
+    /// What sampled sums, drawn indices and directions refer to.
     pub samplers: Vec<Sampler>,
+    /// What weighted samplers refer to.
+    pub weightings: Vec<Weighting>,
 }
 
 impl Graph {
@@ -238,6 +285,7 @@ impl Graph {
                 let slot = Symbol::Direction { sampler: 0, slot: *slot };
                 column.loop_vars().chain(slot.loop_vars()).collect()
             }
+            Node::Worth { slot: Slot::Loop(v), .. } => vec![*v],
             Node::Atom(a) => a.symbols.iter().flat_map(|s| s.loop_vars()).collect(),
             Node::Functional(_, indices) => indices.iter().flat_map(|i| i.loop_vars().collect::<Vec<_>>()).collect(),
             Node::Derivative(s, _) => s.loop_vars(),
@@ -262,6 +310,47 @@ impl Graph {
         self.free.push((vars, height));
         self.has_atom.push(atom);
         Id(k as u32)
+    }
+
+    /// The number of a sampler, which is added if it is new.
+    pub fn sampler(&mut self, name: &str, kind: SamplerKind, lo: i64, hi: i64) -> u32 {
+        let sampler = Sampler { name: name.to_string(), kind, lo, hi };
+        let known = self.samplers.iter().position(|s| *s == sampler);
+        known.unwrap_or_else(|| {
+            self.samplers.push(sampler);
+            self.samplers.len() - 1
+        }) as u32
+    }
+
+    /// Whether a sampler's directions are known by their images under a first layer only.
+    pub fn is_factor(&self, sampler: u32) -> bool {
+        matches!(self.samplers[sampler as usize].kind, SamplerKind::Factor { .. })
+    }
+
+    /// Whether a derivative of a network occurs.
+    pub fn holds_derivative(&self, id: Id) -> bool {
+        self.any(id, &|node| match node {
+            Node::Derivative(_, of) => self.has_atom(*of),
+            Node::Atom(a) => !a.symbols.is_empty(),
+            _ => false,
+        })
+    }
+    /// Whether a sum that this sampler estimates occurs.
+    pub fn is_sampled_by(&self, id: Id, sampler: u32) -> bool {
+        self.any(id, &|node| matches!(node, Node::Reduce { sampler: Some(s), .. } if *s == sampler))
+    }
+    /// Whether some node on a way to a network is like this.
+    fn any(&self, id: Id, is: &dyn Fn(&Node) -> bool) -> bool {
+        let (mut todo, mut seen) = (vec![id], HashSet::new());
+        while let Some(id) = todo.pop() {
+            if self.has_atom(id) && seen.insert(id) {
+                if is(self.node(id)) {
+                    return true;
+                }
+                todo.extend(self.children(id));
+            }
+        }
+        false
     }
 
     /// Another application of the network with the same arguments, told apart by its number.

@@ -1,13 +1,14 @@
 //! From the tensor expressions of a [`Program`] to scalar expressions in derivatives: vector calculus becomes sums
 //! over columns, and stays sums.
 
-use super::graph::{Argument, Atom, Graph, Id, NetworkCall, Node, Sampler, SamplerKind};
-use super::index::{Index, LoopVar, Slot, Symbol};
+use super::estimate::{Estimate, estimate, sums};
+use super::graph::{Argument, Atom, Graph, Id, NetworkCall, Node};
+use super::index::{Index, Symbol};
 use crate::algebra::{MAX_ORDER, MAX_ROWS};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::program::{
-    CoordinateRef, Domain, EstimateTarget, ExprId, Function, GroupId, IndexExpr, IndexId, Kind, Method, Program,
-    Reduction, Region, Shape,
+    CoordinateRef, Domain, EstimateTarget, ExprId, Function, GroupId, IndexExpr, IndexId, Kind, Learning, Method,
+    Program, Reduction, Region, Shape,
 };
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -33,9 +34,10 @@ pub struct Lowering<'a> {
     /// The condition or output that is being lowered: its region, and the estimator of all its sums.
     region: Option<Region>,
     scope: Option<(Method, String)>,
-    /// The estimator of the operator node that is being lowered.
-    operator: Option<(Method, String)>,
-    samplers: HashMap<(String, i64, i64), u32>,
+    /// Whether `unbiased` estimates draw again.
+    again: bool,
+    /// Sums in operators that an estimate of their own names.
+    settled: HashSet<Id>,
 }
 
 type Lowered = Result<Id, Diagnostic>;
@@ -52,8 +54,8 @@ impl<'a> Lowering<'a> {
             orders: HashMap::new(),
             region: None,
             scope: None,
-            operator: None,
-            samplers: HashMap::new(),
+            again: false,
+            settled: HashSet::new(),
         }
     }
 
@@ -61,28 +63,30 @@ impl<'a> Lowering<'a> {
     pub fn output(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
         let output = &self.program.outputs[k];
         let method = self.estimate(|t| matches!(t, EstimateTarget::Output(n) if *n == k));
-        self.scoped(None, method.map(|m| (m, output.name.clone())), output.value)
+        let scope = method.map(|e| (e.method, output.name.clone()));
+        self.scoped(None, scope, output.value)
+    }
+
+    /// The components of the residual of condition number `k`, with draws that are independent of those of
+    /// [`Lowering::condition`] in estimates that are `unbiased`. The same where there are none.
+    pub fn condition_again(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
+        self.again = true;
+        let out = self.condition(k);
+        self.again = false;
+        out
     }
 
     /// The components of the residual of condition number `k`.
     pub fn condition(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
         let condition = &self.program.conditions[k];
         let method = self.estimate(|t| matches!(t, EstimateTarget::Condition(n) if *n == k));
-        self.scoped(Some(condition.region.clone()), method.map(|m| (m, condition.name.clone())), condition.residual)
+        let scope = method.map(|e| (e.method, self.named(&condition.name, e)));
+        self.scoped(Some(condition.region.clone()), scope, condition.residual)
     }
 
     /// The components of any expression, without sampling of its sums.
     pub fn expression(&mut self, e: ExprId) -> Result<Vec<Id>, Diagnostic> {
         self.scoped(None, None, e)
-    }
-
-    /// A sampler of columns for a sum that is not in the program (`enhance gradient`).
-    pub fn sampler(&mut self, name: &str, kind: SamplerKind, lo: i64, hi: i64) -> u32 {
-        let key = (name.to_string(), lo, hi);
-        *self.samplers.entry(key).or_insert_with(|| {
-            self.graph.samplers.push(Sampler { name: name.to_string(), kind, lo, hi });
-            self.graph.samplers.len() as u32 - 1
-        })
     }
 
     fn scoped(
@@ -93,6 +97,7 @@ impl<'a> Lowering<'a> {
     ) -> Result<Vec<Id>, Diagnostic> {
         // what was lowered under another scope may differ in its samplers and normals
         self.memo.clear();
+        self.settled.clear();
         self.region = region;
         self.scope = scope;
         let order = self.order(e);
@@ -102,7 +107,23 @@ impl<'a> Lowering<'a> {
             return Err(Diagnostic::error(self.span(e), message)
                 .note(format!("at most order {MAX_ORDER} and {MAX_ROWS} rows are compiled")));
         }
-        self.components(e)
+        let mut out = self.components(e)?;
+        if let Some((method, name)) = self.scope.clone() {
+            for value in &mut out {
+                *value = self.estimated(e, *value, method, &name)?;
+            }
+        }
+        Ok(out)
+    }
+
+    fn estimated(&mut self, e: ExprId, value: Id, method: Method, name: &str) -> Lowered {
+        let program = self.program;
+        let learned = |p: crate::program::ParamId| program.params[p.index()].learn != Learning::Fixed;
+        let how = Estimate { method, name, settled: &self.settled, learned: &learned };
+        estimate(&mut self.graph, value, &how).map_err(|why| {
+            Diagnostic::error(self.span(e), format!("`{method}` cannot estimate this: {}", why.0))
+                .note("`sparse(k)` estimates any sum")
+        })
     }
 
     /// The most derivatives that are taken of anything in an expression.
@@ -122,8 +143,13 @@ impl<'a> Lowering<'a> {
         order
     }
 
-    fn estimate(&self, is: impl Fn(&EstimateTarget) -> bool) -> Option<Method> {
-        self.program.estimates.iter().rev().find(|e| is(&e.target)).map(|e| e.method)
+    fn estimate(&self, is: impl Fn(&EstimateTarget) -> bool) -> Option<&'a crate::program::Estimate> {
+        self.program.estimates.iter().rev().find(|e| is(&e.target))
+    }
+    /// The name of an estimate's draws.
+    fn named(&self, name: &str, estimate: &crate::program::Estimate) -> String {
+        let again = if self.again && estimate.unbiased { ", again" } else { "" };
+        format!("{name}{again}")
     }
 
     fn components(&mut self, e: ExprId) -> Result<Vec<Id>, Diagnostic> {
@@ -173,18 +199,19 @@ impl<'a> Lowering<'a> {
         if let Some(done) = self.memo.get(&key) {
             return Ok(*done);
         }
-        let outer = self.operator.take();
-        self.operator = self.operator_estimate(e);
-        let out = self.component_of(e, at);
-        self.operator = outer;
-        self.memo.insert(key, out.clone()?);
-        out
+        let mut out = self.component_of(e, at)?;
+        if let Some((method, name)) = self.operator_estimate(e) {
+            out = self.estimated(e, out, method, &name)?;
+            sums(&self.graph, out, &mut self.settled);
+        }
+        self.memo.insert(key, out);
+        Ok(out)
     }
 
     fn operator_estimate(&self, e: ExprId) -> Option<(Method, String)> {
         self.program.estimates.iter().rev().find_map(|estimate| match estimate.target {
             EstimateTarget::Expression(t) if self.program.same(t, e) => {
-                Some((estimate.method, format!("estimate{}", estimate.span.start)))
+                Some((estimate.method, self.named(&format!("estimate{}", estimate.span.start), estimate)))
             }
             _ => None,
         })
@@ -378,10 +405,8 @@ impl<'a> Lowering<'a> {
     ) -> Lowered {
         if symbolic {
             let var = self.graph.fresh(lo, hi);
-            let operator = self.operator.clone();
             let body = f(self, &Index::of_loop(var))?;
-            self.operator = operator;
-            return self.close(Reduction::Sum, var, lo, hi, body, e);
+            return Ok(self.graph.reduce(Reduction::Sum, var, lo, hi, body, None));
         }
         self.bounded(hi - lo, e)?;
         let mut terms = Vec::new();
@@ -389,29 +414,6 @@ impl<'a> Lowering<'a> {
             terms.push((f(self, &Index::constant(i))?, BigRational::one()));
         }
         Ok(self.graph.linear(terms))
-    }
-
-    /// Closes a sum, sampled if an estimate says so.
-    fn close(&mut self, reduction: Reduction, var: LoopVar, lo: i64, hi: i64, body: Id, e: ExprId) -> Lowered {
-        let mut sampler = None;
-        if reduction == Reduction::Sum
-            && let Some((method, name)) = self.operator.clone().or_else(|| self.scope.clone())
-            && self.graph.free_vars(body).contains(&var)
-            && holds_derivative(&self.graph, body)
-            && !holds_sampled(&self.graph, body)
-        {
-            sampler = match method {
-                Method::Auto | Method::Exact | Method::Compressed => None,
-                Method::Sparse { k, shared } if (k as i64) < hi - lo => {
-                    Some(self.sampler(&name, SamplerKind::Sparse { k, shared }, lo, hi))
-                }
-                Method::Sparse { .. } => None,
-                Method::Rademacher { .. } | Method::Gaussian { .. } => {
-                    return Err(dense_error(self.span(e)));
-                }
-            };
-        }
-        Ok(self.graph.reduce(reduction, var, lo, hi, body, sampler))
     }
 
     #[allow(clippy::too_many_arguments)] // the parts of one node
@@ -428,10 +430,8 @@ impl<'a> Lowering<'a> {
         if self.indexable(body, index) {
             let var = self.graph.fresh(lo, hi);
             self.env.insert(index, Index::of_loop(var));
-            let operator = self.operator.clone();
             let value = self.component(body, at)?;
-            self.operator = operator;
-            return self.close(reduction, var, lo, hi, value, e);
+            return Ok(self.graph.reduce(reduction, var, lo, hi, value, None));
         }
         self.bounded(hi - lo, e)?;
         let mut terms = Vec::new();
@@ -446,73 +446,21 @@ impl<'a> Lowering<'a> {
     }
 
     fn laplacian(&mut self, e: ExprId, of: ExprId, at: &[Index]) -> Lowered {
-        let method = self.operator.clone();
         let value = self.component(of, at)?;
-        if let Some((Method::Rademacher { .. } | Method::Gaussian { .. }, name)) = &method {
-            return self.dense(e, of, at, value, method.as_ref().expect("some").0, name);
+        let mut runs = self.space_runs();
+        let method = self.operator_estimate(e).or_else(|| self.scope.clone()).map(|m| m.0);
+        if matches!(method, Some(Method::Rademacher { .. } | Method::Gaussian { .. })) {
+            // directions do not care where one coordinate ends and the next begins
+            runs = join(&runs);
         }
         let mut terms = Vec::new();
-        for (first, len, indexed) in self.space_runs() {
-            let twice = |l: &mut Self, column: &Index| {
+        for (first, len, indexed) in runs {
+            let sum = self.sum_over(first, first + len, indexed, e, &mut |l, column| {
                 let symbol = Symbol::Column(column.clone());
                 let d = l.graph.derivative(value, &symbol);
                 Ok(l.graph.derivative(d, &symbol))
-            };
-            self.operator = method.clone();
-            terms.push((self.sum_over(first, first + len, indexed, e, &mut |l, i| twice(l, i))?, BigRational::one()));
-        }
-        Ok(self.graph.linear(terms))
-    }
-
-    /// Dense directions: lap(u) = E[d2u(v)]; lap(lap(u)) = E[d4u(g)]/3 for Gaussian g, and
-    /// (E[d4u(r)] + 2 sum_i d4u(e_i))/3 for signs r (fourth moments of the two distributions).
-    fn dense(&mut self, e: ExprId, of: ExprId, at: &[Index], value: Id, method: Method, name: &str) -> Lowered {
-        let runs = self.space_runs();
-        let (lo, hi) = (runs[0].0, runs.iter().map(|(f, n, _)| f + n).max().unwrap_or(0));
-        if runs.iter().map(|r| r.1).sum::<i64>() != hi - lo {
-            return Err(Diagnostic::error(
-                self.span(e),
-                "dense directions need space coordinates that are declared side by side",
-            ));
-        }
-        let (k, gaussian) = match method {
-            Method::Gaussian { k } => (k, true),
-            Method::Rademacher { k } => (k, false),
-            _ => return Err(dense_error(self.span(e))),
-        };
-        let (value, order) = match &self.program.expr(of).kind {
-            Kind::Laplacian(inner) => (self.component(*inner, at)?, 4),
-            _ => (value, 2),
-        };
-        if holds_derivative(&self.graph, value) {
-            return Err(dense_error(self.span(e)));
-        }
-        let sampler = self.sampler(name, SamplerKind::Dense { k, gaussian }, lo, hi);
-        let slot = self.graph.fresh(0, k as i64);
-        let mut body = value;
-        for _ in 0..order {
-            body = self.graph.derivative(body, &Symbol::Direction { sampler, slot: Slot::Loop(slot) });
-        }
-        let sum = self.graph.reduce(Reduction::Sum, slot, 0, k as i64, body, None);
-        let ratio = |n: i64, d: i64| BigRational::new(BigInt::from(n), BigInt::from(d));
-        let mean = self.graph.scale(ratio(1, k as i64), sum);
-        if order == 2 {
-            return Ok(mean);
-        }
-        let mut terms = vec![(mean, ratio(1, 3))];
-        if !gaussian {
-            for (first, len, indexed) in runs {
-                self.operator = None;
-                let sum = self.sum_over(first, first + len, indexed, e, &mut |l, i| {
-                    let symbol = Symbol::Column(i.clone());
-                    let mut d = value;
-                    for _ in 0..4 {
-                        d = l.graph.derivative(d, &symbol);
-                    }
-                    Ok(d)
-                })?;
-                terms.push((sum, ratio(2, 3)));
-            }
+            })?;
+            terms.push((sum, BigRational::one()));
         }
         Ok(self.graph.linear(terms))
     }
@@ -738,29 +686,16 @@ fn lengths(shape: Shape) -> Vec<i64> {
     }
 }
 
-fn dense_error(span: Span) -> Diagnostic {
-    Diagnostic::error(span, "dense random directions cannot estimate this").note(
-        "`rademacher` and `gaussian` estimate `lap(u)` and `lap(lap(u))` of a field; `sparse(k)` estimates any sum",
-    )
-}
-
-/// Whether a derivative of a network occurs.
-pub fn holds_derivative(graph: &Graph, id: Id) -> bool {
-    any(graph, id, &mut HashSet::new(), &|node| match node {
-        Node::Derivative(_, of) => graph.has_atom(*of),
-        Node::Atom(a) => !a.symbols.is_empty(),
-        _ => false,
-    })
-}
-
-fn holds_sampled(graph: &Graph, id: Id) -> bool {
-    any(graph, id, &mut HashSet::new(), &|node| matches!(node, Node::Reduce { sampler: Some(_), .. }))
-}
-
-fn any(graph: &Graph, id: Id, seen: &mut HashSet<Id>, is: &dyn Fn(&Node) -> bool) -> bool {
-    graph.has_atom(id)
-        && seen.insert(id)
-        && (is(graph.node(id)) || graph.children(id).into_iter().any(|c| any(graph, c, seen, is)))
+/// Runs of columns that touch, as one.
+fn join(runs: &[(i64, i64, bool)]) -> Vec<(i64, i64, bool)> {
+    let mut out: Vec<(i64, i64, bool)> = Vec::new();
+    for &(first, len, _) in runs {
+        match out.last_mut() {
+            Some((f, l, _)) if *f + *l == first => *l += len,
+            _ => out.push((first, len, true)),
+        }
+    }
+    out
 }
 
 fn children(kind: &Kind) -> Vec<ExprId> {

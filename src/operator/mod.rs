@@ -3,6 +3,8 @@
 mod construct;
 mod derive;
 mod display;
+mod draw;
+mod estimate;
 mod fold;
 mod graph;
 mod index;
@@ -10,6 +12,7 @@ mod lower;
 mod reduce;
 mod substitute;
 pub use display::Printer;
+pub use estimate::{Unfit, compress};
 pub use fold::{CoefficientTensor, Folded, Term, fold};
 pub use graph::*;
 pub use index::*;

@@ -59,8 +59,9 @@ impl Graph {
             Node::Mul(f) => f.clone(),
             _ => vec![(body, 1)],
         };
-        let (inner, outer): (Vec<_>, Vec<_>) =
-            factors.into_iter().partition(|(f, _)| self.free_vars(*f).contains(&var));
+        // a sum by the same sampler has other weights inside than outside
+        let stays = |f: Id| self.free_vars(f).contains(&var) || sampler.is_some_and(|s| self.is_sampled_by(f, s));
+        let (inner, outer): (Vec<_>, Vec<_>) = factors.into_iter().partition(|(f, _)| stays(*f));
         if !outer.is_empty() {
             let inner = self.product(inner);
             let s = self.sum(var, lo, hi, inner, sampler);

@@ -65,6 +65,7 @@ impl Graph {
                 Node::Point(i) | Node::Coef(_, i) | Node::Normal(i) | Node::IndexValue(i) => index(i),
                 Node::Delta(i) | Node::Inside(i, ..) => index(i),
                 Node::Direction { slot: s, column, .. } => slot(s) || index(column),
+                Node::Worth { slot: s, .. } => slot(s),
                 Node::Atom(a) => a.symbols.iter().any(|s| match s {
                     Symbol::Column(i) => index(i),
                     Symbol::Direction { slot: s, .. } => slot(s),
@@ -165,6 +166,7 @@ fn leaf_substitute(node: &Node, var: LoopVar, by: &Index) -> Option<Node> {
         Node::Direction { sampler, slot, column } => {
             Node::Direction { sampler: *sampler, slot: slot.substitute(var, by), column: column.substitute(var, by) }
         }
+        Node::Worth { weighting, slot } => Node::Worth { weighting: *weighting, slot: slot.substitute(var, by) },
         Node::Atom(a) => {
             Node::Atom(Atom { symbols: a.symbols.iter().map(|s| s.substitute(var, by)).collect(), ..a.clone() })
         }

@@ -1,11 +1,12 @@
 //! From folded residuals and their algebras to a [`JetProgram`]: input jets, layers, and the residual as scalar code.
 
 use super::builder::Builder;
+use super::draws;
 use super::scalar::pointwise;
 use super::targets::{Targets, assignments};
 use crate::algebra::{Coefficient, JetAlgebra};
 use crate::jet::{self, Activation, AlgebraId, Op, Seed, ValueId};
-use crate::operator::{Argument, Folded, Graph, Id, Index, IndexVar, Node, Slot, Symbol};
+use crate::operator::{Argument, Folded, Graph, Id, Index, Node, Slot, Symbol};
 use num_rational::BigRational;
 use num_traits::ToPrimitive;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -51,6 +52,7 @@ fn network(
 ) -> Result<(), TooManyInputs> {
     let (table, coefficients) = table(graph, builder, targets, algebra);
     let application = graph.calls[call as usize].clone();
+    let injected = injections(graph, targets, call, algebra);
     let mut x = match lift(graph, builder, targets, call, algebra) {
         Some(op) => builder.push(op),
         None => general_input(graph, builder, targets, call, algebra)?,
@@ -60,6 +62,12 @@ fn network(
     for layer in 0..depth {
         let (weight, bias) = builder.layer(net, layer);
         x = builder.push(Op::Linear { x, weight, bias });
+        if layer == 0 {
+            for (sampler, seeds) in &injected {
+                let (factor, directions) = draws::factor(graph, builder, *sampler);
+                x = builder.push(Op::Inject { x, factor, directions, seeds: seeds.clone() });
+            }
+        }
         if layer + 1 < depth && activation != Activation::Identity {
             x = builder.push(Op::Activate { x, algebra: table, activation, coefficients });
         }
@@ -103,39 +111,47 @@ fn table(
     (AlgebraId(id as u32), coefficients)
 }
 
+/// Seeds along directions that are known by their images under the first layer, for each of their samplers.
+fn injections(graph: &mut Graph, targets: &Targets, call: u32, algebra: &JetAlgebra) -> Vec<(u32, Vec<Seed>)> {
+    let mut out: Vec<(u32, Vec<Seed>)> = Vec::new();
+    for (row, symbol, c) in algebra.seeds() {
+        let Some(Symbol::Direction { sampler, slot: Slot::Fixed(at) }) = symbol_of(targets, call, symbol) else {
+            continue;
+        };
+        let Some(value) = constant(graph, targets, &c).filter(|_| graph.is_factor(*sampler)) else { continue };
+        let seed = Seed { row: row as u32, at: *at, sample: None, value };
+        match out.iter_mut().find(|(s, _)| s == sampler) {
+            Some((_, seeds)) => seeds.push(seed),
+            None => out.push((*sampler, vec![seed])),
+        }
+    }
+    out
+}
+
+fn symbol_of(targets: &Targets, call: u32, symbol: u32) -> Option<&Symbol> {
+    targets.symbols.get(&call)?.get_index(symbol as usize)
+}
+
 /// The input jet of a network of adjacent columns, if its seeds are the same at every point.
 fn lift(graph: &mut Graph, builder: &mut Builder, targets: &Targets, call: u32, algebra: &JetAlgebra) -> Option<Op> {
     let [Argument::Columns { first, len }] = graph.calls[call as usize].arguments[..] else { return None };
-    let mut samples: Vec<ValueId> = Vec::new();
+    let mut samples: Vec<jet::Draw> = Vec::new();
     let mut seeds = Vec::new();
     for (row, symbol, c) in algebra.seeds() {
         let value = constant(graph, targets, &c)?;
-        let symbol = targets.symbols.get(&call)?.get_index(symbol as usize)?;
-        let (at, sample) = match symbol {
-            Symbol::Column(index) => match (index.as_constant(), &index.terms[..]) {
-                (Some(column), _) => (column as usize - first, None),
-                (None, [(IndexVar::Drawn { sampler, slot: Slot::Fixed(k) }, 1)]) => {
-                    (*k as usize, Some(builder.shifted_draws(graph, *sampler, index.offset)))
-                }
-                _ => return None,
-            },
-            Symbol::Direction { sampler, slot: Slot::Fixed(k) } => {
-                let s = &graph.samplers[*sampler as usize];
-                if (s.lo, s.hi) != (first as i64, (first + len) as i64) {
-                    return None;
-                }
-                (*k as usize, Some(builder.draws(graph, *sampler)))
-            }
-            _ => return None,
-        };
-        let sample = sample.map(|v| {
-            let k = samples.iter().position(|s| *s == v).unwrap_or_else(|| {
-                samples.push(v);
+        let symbol = symbol_of(targets, call, symbol)?;
+        if matches!(symbol, Symbol::Direction { sampler, .. } if graph.is_factor(*sampler)) {
+            continue;
+        }
+        let (at, draw) = draws::seed(graph, builder, symbol, (first, len))?;
+        let sample = draw.map(|d| {
+            let k = samples.iter().position(|s| *s == d).unwrap_or_else(|| {
+                samples.push(d);
                 samples.len() - 1
             });
             k as u32
         });
-        seeds.push(Seed { row: row as u32, at: at as u32, sample, value });
+        seeds.push(Seed { row: row as u32, at, sample, value });
     }
     let points = builder.points();
     Some(Op::Lift { points, first, features: len, rows: algebra.rows(), seeds, samples })

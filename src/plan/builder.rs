@@ -1,7 +1,7 @@
 //! A `JetProgram` under construction: inputs and tensors come into being when they are first used.
 
 use crate::jet::{JetProgram, Op, Tensor, TensorId, ValueId};
-use crate::operator::{Graph, Index, SamplerKind};
+use crate::operator::Index;
 use crate::program::{Activation, CoefId, Learning, NetId, ParamId, Program};
 use std::collections::HashMap;
 
@@ -15,7 +15,8 @@ pub struct Builder<'p> {
     points: Option<ValueId>,
     data: Option<ValueId>,
     draws: HashMap<(u32, i64), ValueId>,
-    stream: u32,
+    /// The first generator stream of this program's draws.
+    pub stream: u32,
 }
 
 impl<'p> Builder<'p> {
@@ -50,23 +51,13 @@ impl<'p> Builder<'p> {
         self.data = Some(v);
         v
     }
-    /// The draws of a sampler.
-    pub fn draws(&mut self, graph: &Graph, sampler: u32) -> ValueId {
-        self.shifted_draws(graph, sampler, 0)
-    }
-    /// The draws of a sampler of indices plus a number: columns of a vector that does not begin at column 0.
-    pub fn shifted_draws(&mut self, graph: &Graph, sampler: u32, by: i64) -> ValueId {
-        if let Some(v) = self.draws.get(&(sampler, by)) {
+    /// A value that is made when it is first asked for.
+    pub fn once(&mut self, key: (u32, i64), make: impl FnOnce(&mut Self) -> ValueId) -> ValueId {
+        if let Some(v) = self.draws.get(&key) {
             return *v;
         }
-        let s = &graph.samplers[sampler as usize];
-        let (stream, len) = (self.stream + sampler, (s.hi - s.lo) as usize);
-        let op = match s.kind {
-            SamplerKind::Sparse { k, shared } => Op::Sample { stream, first: (s.lo + by) as usize, len, k, shared },
-            SamplerKind::Dense { k, gaussian } => Op::Directions { stream, len, k, gaussian },
-        };
-        let v = self.push(op);
-        self.draws.insert((sampler, by), v);
+        let v = make(self);
+        self.draws.insert(key, v);
         v
     }
 

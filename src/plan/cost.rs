@@ -49,9 +49,16 @@ impl Cost {
                     let a = &program.algebras[algebra.index()];
                     features * (activation(a) + 4.0 * a.entries.len() as f64 + 4.0 * rows)
                 }
+                Op::Inject { seeds, .. } | Op::InjectAdjoint { seeds, .. } => 2.0 * features * seeds.len() as f64,
+                // once for all points
+                Op::Factor { .. } | Op::FactorAdjoint { .. } => 0.0,
                 Op::BiasAdjoint { .. } | Op::Add { .. } | Op::Mean { .. } => rows * features,
                 Op::Points | Op::Data | Op::Lift { .. } => 0.0,
                 Op::Sample { k, .. } => 10.0 * *k as f64,
+                Op::SampleWeighted { weights, k, .. } => {
+                    let (n, m) = shape(*weights);
+                    2.0 * n * m + 20.0 * *k as f64
+                }
                 Op::Directions { .. } => 10.0 * rows * features,
             };
         }

@@ -6,6 +6,7 @@
 mod build;
 mod builder;
 mod cost;
+mod draws;
 mod scalar;
 mod show;
 mod targets;
@@ -15,8 +16,8 @@ pub use cost::Cost;
 use crate::algebra::{self, Compared, JetAlgebra, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{Activation, JetProgram, adjoint, mean_square};
-use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, fold};
-use crate::program::{ExprId, GradientTerm, Learning, Program, Region, ReportKind};
+use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, Unfit, compress, fold};
+use crate::program::{ExprId, GradientTerm, Learning, NetId, Program, Region, ReportKind};
 use crate::rewrite::{self, rewrite};
 use build::build;
 use builder::Builder;
@@ -40,7 +41,8 @@ pub struct PointSet {
     pub name: String,
     /// The condition; none for outputs and fields.
     pub condition: Option<usize>,
-    /// Values at a point: the result is [1, components].
+    /// Values at a point: the result is [1, components]; twice as many, two independent estimates of each, where an estimate
+    /// of the condition is `unbiased`.
     pub program: JetProgram,
     /// Residual, loss and gradient, for a condition.
     pub training: Option<JetProgram>,
@@ -145,7 +147,8 @@ fn plan_expressions_here(program: &Program, name: &str, expressions: &[ExprId]) 
         roots.extend(lowering.expression(*e)?);
     }
     let span = expressions.first().map_or(Span::default(), |e| program.expr(*e).span);
-    Planner { program, explain: false, algebras: Algebras::Minimal }.set(lowering.graph, name, &roots, None, span)
+    let wanted = Wanted { name, roots, condition: None, halves: false, span };
+    Planner { program, explain: false, algebras: Algebras::Minimal }.set(lowering.graph, wanted)
 }
 
 fn keep(result: Result<PointSet, Diagnostic>, sets: &mut Vec<PointSet>, errors: &mut Vec<Diagnostic>) {
@@ -168,6 +171,16 @@ pub enum Algebras {
     PerDerivative,
 }
 
+/// Expressions that are wanted at the same points.
+struct Wanted<'a> {
+    name: &'a str,
+    roots: Vec<Id>,
+    condition: Option<usize>,
+    /// The second half of the roots estimates the same as the first, independently.
+    halves: bool,
+    span: Span,
+}
+
 struct Planner<'p> {
     program: &'p Program,
     explain: bool,
@@ -181,18 +194,28 @@ impl Planner<'_> {
         for k in 0..self.program.outputs.len() {
             roots.extend(lowering.output(k)?);
         }
-        self.set(lowering.graph, "outputs", &roots, None, self.program.outputs[0].span)
+        let span = self.program.outputs[0].span;
+        self.set(lowering.graph, Wanted { name: "outputs", roots, condition: None, halves: false, span })
     }
 
     fn condition(&mut self, k: usize) -> Result<PointSet, Diagnostic> {
         let condition = &self.program.conditions[k];
         let mut lowering = Lowering::new(self.program);
         let mut roots = lowering.condition(k)?;
+        let mut again = lowering.condition_again(k)?;
+        let residuals = roots.len();
         for term in [condition.enhance, condition.matching].into_iter().flatten() {
-            let more = self.gradient_terms(&mut lowering, &roots, term, condition.span)?;
-            roots.extend(more);
+            for copy in [&mut roots, &mut again] {
+                let more = self.gradient_terms(&mut lowering, &copy[..residuals], term, condition.span)?;
+                copy.extend(more);
+            }
         }
-        self.set(lowering.graph, &condition.name, &roots, Some(k), condition.span)
+        let halves = again != roots;
+        if halves {
+            roots.extend(again);
+        }
+        let (name, span) = (&condition.name, condition.span);
+        self.set(lowering.graph, Wanted { name, roots, condition: Some(k), halves, span })
     }
 
     /// Derivatives of residuals along space, scaled so that the sum of their squares estimates weight |grad R|^2.
@@ -209,7 +232,7 @@ impl Planner<'_> {
             Some(k) if (k as i64) < dimension && space.len() == 1 => {
                 let (lo, hi) = space[0];
                 let kind = SamplerKind::Sparse { k, shared: false };
-                let sampler = lowering.sampler("gradient", kind, lo, hi);
+                let sampler = lowering.graph.sampler("gradient", kind, lo, hi);
                 let drawn = |s: usize| crate::operator::IndexVar::Drawn {
                     sampler,
                     slot: crate::operator::Slot::Fixed(s as u32),
@@ -236,22 +259,21 @@ impl Planner<'_> {
         Ok(out)
     }
 
-    fn set(
-        &mut self,
-        mut graph: Graph,
-        name: &str,
-        roots: &[Id],
-        condition: Option<usize>,
-        span: Span,
-    ) -> Result<PointSet, Diagnostic> {
+    fn set(&mut self, mut graph: Graph, wanted: Wanted) -> Result<PointSet, Diagnostic> {
         let program = self.program;
+        let Wanted { name, roots, condition, halves, span } = wanted;
+        let shown = if halves { roots.len() / 2 } else { roots.len() };
         let expanded: Vec<Id> = roots.iter().map(|r| graph.expand(*r)).collect();
         let residuals: Vec<String> =
-            expanded.iter().map(|e| Printer { program, graph: &graph }.expression(*e)).collect();
+            expanded[..shown].iter().map(|e| Printer { program, graph: &graph }.expression(*e)).collect();
         judge(program, &graph, &expanded, condition.is_some(), span)?;
-        let rewritten = rewrite(&mut graph, roots, &expanded, &rows_of);
-        let explanation = if self.explain { self.explain(&mut graph, roots, &rewritten.roots) } else { Vec::new() };
-        let drawn: Vec<Id> = rewritten.roots.iter().map(|r| graph.draw(*r)).collect();
+        let width = |net: NetId| {
+            program.nets[net.index()].sizes().get(1).copied().filter(|_| program.nets[net.index()].share.is_none())
+        };
+        let rows_of = |graph: &mut Graph, roots: &[Id]| rows_of(graph, roots, &width);
+        let rewritten = rewrite(&mut graph, &roots, &expanded, &rows_of);
+        let explanation = if self.explain { self.explain(&mut graph, &roots, &rewritten.roots) } else { Vec::new() };
+        let drawn = drawn(&mut graph, &rewritten.roots, &width).map_err(|why| incompressible(&why, span))?;
         let drawn = match self.algebras {
             Algebras::PerDerivative => separate(&mut graph, &drawn),
             _ => drawn,
@@ -269,7 +291,7 @@ impl Planner<'_> {
         jet.outputs.push(("values".into(), result));
         debug_assert!(jet.types().is_ok(), "{:?}\n{jet:?}", jet.types());
         let training = match condition {
-            Some(k) => Some(self.training(&jet, program.conditions[k].weight, span)?),
+            Some(k) => Some(self.training(&jet, program.conditions[k].weight, halves, span)?),
             None => None,
         };
         let printer = Printer { program, graph: &graph };
@@ -285,7 +307,7 @@ impl Planner<'_> {
             residuals,
             folded: lines,
             bases,
-            estimators: show::estimators(&printer),
+            estimators: show::estimators(&printer, halves),
             rewriting: rewritten.report,
             explanation,
             cost: Cost::of(training.as_ref().unwrap_or(&jet)),
@@ -302,9 +324,9 @@ impl Planner<'_> {
         pairs.filter_map(|(a, b)| rewrite::explain(graph, &leaf, *a, *b)).collect()
     }
 
-    fn training(&self, jet: &JetProgram, weight: f64, span: Span) -> Result<JetProgram, Diagnostic> {
+    fn training(&self, jet: &JetProgram, weight: f64, halves: bool, span: Span) -> Result<JetProgram, Diagnostic> {
         let broken = |e: crate::jet::Invalid| Diagnostic::error(span, format!("no gradient of this residual: {e}"));
-        let (with_loss, loss) = mean_square(jet, weight).map_err(broken)?;
+        let (with_loss, loss) = mean_square(jet, weight, halves).map_err(broken)?;
         let out = adjoint(&with_loss, loss).map_err(broken)?;
         debug_assert!(out.types().is_ok(), "{:?}\n{out:?}", out.types());
         Ok(out)
@@ -385,9 +407,18 @@ fn separate(graph: &mut Graph, roots: &[Id]) -> Vec<Id> {
         .collect()
 }
 
+/// Compressed sums and draws in place of the sums that are marked.
+fn drawn(graph: &mut Graph, roots: &[Id], width: &dyn Fn(NetId) -> Option<usize>) -> Result<Vec<Id>, Unfit> {
+    let one = |r: &Id| {
+        let compressed = compress(graph, *r, width)?;
+        Ok(graph.draw(compressed))
+    };
+    roots.iter().map(one).collect()
+}
+
 /// Rows of the largest algebra that residuals need; the most there can be where they cannot be compiled.
-fn rows_of(graph: &mut Graph, roots: &[Id]) -> usize {
-    let drawn: Vec<Id> = roots.iter().map(|r| graph.draw(*r)).collect();
+fn rows_of(graph: &mut Graph, roots: &[Id], width: &dyn Fn(NetId) -> Option<usize>) -> usize {
+    let Ok(drawn) = drawn(graph, roots, width) else { return usize::MAX };
     let folded = fold(graph, &drawn);
     let Ok(targets) = Targets::new(graph, &folded.functionals) else { return usize::MAX };
     let rows = |call: &u32| algebra::closure(&polynomials(&targets, *call)).map_or(usize::MAX, |a| a.rows());
@@ -481,6 +512,11 @@ fn too_many_columns(program: &Program) -> Result<(), Diagnostic> {
         }
         _ => Ok(()),
     }
+}
+
+fn incompressible(why: &Unfit, span: Span) -> Diagnostic {
+    Diagnostic::error(span, format!("`compressed` cannot carry this out: {}", why.0))
+        .note("`exact` takes every derivative by itself, `sparse(k)` estimates any sum")
 }
 
 fn too_many(terms: usize, span: Span) -> Diagnostic {

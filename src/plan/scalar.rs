@@ -2,6 +2,7 @@
 //! reductions over the same range share a loop.
 
 use super::builder::Builder;
+use super::draws::{self, Range};
 use crate::jet::assemble::{Item, assemble};
 use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Register, Source, Unary};
 use crate::operator::{Func, Graph, Id, Index, IndexVar, LoopVar, Node, Slot};
@@ -29,6 +30,30 @@ pub fn pointwise(graph: &mut Graph, builder: &mut Builder, roots: &[Id], rows: u
     }
     let code = emitter.scopes.remove(0).code;
     Pointwise { inputs: emitter.inputs.into_iter().collect(), rows, features, code: assemble(code) }
+}
+
+/// Code that stores a value for every pair of two indices: that of (i, j) in row i - lo, feature j - lo.
+pub fn table(graph: &mut Graph, builder: &mut Builder, rows: Range, features: Range, value: Id) -> Pointwise {
+    let mut emitter =
+        Emitter { graph, builder, inputs: IndexSet::new(), scopes: vec![Scope::default()], registers: 0, loops: 2 };
+    emitter.collect(&[value]);
+    for (number, (var, ..)) in [rows, features].into_iter().enumerate() {
+        emitter.scopes.push(Scope { var: Some((var, number as u32)), ..Scope::default() });
+        emitter.collect(&[value]);
+    }
+    let value = emitter.emit(value);
+    let place = |var: u32, lo: i64| Address { offset: -lo, terms: vec![(var, 1)], register: None };
+    let store = Item::Store(place(0, rows.1), place(1, features.1), value);
+    emitter.scopes[2].code.push(store);
+    for (number, (_, lo, hi)) in [rows, features].into_iter().enumerate().rev() {
+        let body = emitter.scopes.pop().expect("one scope for each loop").code;
+        let item = Item::Loop { var: number as u32, lo, hi, body, reductions: vec![] };
+        emitter.scopes[number].code.push(item);
+    }
+    let code = emitter.scopes.remove(0).code;
+    let inputs = emitter.inputs.into_iter().collect();
+    let length = |(_, lo, hi): Range| (hi - lo).max(0) as usize;
+    Pointwise { inputs, rows: length(rows), features: length(features), code: assemble(code) }
 }
 
 #[derive(Default)]
@@ -141,9 +166,9 @@ impl Emitter<'_, '_> {
             match v {
                 IndexVar::Loop(l) => out.terms.push((self.loop_number(l), c)),
                 IndexVar::Drawn { sampler, slot } => {
-                    let source = Source::Value(self.builder.draws(self.graph, sampler));
+                    let (value, row) = draws::columns(self.graph, self.builder, sampler, 0);
                     let at = self.slot(slot);
-                    let mut drawn = self.load(depth, source, Address::fixed(0), at);
+                    let mut drawn = self.load(depth, Source::Value(value), Address::fixed(row as usize), at);
                     if c != 1 {
                         let factor = self.constant(c as f64);
                         drawn = self.binary(depth, Binary::Mul, factor, drawn);
@@ -187,11 +212,16 @@ impl Emitter<'_, '_> {
                 self.load(depth, source, Address::fixed(0), feature)
             }
             Node::Direction { sampler, slot, column } => {
-                let source = Source::Value(self.builder.draws(self.graph, sampler));
+                let source = Source::Value(draws::directions(self.graph, self.builder, sampler));
                 let row = self.slot(slot);
                 let first = self.graph.samplers[sampler as usize].lo;
                 let feature = self.address(&column.shift(-first), depth);
                 self.load(depth, source, row, feature)
+            }
+            Node::Worth { weighting, slot } => {
+                let source = Source::Value(draws::pairs(self.graph, self.builder, weighting, 0));
+                let at = self.slot(slot);
+                self.load(depth, source, Address::fixed(2), at)
             }
             Node::Coef(c, index) => {
                 let tensor = self.builder.coef(c);

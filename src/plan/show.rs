@@ -53,22 +53,44 @@ fn symbol(printer: &Printer, s: &Symbol) -> String {
     }
 }
 
-/// One line for each sampler.
-pub fn estimators(printer: &Printer) -> Vec<String> {
-    let samplers = printer.graph.samplers.iter();
-    samplers
-        .map(|s| {
-            let n = s.hi - s.lo;
-            match s.kind {
-                SamplerKind::Sparse { k, shared } => {
-                    let scope = if shared { "shared by all points" } else { "different at each point" };
-                    format!("sparse({k}): {k} of {n} indices without replacement, {scope}")
-                }
-                SamplerKind::Dense { k, gaussian } => {
-                    let law = if gaussian { "gaussian" } else { "rademacher" };
-                    format!("{law}({k}): {k} dense directions in {n} dimensions")
-                }
+/// One line for each source of draws.
+pub fn estimators(printer: &Printer, halves: bool) -> Vec<String> {
+    let mut out = Vec::new();
+    if halves {
+        out.push("unbiased: the loss is the product of two independent estimates".to_string());
+    }
+    for s in &printer.graph.samplers {
+        let n = s.hi - s.lo;
+        match s.kind {
+            SamplerKind::Sparse { k, shared } => {
+                let scope = if shared { "shared by all points" } else { "different at each point" };
+                out.push(format!("sparse({k}): {k} of {n} indices without replacement, {scope}"));
             }
-        })
-        .collect()
+            SamplerKind::Dense { k, gaussian } => {
+                let law = if gaussian { "gaussian" } else { "rademacher" };
+                out.push(format!("{law}({k}): {k} dense directions in {n} dimensions"));
+            }
+            SamplerKind::Vectors { k, component, .. } => {
+                let component = printer.expression(component);
+                out.push(format!("{k} vectors in {n} dimensions with components {component}"));
+            }
+            SamplerKind::Factor { rank, k: None, .. } => {
+                out.push(format!("compressed: {rank} columns of the first layer's factor for {n} indices, exact"));
+            }
+            SamplerKind::Factor { rank, k: Some(k), .. } => {
+                out.push(format!("compressed({k}): {k} random directions in the {rank} variables of the first layer"));
+            }
+            // said of the pair, and of the factor
+            SamplerKind::Weighted { .. } | SamplerKind::Compressed { .. } => {}
+        }
+    }
+    for w in &printer.graph.weightings {
+        let terms: i64 = w.indices.iter().map(|(_, lo, hi)| hi - lo).product();
+        let weight = printer.expression(w.weight);
+        out.push(format!(
+            "importance({}): {} of {terms} terms with probabilities in proportion to |{weight}|",
+            w.k, w.k
+        ));
+    }
+    out
 }

@@ -150,9 +150,11 @@ impl Display for Method {
         match self {
             Method::Auto => write!(f, "auto"),
             Method::Exact => write!(f, "exact"),
-            Method::Compressed => write!(f, "compressed"),
+            Method::Compressed { k: None } => write!(f, "compressed"),
+            Method::Compressed { k: Some(k) } => write!(f, "compressed({k})"),
             Method::Sparse { k, shared: false } => write!(f, "sparse({k})"),
             Method::Sparse { k, shared: true } => write!(f, "sparse({k}, shared = true)"),
+            Method::Importance { k } => write!(f, "importance({k})"),
             Method::Rademacher { k } => write!(f, "rademacher({k})"),
             Method::Gaussian { k } => write!(f, "gaussian({k})"),
         }

@@ -8,7 +8,7 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::syntax::ast::{self, ExprKind};
 use std::collections::HashMap;
 
-const METHODS: [&str; 6] = ["auto", "exact", "compressed", "sparse", "rademacher", "gaussian"];
+const METHODS: [&str; 7] = ["auto", "exact", "compressed", "sparse", "importance", "rademacher", "gaussian"];
 
 impl<'a> Resolver<'a> {
     /// `estimate TARGET by METHOD [unbiased]`
@@ -98,13 +98,17 @@ impl<'a> Resolver<'a> {
 
     fn method(&mut self, call: CallRef<'a>, target: Option<&EstimateTarget>) -> Option<Method> {
         match call.name {
-            "auto" | "exact" | "compressed" => {
+            "auto" | "exact" => {
                 self.arguments(call, &[], &[]);
-                Some(match call.name {
-                    "auto" => Method::Auto,
-                    "exact" => Method::Exact,
-                    _ => Method::Compressed,
-                })
+                Some(if call.name == "auto" { Method::Auto } else { Method::Exact })
+            }
+            "compressed" => {
+                let arguments = self.arguments(call, &["k"], &[]);
+                let k = match arguments.get("k") {
+                    Some(k) => Some(self.count(k, "the number of samples", 1)?),
+                    None => None,
+                };
+                Some(Method::Compressed { k })
             }
             "sparse" => {
                 let arguments = self.arguments(call, &["k", "shared"], &[]);
@@ -117,17 +121,22 @@ impl<'a> Resolver<'a> {
                 let k = self.at_most(k, self.dimension(target).max(1), call.span, "terms");
                 Some(Method::Sparse { k, shared })
             }
-            "rademacher" | "gaussian" => {
+            "importance" | "rademacher" | "gaussian" => {
                 let arguments = self.arguments(call, &["k"], &[]);
                 let k = self.samples(call, arguments.get("k"))?;
-                Some(if call.name == "gaussian" { Method::Gaussian { k } } else { Method::Rademacher { k } })
+                Some(match call.name {
+                    "importance" => Method::Importance { k },
+                    "gaussian" => Method::Gaussian { k },
+                    _ => Method::Rademacher { k },
+                })
             }
             other => {
                 let error = Diagnostic::error(call.name_span, format!("there is no estimator `{other}`"));
                 let error = error.suggest(other, METHODS);
                 self.fail(
-                    error
-                        .note("choose from `auto`, `exact`, `compressed`, `sparse(k)`, `rademacher(k)`, `gaussian(k)`"),
+                    error.note(
+                        "choose from `auto`, `exact`, `compressed`, `compressed(k)`, `sparse(k)`, `importance(k)`, `rademacher(k)`, `gaussian(k)`",
+                    ),
                 )
             }
         }
@@ -192,10 +201,8 @@ struct Bias<'r, 'a> {
 
 impl Bias<'_, '_> {
     fn judge(&mut self, root: ExprId, named: impl Fn(&EstimateTarget) -> bool) {
-        let sampled =
-            |method| matches!(method, Method::Sparse { .. } | Method::Rademacher { .. } | Method::Gaussian { .. });
-        self.whole =
-            self.resolver.program.estimates.iter().any(|estimate| sampled(estimate.method) && named(&estimate.target));
+        let estimates = &self.resolver.program.estimates;
+        self.whole = estimates.iter().any(|estimate| estimate.method.is_random() && named(&estimate.target));
         self.degrees.clear();
         // Operands come first; what is below an estimated sum is found linear or not too, but belongs to it.
         for id in self.resolver.program.reachable([root]) {
@@ -206,9 +213,8 @@ impl Bias<'_, '_> {
 
     fn is_estimated(&mut self, id: ExprId) -> bool {
         let program = &self.resolver.program;
-        let estimated = program.estimates.iter().any(|estimate| match (&estimate.target, estimate.method) {
-            (_, Method::Auto | Method::Exact | Method::Compressed) => false,
-            (EstimateTarget::Expression(target), _) => self.same.same(*target, id),
+        let estimated = program.estimates.iter().any(|estimate| match &estimate.target {
+            EstimateTarget::Expression(target) => estimate.method.is_random() && self.same.same(*target, id),
             _ => false,
         });
         estimated || self.whole && self.is_sum_of_derivatives(id)

@@ -454,14 +454,23 @@ pub enum Method {
     Auto,
     /// No sampling.
     Exact,
-    /// First-layer Gram factor: exact in any dimension.
-    Compressed,
+    /// First-layer Gram factor: exact in any dimension; with k, that many random directions there.
+    Compressed { k: Option<usize> },
     /// k indices without replacement, scaled.
     Sparse { k: usize, shared: bool },
+    /// k terms with probabilities in proportion to their coefficients, with replacement.
+    Importance { k: usize },
     /// k dense directions of signs.
     Rademacher { k: usize },
     /// k dense Gaussian directions.
     Gaussian { k: usize },
+}
+
+impl Method {
+    /// Whether the method draws random numbers.
+    pub fn is_random(self) -> bool {
+        !matches!(self, Method::Auto | Method::Exact | Method::Compressed { k: None })
+    }
 }
 
 /// `train adam(..), steps = N`

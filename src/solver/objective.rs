@@ -171,7 +171,7 @@ impl<T: Number> Objective<T> for SolverObjective<T> {
         is_streamed(&self.conditions, tensor).then(|| self.specs[self.learned[tensor]].shape[0])
     }
 
-    fn gradient_rows(&self, tensor: usize, rows: Range<usize>, out: &mut [T]) {
+    fn gradient_rows(&self, tensor: usize, rows: Range<usize>, values: &[T], out: &mut [T]) {
         let width = self.specs[self.learned[tensor]].shape[0];
         let mut first = true;
         let mut scratch = Vec::new();
@@ -183,7 +183,7 @@ impl<T: Number> Objective<T> for SolverObjective<T> {
                 }
                 let to = if first { &mut *out } else { &mut scratch };
                 match &c.streamed {
-                    Some((streamed, points)) if streamed.rows(k, rows.clone(), points, to) => {}
+                    Some((streamed, points)) if streamed.rows(k, rows.clone(), points, values, to) => {}
                     _ => to.copy_from_slice(&whole[rows.start * width..rows.end * width]),
                 }
                 if !first {

@@ -48,7 +48,7 @@ fn rows<T: Element>(
         || vec![T::zero(); piece],
         |g, (k, (w, m, v))| {
             let g = &mut g[..w.len()];
-            objective.gradient_rows(tensor, k * ROWS..k * ROWS + w.len() / row.max(1), g);
+            objective.gradient_rows(tensor, k * ROWS..k * ROWS + w.len() / row.max(1), w, g);
             if !update.run(w, g, m, v) {
                 finite.store(false, Ordering::Relaxed);
             }

@@ -37,8 +37,9 @@ pub trait Objective<T>: Sync {
     fn row_length(&self, _tensor: usize) -> Option<usize> {
         None
     }
-    /// Rows of such a gradient at the last step and its tensors, into `out`; the tensor's other rows may have changed since.
-    fn gradient_rows(&self, _tensor: usize, _rows: Range<usize>, _out: &mut [T]) {}
+    /// Rows of such a gradient at the last step, into `out`; `values` are these rows of the tensor, as they were then (others
+    /// may have changed since).
+    fn gradient_rows(&self, _tensor: usize, _rows: Range<usize>, _values: &[T], _out: &mut [T]) {}
     /// All reports, in the order of the program.
     fn measure(&mut self, tensors: &[Vec<T>]) -> Result<Vec<Measurement>, ObjectiveError>;
 }

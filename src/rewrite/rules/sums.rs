@@ -11,7 +11,12 @@ use num_traits::Zero;
 
 pub const RULES: &[Rule] = &[
     rule("sum is linear", On::Reduce, "sum_i (p a + q b + r) = p sum_i a + q sum_i b + n r", linear),
-    rule("factor out of a sum", On::Reduce, "sum_i a b = a sum_i b where a does not depend on i", factor_out),
+    rule(
+        "factor out of a sum",
+        On::Reduce,
+        "sum_i a b = a sum_i b where neither i nor its draws occur in a",
+        factor_out,
+    ),
     rule("contract delta", On::Reduce, "sum_i delta(i - j) a_i = [lo <= j < hi] a_j", contract),
     rule("rename index", On::Reduce, "sum_i a_i = sum_j a_j: the lowest name that is free", rename),
     rule("maximum of a constant", On::Reduce, "max_i a = a where a does not depend on i", constant_max),
@@ -41,7 +46,10 @@ fn factor_out(b: &mut Build, form: &Form) -> Vec<Id> {
     let Form::Reduce(l @ Loop { max: false, .. }, body) = form else { return vec![] };
     let mut out = Vec::new();
     for factors in b.products(*body) {
-        let (inner, outer): (Vec<_>, Vec<_>) = factors.into_iter().partition(|f| b.varies(f.0, l.var));
+        let (inner, outer): (Vec<_>, Vec<_>) = factors.into_iter().partition(|f| {
+            let term = b.fact(f.0).term;
+            b.varies(f.0, l.var) || l.sampler.is_some_and(|s| b.egraph.analysis.graph.is_sampled_by(term, s))
+        });
         if outer.is_empty() {
             continue;
         }
