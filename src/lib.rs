@@ -41,3 +41,4 @@ pub mod rewrite;
 pub mod solver;
 pub mod syntax;
 pub mod train;
+mod vector;

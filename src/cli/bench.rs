@@ -6,7 +6,7 @@ use super::{Done, print};
 use crate::net::Parameters;
 use crate::plan::{Options, plan};
 use crate::solver::{Evaluator, Number, SolverObjective};
-use crate::train::Objective;
+use crate::train::{Adam, Moments, Objective, descend};
 use std::time::Instant;
 
 /// `jetc bench FILE`
@@ -52,14 +52,20 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
         let mut objective = SolverObjective::<T>::new(program, &plan, &parameters, &loaded.folder(), 0)
             .map_err(|e| loaded.failure(e))?;
         let learned = parameters.specs().iter().zip(parameters.values()).filter(|(s, _)| s.is_learned());
-        let tensors: Vec<Vec<T>> = learned.map(|(_, v)| v.clone()).collect();
-        let mut gradients = tensors.clone();
+        let mut tensors: Vec<Vec<T>> = learned.map(|(_, v)| v.clone()).collect();
+        drop(parameters);
+        let mut moments = Moments::zeros(tensors.iter().map(Vec::len));
+        let adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+        let mut gradients = vec![vec![]; tensors.len()];
         let mut losses = vec![0.0; objective.conditions().len()];
         let mut step = 0;
         let rate = measure(args.seconds, &mut || {
             step += 1;
             let done = objective.step(step, &tensors, &mut gradients, &mut losses);
-            done.map_err(|e| super::Failure::Work(e.to_string()))
+            done.map_err(|e| super::Failure::Work(e.to_string()))?;
+            // So slowly that the problem stays as it is.
+            let done = descend(&objective, &adam, (step, 1e-6), &mut tensors, &gradients, &mut moments);
+            done.map_err(|_| super::Failure::Work("a gradient is not finite".into()))
         })?;
         let flops: f64 = plan
             .sets
@@ -69,7 +75,7 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
             })
             .sum();
         print(&format!(
-            "training step (points, residuals, loss, gradient): {rate:.1} steps/s, {:.2} GFLOP/s, {:.0} % of the peak",
+            "training step (points, residuals, loss, gradient, update): {rate:.1} steps/s, {:.2} GFLOP/s, {:.0} % of the peak",
             rate * flops / 1e9,
             100.0 * rate * flops / peak
         ));

@@ -83,9 +83,17 @@ impl Loaded {
     /// An error where `copies` of the parameters, and `points` points, do not fit in memory.
     pub fn make_room<T: Element>(&self, copies: usize, points: usize) -> Result<(), Failure> {
         let numbers = |shape: &[usize]| shape.iter().map(|n| *n as f64).product::<f64>();
-        let parameters: f64 = layout(&self.program).iter().map(|spec| numbers(&spec.shape)).sum();
-        let points = numbers(&[points, self.program.columns()]);
-        let bytes = (copies as f64 * parameters + points) * size_of::<T>() as f64;
+        // Gradients of wide weights, and the points that go with them, are made in pieces.
+        const PIECES: f64 = (1 << 24) as f64;
+        let (mut parameters, mut all) = (0.0, 0.0);
+        let mut points = numbers(&[points, self.program.columns()]);
+        for spec in layout(&self.program) {
+            let streamed = copies > 3 && spec.is_turned();
+            parameters += numbers(&spec.shape);
+            all += numbers(&spec.shape) * if streamed { 3.0 } else { copies as f64 };
+            points = if streamed { points.min(PIECES) } else { points };
+        }
+        let bytes = (all + points) * size_of::<T>() as f64;
         let fits = bytes < isize::MAX as f64 && Vec::<u8>::new().try_reserve_exact(bytes as usize).is_ok();
         if fits {
             return Ok(());

@@ -50,6 +50,12 @@ impl<T: Real> Factored<T> {
         Factored { factor, turned }
     }
 
+    /// M with the weight's adjoint M W, for the factor's adjoint [out, rank]: [out, out].
+    pub fn pull_back(&self, bar: &[T], out: usize) -> Vec<T> {
+        let bar: Vec<f64> = bar.iter().map(|b| b.to_f64()).collect();
+        self.factor.pull_back(&bar, out).into_iter().map(T::lit).collect()
+    }
+
     /// Adds what seeds mean to rows y: [rows, n, out]. Directions are [k, n, rank].
     pub fn inject(&self, seeds: &[Seed], directions: Option<&[T]>, n: usize, y: &mut [T]) {
         let rank = self.factor.rank;

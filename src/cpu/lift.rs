@@ -5,7 +5,7 @@
 //! gathered weight column, a direction a dense product. [points, rows, columns] is never stored, unless another operation
 //! than a layer reads the lift ([`fill`]).
 //!
-//! A first layer with very many columns (1e6) will get another path: here its gradient is dense, once per chunk.
+//! A first layer with very many columns has another path, [`super::wide`]: here its gradient is dense, once per chunk.
 
 use super::product::product;
 use super::real::Real;
@@ -21,12 +21,25 @@ pub enum Draw<'a, T> {
     Directions(&'a [T], usize, usize),
 }
 
+/// Row 0 of a lift.
+#[derive(Clone, Copy)]
+pub enum Row0<'a, T> {
+    /// [points, columns of the lift]
+    Points(ArrayView2<'a, T>),
+    /// Not there, but its product with the weight is: [points, out].
+    Product(&'a [T]),
+}
+
 /// A lift on one tile.
 pub struct Lift<'a, T> {
-    /// [points, columns of the lift]
-    pub points: ArrayView2<'a, T>,
+    /// Row 0.
+    pub row0: Row0<'a, T>,
+    /// How many points.
+    pub n: usize,
     /// First column.
     pub first: usize,
+    /// How many columns.
+    pub columns: usize,
     /// Elements of the rows beyond 0.
     pub seeds: &'a [Seed],
     /// What sampled seeds refer to.
@@ -52,18 +65,21 @@ impl<'a, T: Real> Lift<'a, T> {
     }
 
     fn direction(&self, directions: &'a [T], len: usize, at: u32) -> ArrayView2<'a, T> {
-        let n = self.points.nrows();
+        let n = self.n;
         matrix(&directions[at as usize * n * len..][..n * len], n)
     }
 
     /// y = W x, without bias: [rows, points, out]. `weight` is [in, out]; `fixed` is what the function of that name gives.
     pub fn linear(&self, weight: ArrayView2<T>, fixed: &[T], y: &mut [T]) {
-        let (n, out) = (self.points.nrows(), weight.ncols());
+        let (n, out) = (self.n, weight.ncols());
         if n * out == 0 {
             return;
         }
         let (row0, rest) = y.split_at_mut(n * out);
-        product(T::one(), self.points, weight, T::zero(), matrix_mut(row0, n));
+        match self.row0 {
+            Row0::Points(points) => product(T::one(), points, weight, T::zero(), matrix_mut(row0, n)),
+            Row0::Product(y) => row0.copy_from_slice(y),
+        }
         for (y, fixed) in rest.chunks_exact_mut(n * out).zip(fixed[out..].chunks_exact(out)) {
             y.chunks_exact_mut(out).for_each(|y| y.copy_from_slice(fixed));
         }
@@ -75,7 +91,10 @@ impl<'a, T: Real> Lift<'a, T> {
                 Draw::Columns(columns, k) => {
                     for (p, y) in y.chunks_exact_mut(out).enumerate() {
                         let column = weight.row(self.column(columns, k, p, seed.at));
-                        y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w);
+                        match column.to_slice() {
+                            Some(column) => y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w),
+                            None => y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w),
+                        }
                     }
                 }
                 Draw::Directions(d, first, len) => {
@@ -88,11 +107,12 @@ impl<'a, T: Real> Lift<'a, T> {
 
     /// gradient += sum over points and rows of bar x^T: [out, columns of the lift].
     pub fn weight_adjoint(&self, bar: &[T], mut gradient: ArrayViewMut2<T>) {
-        let (n, out) = (self.points.nrows(), gradient.nrows());
+        let (n, out) = (self.n, gradient.nrows());
+        let Row0::Points(points) = self.row0 else { return };
         if n * out == 0 {
             return;
         }
-        product(T::one(), matrix(&bar[..n * out], n).t(), self.points, T::one(), gradient.view_mut());
+        product(T::one(), matrix(&bar[..n * out], n).t(), points, T::one(), gradient.view_mut());
         let mut sums: Option<(u32, Vec<T>)> = None;
         for seed in self.seeds {
             let bar = matrix(&bar[seed.row as usize * n * out..][..n * out], n);
@@ -122,9 +142,10 @@ impl<'a, T: Real> Lift<'a, T> {
 
     /// The jet itself: [rows, points, columns of the lift].
     pub fn fill(&self, y: &mut [T]) {
-        let (n, features) = self.points.dim();
+        let (n, features) = (self.n, self.columns);
+        let Row0::Points(points) = self.row0 else { return };
         y.fill(T::zero());
-        matrix_mut(&mut y[..n * features], n).assign(&self.points);
+        matrix_mut(&mut y[..n * features], n).assign(&points);
         for seed in self.seeds {
             let mut y = matrix_mut(&mut y[seed.row as usize * n * features..][..n * features], n);
             let value = T::lit(seed.value);

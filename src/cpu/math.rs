@@ -119,10 +119,10 @@ fn sin_cos_reduced<T: Real>(x: T) -> (T, T) {
     let mut s = T::lit(sign(terms - 1) * FACTORIALS[2 * terms - 1]);
     let mut c = T::lit(sign(terms) * FACTORIALS[2 * terms]);
     for k in (1..terms - 1).rev() {
-        s = s * z + T::lit(sign(k) * FACTORIALS[2 * k + 1]);
+        s = s.mul_add(z, T::lit(sign(k) * FACTORIALS[2 * k + 1]));
     }
     for k in (2..terms).rev() {
-        c = c * z + T::lit(sign(k) * FACTORIALS[2 * k]);
+        c = c.mul_add(z, T::lit(sign(k) * FACTORIALS[2 * k]));
     }
     let s = r + r * (z * s);
     let c = T::one() - (z * T::lit(0.5) - z * z * c);

@@ -6,10 +6,14 @@
 //! in order, and the chunks are added in order (in f64). The borders of tiles and chunks depend on nothing but the
 //! program and the number of points, so the results have the same bits whatever the number of threads.
 //!
+//! A first layer with very many columns is streamed: see `wide`.
+//!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `lift`: first layers;
-//! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;  - `math`, `real`: functions and precisions.
+//! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;
+//! - `wide`, `columns`: points and weights in blocks of columns;  - `math`, `real`: functions and precisions.
 
 mod activation;
+mod columns;
 mod factor;
 mod gemm;
 mod lift;
@@ -22,24 +26,28 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod wide;
+#[cfg(test)]
+mod wide_tests;
 
 pub use real::Real;
+pub use wide::Streamed;
 
-use crate::jet::{Invalid, JetProgram, Op, Type, ValueId};
+use crate::jet::{Invalid, JetProgram, Op, TensorId, Type, ValueId};
+use crate::net::{WIDE, is_turned};
 use factor::Factored;
 use pointwise::Compiled;
 use rayon::prelude::*;
 use schedule::{Home, Schedule};
+use std::ops::Range;
 use std::sync::Mutex;
 use table::Table;
 use thiserror::Error;
 use tile::{Run, Workspace};
+use wide::Wide;
 
 /// The most copies of the reduced values that exist at a time.
 pub const CHUNKS: usize = 16;
-
-/// A layer with more inputs is not transposed: that would cost more than it saves.
-const MANY: usize = 4096;
 
 /// A program, compiled for this CPU: slots planned, algebras prepared, scalar code flattened.
 #[derive(Debug)]
@@ -50,20 +58,44 @@ pub struct Executor<T> {
     tables: Vec<Table>,
     /// By operation: its scalar code.
     scalar: Vec<Option<Compiled>>,
+    /// By operation: its result is the gradient of a weight that lies as [in, out], and lies so too.
+    turned: Vec<bool>,
+    /// Weights of first layers with more inputs than this lie as [in, out].
+    wide_from: usize,
+    /// How first layers with very many columns are run.
+    wide: Option<Wide>,
     /// Workspaces of earlier calls.
     pool: Mutex<Vec<Workspace<T>>>,
 }
 
+/// Points that are made where they are needed, the same however often and in whatever blocks.
+pub trait PointSource<T>: Sync {
+    /// Some columns of all points of a call: [columns, points]; in `scratch`, or where they lie already.
+    fn block<'a>(&'a self, columns: Range<usize>, scratch: &'a mut Vec<T>) -> &'a [T];
+    /// One number.
+    fn at(&self, point: usize, column: usize) -> T;
+}
+
+/// The points of a call.
+#[derive(Clone, Copy)]
+pub enum Points<'a, T> {
+    /// Row by row: [count, columns].
+    Rows(&'a [T]),
+    /// `count` points with as many columns as the program wants.
+    Made(&'a dyn PointSource<T>),
+}
+
 /// What a program is run on; everything row-major.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Call<'a, T> {
     /// How many points.
     pub count: usize,
     /// [count, columns]
-    pub points: &'a [T],
+    pub points: Points<'a, T>,
     /// [count, data_columns]
     pub data: &'a [T],
-    /// In the order of the program's tensors.
+    /// In the order of the program's tensors. The weight of a first layer with more inputs than [`WIDE`] is given as [in, out],
+    /// and so is its gradient. An empty weight stands for zeros.
     pub tensors: &'a [&'a [T]],
     /// For `Sample` and `Directions`.
     pub seed: u64,
@@ -89,16 +121,37 @@ impl<T: Real> Executor<T> {
     /// # Errors
     /// Where the program breaks a rule of the representation.
     pub fn new(program: &JetProgram) -> Result<Self, Invalid> {
+        Self::with_wide(program, WIDE)
+    }
+
+    /// The same, where another number of inputs than [`WIDE`] is many.
+    ///
+    /// # Errors
+    /// Where the program breaks a rule of the representation.
+    pub fn with_wide(program: &JetProgram, wide_from: usize) -> Result<Self, Invalid> {
         let types = program.types()?;
-        let scalar = program.ops.iter().map(|op| match op {
-            Op::Pointwise(code) => Some(Compiled::new(code)),
+        let is_turned = |t: TensorId| {
+            let tensor = &program.tensors[t.index()];
+            is_turned(&tensor.name, &tensor.shape, wide_from)
+        };
+        let (wide, hoisted) = Wide::new(program, &types, &is_turned).unzip();
+        let scalar = program.ops.iter().enumerate().map(|(k, op)| match (op, &hoisted) {
+            (Op::Pointwise(_), Some(hoisted)) => hoisted[k].as_ref().map(Compiled::new),
+            (Op::Pointwise(code), None) => Some(Compiled::new(code)),
             _ => None,
         });
+        let scalar = scalar.collect();
+        let mut turned = vec![false; program.ops.len()];
+        program.gradients.iter().for_each(|(t, v)| turned[v.index()] = is_turned(*t));
+        let streamed = |k: usize| wide.as_ref().is_some_and(|w: &Wide| w.is_streamed(program, k));
         Ok(Executor {
-            schedule: Schedule::new(program, &types),
+            schedule: Schedule::new(program, &types, &streamed),
             tables: program.algebras.iter().map(Table::new).collect(),
-            scalar: scalar.collect(),
+            scalar,
             types,
+            turned,
+            wide_from,
+            wide,
             program: program.clone(),
             pool: Mutex::default(),
         })
@@ -109,28 +162,115 @@ impl<T: Real> Executor<T> {
         &self.program
     }
 
+    /// Whether points are best given as [`Points::Made`]: they are never stored then.
+    pub fn is_wide(&self) -> bool {
+        self.wide.is_some()
+    }
+
+    /// Positions of the gradients that are made in pieces.
+    pub fn streamed(&self) -> Vec<usize> {
+        self.wide.iter().flat_map(Wide::streamed).collect()
+    }
+
     /// Runs the program on all points of a call.
     ///
     /// `outputs[k]` becomes output k, [count, rows * features] or the reduced value, `gradients[k]` entry k of the program's
-    /// gradients; both are resized. Means over no points are 0. NaN in, NaN out.
+    /// gradients, empty where the result makes it in pieces; all are resized. Means over no points are 0. NaN in, NaN out.
     ///
     /// # Errors
     /// Where a length is wrong; nothing is computed then.
-    pub fn run(&self, call: &Call<T>, outputs: &mut [Vec<T>], gradients: &mut [Vec<T>]) -> Result<(), ShapeError> {
+    pub fn run(
+        &self,
+        call: &Call<T>,
+        outputs: &mut [Vec<T>],
+        gradients: &mut [Vec<T>],
+    ) -> Result<Streamed<T>, ShapeError> {
         self.check(call, outputs, gradients)?;
-        let points = call.count;
-        for ((_, value), output) in self.program.outputs.iter().zip(outputs.iter_mut()) {
-            // Every number is overwritten below.
-            output.resize(self.per_point(*value).map_or(0, |n| n * points), T::zero());
+        let values: Vec<ValueId> = self.program.outputs.iter().map(|o| o.1).collect();
+        let (Some(wide), count) = (&self.wide, call.count) else {
+            let mut rows = Vec::new();
+            let points = match call.points {
+                Points::Rows(points) => points,
+                Points::Made(source) => {
+                    collect(source, call.count, self.program.columns, &mut rows);
+                    &rows
+                }
+            };
+            self.tiles(call, (points, None), &values, outputs, gradients);
+            return Ok(Streamed::default());
+        };
+        let rows;
+        let source: &dyn PointSource<T> = match call.points {
+            Points::Made(source) => source,
+            Points::Rows(points) => {
+                rows = Rows { points, columns: self.program.columns };
+                &rows
+            }
+        };
+        let made = wide.forward(&self.program, call, source);
+        let mut results: Vec<Vec<T>> = outputs.iter_mut().map(std::mem::take).collect();
+        results.resize_with(results.len() + wide.stored.len(), Vec::new);
+        let values = [values, wide.stored.clone()].concat();
+        let maps = self.tiles(call, (&[], Some(made)), &values, &mut results, gradients);
+        let stored = results.split_off(outputs.len());
+        outputs.iter_mut().zip(results).for_each(|(to, from)| *to = from);
+        wide.streamed().for_each(|k| gradients[k].clear());
+        Ok(wide.streamed_parts(count, stored, &maps))
+    }
+
+    /// The same, with all gradients whole.
+    ///
+    /// # Errors
+    /// Where a length is wrong; nothing is computed then.
+    pub fn run_whole(
+        &self,
+        call: &Call<T>,
+        outputs: &mut [Vec<T>],
+        gradients: &mut [Vec<T>],
+    ) -> Result<(), ShapeError> {
+        let streamed = self.run(call, outputs, gradients)?;
+        let rows;
+        let source: &dyn PointSource<T> = match call.points {
+            Points::Made(source) => source,
+            Points::Rows(points) => {
+                rows = Rows { points, columns: self.program.columns };
+                &rows
+            }
+        };
+        for ((t, _), (k, gradient)) in self.program.gradients.iter().zip(gradients.iter_mut().enumerate()) {
+            let tensor = &self.program.tensors[t.index()];
+            if gradient.is_empty() && !tensor.is_empty() {
+                gradient.resize(tensor.len(), T::zero());
+                let weight = call.tensors[t.index()];
+                streamed.rows(k, 0..tensor.shape[1], source, weight, gradient);
+            }
         }
-        let tile = self.schedule.tile(points, size_of::<T>());
-        let tiles = points.div_ceil(tile);
+        Ok(())
+    }
+
+    /// Runs all tiles, from the points or from what was made of them; the first of `outputs` are the program's. Gives, by
+    /// operation, what the weight is multiplied with in a factor's adjoint that is streamed.
+    fn tiles(
+        &self,
+        call: &Call<T>,
+        (points, made): (&[T], Option<wide::Made<T>>),
+        values: &[ValueId],
+        outputs: &mut [Vec<T>],
+        gradients: &mut [Vec<T>],
+    ) -> Vec<Vec<T>> {
+        let count = call.count;
+        for (value, output) in values.iter().zip(outputs.iter_mut()) {
+            // Every number is overwritten below.
+            output.resize(self.per_point(*value).map_or(0, |n| n * count), T::zero());
+        }
+        let tile = self.schedule.tile(count, size_of::<T>());
+        let tiles = count.div_ceil(tile);
         let chunks = tiles.min(CHUNKS);
-        let bounds: Vec<usize> = (0..=chunks).map(|c| (c * tiles / chunks.max(1) * tile).min(points)).collect();
-        let factors = self.factors(call);
-        let run = Run { executor: self, call, tile, fixed: self.fixed(call), turned: self.turned(call), factors };
+        let bounds: Vec<usize> = (0..=chunks).map(|c| (c * tiles / chunks.max(1) * tile).min(count)).collect();
+        let (fixed, turned, factors) = (self.fixed(call), self.turned(call), self.factors(call));
+        let run = Run { executor: self, call, tile, fixed, turned, points, made, results: values, factors };
         let mut jobs: Vec<(usize, usize, Vec<&mut [T]>)> = bounds.windows(2).map(|w| (w[0], w[1], vec![])).collect();
-        for ((_, value), output) in self.program.outputs.iter().zip(outputs.iter_mut()) {
+        for (value, output) in values.iter().zip(outputs.iter_mut()) {
             let per_point = self.per_point(*value).unwrap_or(0);
             let mut rest = output.as_mut_slice();
             for (first, end, pieces) in &mut jobs {
@@ -147,7 +287,7 @@ impl<T: Real> Executor<T> {
                 workspace
             })
             .collect();
-        let reduced = self.combine(&run, &done, points);
+        let reduced = self.combine(&run, &done, count);
         if let Ok(mut pool) = self.pool.lock() {
             pool.extend(done);
         }
@@ -157,7 +297,30 @@ impl<T: Real> Executor<T> {
                 result.clone_from(reduced);
             }
         }
-        Ok(())
+        let map = |(op, home): (&Op, &Home)| match (op, home) {
+            (Op::FactorAdjoint { factor, bar }, Home::Streamed) => {
+                let (factored, bar) = (run.factors[factor.index()].as_ref(), reduced[bar.index()].as_ref());
+                let out = |bar: &Vec<T>| bar.len() / factored.map_or(1, |f| f.factor.rank.max(1));
+                factored.zip(bar).map_or(vec![], |(f, bar)| f.pull_back(bar, out(bar)))
+            }
+            _ => vec![],
+        };
+        self.program.ops.iter().zip(&self.schedule.homes).map(map).collect()
+    }
+
+    /// A weight as [out, in].
+    fn weight<'a>(&self, tensor: TensorId, call: &Call<'a, T>) -> ndarray::ArrayView2<'a, T> {
+        let (elements, shape) = (call.tensors[tensor.index()], &self.program.tensors[tensor.index()].shape);
+        match self.is_turned(tensor) {
+            true => lift::matrix(elements, shape[1]).reversed_axes(),
+            false => lift::matrix(elements, shape[0]),
+        }
+    }
+
+    /// Whether a weight lies as [in, out].
+    fn is_turned(&self, tensor: TensorId) -> bool {
+        let tensor = &self.program.tensors[tensor.index()];
+        is_turned(&tensor.name, &tensor.shape, self.wide_from)
     }
 
     /// Numbers per point of a value, none for a reduced one.
@@ -174,11 +337,14 @@ impl<T: Real> Executor<T> {
             true => Ok(()),
             false => Err(ShapeError { what: what.into(), expected, found }),
         };
-        expect("points", call.count * program.columns, call.points.len())?;
+        if let Points::Rows(points) = call.points {
+            expect("points", call.count * program.columns, points.len())?;
+        }
         expect("data", call.count * program.data_columns, call.data.len())?;
         expect("tensors", program.tensors.len(), call.tensors.len())?;
         for (tensor, elements) in program.tensors.iter().zip(call.tensors) {
-            expect(&tensor.name, tensor.len(), elements.len())?;
+            let is_zero = elements.is_empty() && tensor.shape.len() == 2;
+            expect(&tensor.name, if is_zero { 0 } else { tensor.len() }, elements.len())?;
         }
         expect("outputs", program.outputs.len(), outputs.len())?;
         expect("gradients", program.gradients.len(), gradients.len())
@@ -189,23 +355,23 @@ impl<T: Real> Executor<T> {
         let layer = |op: &Op| match op {
             Op::Linear { x, weight, .. } if self.schedule.homes[x.index()] == Home::Fused => {
                 let Op::Lift { rows, seeds, .. } = &self.program.ops[x.index()] else { return vec![] };
-                let out = self.program.tensors[weight.index()].shape[0];
-                lift::fixed(*rows, seeds, lift::matrix(call.tensors[weight.index()], out))
+                if call.tensors[weight.index()].is_empty() {
+                    return vec![];
+                }
+                lift::fixed(*rows, seeds, self.weight(*weight, call))
             }
             _ => vec![],
         };
         self.program.ops.iter().map(layer).collect()
     }
 
-    /// By tensor: the weights of layers, transposed to [in, out], but those of a first layer with very many columns.
+    /// By tensor: the weights of layers, transposed to [in, out], but those that lie so already.
     fn turned(&self, call: &Call<T>) -> Vec<Vec<T>> {
         let mut turned = vec![vec![]; self.program.tensors.len()];
         for op in &self.program.ops {
             let Op::Linear { weight, .. } = op else { continue };
-            let shape = &self.program.tensors[weight.index()].shape;
-            if shape[1] <= MANY && turned[weight.index()].is_empty() {
-                let weight_t = lift::matrix(call.tensors[weight.index()], shape[0]).reversed_axes();
-                turned[weight.index()] = weight_t.iter().copied().collect();
+            if !self.is_turned(*weight) && turned[weight.index()].is_empty() {
+                turned[weight.index()] = self.weight(*weight, call).reversed_axes().iter().copied().collect();
             }
         }
         turned
@@ -215,9 +381,10 @@ impl<T: Real> Executor<T> {
     fn factors(&self, call: &Call<T>) -> Vec<Option<Factored<T>>> {
         let one = |(op, home): (&Op, &Home)| match op {
             Op::Factor { weight, first, len, rank } if *home == Home::Factor => {
-                let out = self.program.tensors[weight.index()].shape[0];
-                let weight = lift::matrix(call.tensors[weight.index()], out);
-                Some(Factored::new(weight.slice_move(ndarray::s![.., *first..first + len]), *rank))
+                // A weight that is not given is zero.
+                let columns = ndarray::s![.., *first..first + len];
+                let is_given = !call.tensors[weight.index()].is_empty();
+                is_given.then(|| Factored::new(self.weight(*weight, call).slice_move(columns), *rank))
             }
             _ => None,
         };
@@ -230,12 +397,14 @@ impl<T: Real> Executor<T> {
         let Some(factored) = &run.factors[factor.index()] else { return vec![] };
         let tensor = &self.program.tensors[weight.index()];
         let (out, mut gradient) = (tensor.shape[0], vec![T::zero(); tensor.len()]);
-        let bar: Vec<f64> = bar.iter().map(|b| b.to_f64()).collect();
-        let map: Vec<T> = factored.factor.pull_back(&bar, out).into_iter().map(T::lit).collect();
+        let map = factored.pull_back(bar, out);
         let columns = ndarray::s![.., *first..first + len];
-        let rows = lift::matrix(run.call.tensors[weight.index()], out).slice_move(columns);
-        let into = lift::matrix_mut(&mut gradient, out).slice_move(columns);
-        product::product(T::one(), lift::matrix(&map, out), rows, T::zero(), into);
+        let rows = self.weight(*weight, run.call).slice_move(columns);
+        let into = match self.is_turned(*weight) {
+            true => lift::matrix_mut(&mut gradient, tensor.shape[1]).reversed_axes(),
+            false => lift::matrix_mut(&mut gradient, out),
+        };
+        product::product(T::one(), lift::matrix(&map, out), rows, T::zero(), into.slice_move(columns));
         gradient
     }
 
@@ -256,11 +425,19 @@ impl<T: Real> Executor<T> {
                 (Home::Late, Op::FactorAdjoint { factor, bar }) => {
                     reduced[bar.index()].as_ref().map(|bar| self.factor_adjoint(run, *factor, bar))
                 }
-                (Home::Sum(sum), _) => Some(
-                    (0..self.schedule.sums[*sum])
-                        .map(|i| T::lit(done.iter().map(|w| w.sums[*sum][i].to_f64()).sum::<f64>() * scale))
-                        .collect(),
-                ),
+                (Home::Sum(sum), _) => {
+                    const PIECE: usize = 2048;
+                    let mut mean = vec![T::zero(); self.schedule.sums[*sum]];
+                    mean.par_chunks_mut(PIECE).enumerate().for_each(|(k, mean)| {
+                        let mut total = [0.0; PIECE];
+                        for w in done {
+                            let part = &w.sums[*sum][k * PIECE..][..mean.len()];
+                            total.iter_mut().zip(part).for_each(|(t, x)| *t += x.to_f64());
+                        }
+                        mean.iter_mut().zip(total).for_each(|(y, t)| *y = T::lit(t * scale));
+                    });
+                    Some(mean)
+                }
                 (Home::Late, Op::Add { a, b }) => match (&reduced[a.index()], &reduced[b.index()]) {
                     (Some(a), Some(b)) => Some(a.iter().zip(b).map(|(a, b)| *a + *b).collect()),
                     _ => None,
@@ -270,5 +447,37 @@ impl<T: Real> Executor<T> {
             reduced.push(value);
         }
         reduced
+    }
+}
+
+/// Points that lie row by row.
+struct Rows<'a, T> {
+    points: &'a [T],
+    columns: usize,
+}
+
+impl<T: Real> PointSource<T> for Rows<'_, T> {
+    fn block<'a>(&'a self, columns: Range<usize>, scratch: &'a mut Vec<T>) -> &'a [T] {
+        scratch.clear();
+        for column in columns {
+            scratch.extend(self.points.iter().skip(column).step_by(self.columns));
+        }
+        scratch
+    }
+
+    fn at(&self, point: usize, column: usize) -> T {
+        self.points[point * self.columns + column]
+    }
+}
+
+/// All points of a source, row by row.
+fn collect<T: Real>(source: &dyn PointSource<T>, count: usize, columns: usize, rows: &mut Vec<T>) {
+    rows.resize(count * columns, T::zero());
+    let mut scratch = Vec::new();
+    for first in (0..columns).step_by(64) {
+        let block = source.block(first..columns.min(first + 64), &mut scratch);
+        for (c, column) in block.chunks_exact(count.max(1)).enumerate() {
+            rows.iter_mut().skip(first + c).step_by(columns).zip(column).for_each(|(x, y)| *x = *y);
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! million numbers in f32 keeps its digits. An address out of range, which only a register can bring about, reads NaN and
 //! stores nothing.
 
+use super::PointSource;
 use super::activation::{LANES, Lane};
 use super::math;
 use super::real::{Kernel, Real};
@@ -294,6 +295,8 @@ pub enum Input<'a, T> {
     Value { elements: &'a [T], rows: usize, features: usize },
     /// Flat.
     Tensor(&'a [T]),
+    /// Points that are made where they are read: number of the tile's first, columns.
+    Points(&'a dyn PointSource<T>, usize, usize),
 }
 
 /// Registers and loop variables, kept between calls.
@@ -457,6 +460,9 @@ fn load<T: Real>(input: &Input<T>, points: usize, first: usize, (row, feature): 
                 }
             }
         }
+        Input::Points(source, before, columns) if row == 0 && feature < columns => {
+            y.iter_mut().enumerate().for_each(|(i, y)| *y = source.at(before + first + i, feature));
+        }
         Input::Tensor(elements) if row == 0 && feature < elements.len() => y.fill(elements[feature]),
         _ => y.fill(T::lit(f64::NAN)),
     }
@@ -487,7 +493,7 @@ fn reduce<T: Real>(r: &Reduction, flush: bool, w: usize, lanes: &mut [Lane<T>]) 
 
 /// NaN where one of the two is.
 #[inline(always)]
-fn max<T: Real>(a: T, b: T) -> T {
+pub fn max<T: Real>(a: T, b: T) -> T {
     if a <= b {
         b
     } else if b <= a {
@@ -505,7 +511,7 @@ fn map<T: Real>(a: &[T], y: &mut [T], f: impl Fn(T) -> T) {
 }
 
 #[inline(always)]
-fn unary<T: Real>(f: Unary, a: &[T], y: &mut [T]) {
+pub fn unary<T: Real>(f: Unary, a: &[T], y: &mut [T]) {
     match f {
         Unary::Neg => map(a, y, |x| -x),
         Unary::Recip => map(a, y, |x| T::one() / x),
@@ -526,7 +532,7 @@ fn unary<T: Real>(f: Unary, a: &[T], y: &mut [T]) {
 }
 
 #[inline(always)]
-fn binary<T: Real>(f: Binary, a: &[T], b: &[T], y: &mut [T]) {
+pub fn binary<T: Real>(f: Binary, a: &[T], b: &[T], y: &mut [T]) {
     #[inline(always)]
     fn zip<T: Real>(a: &[T], b: &[T], y: &mut [T], f: impl Fn(T, T) -> T) {
         for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
@@ -547,7 +553,7 @@ fn binary<T: Real>(f: Binary, a: &[T], b: &[T], y: &mut [T]) {
 
 /// Repeated squaring.
 #[inline(always)]
-fn power<T: Real>(exponent: i32, a: &[T], y: &mut [T]) {
+pub fn power<T: Real>(exponent: i32, a: &[T], y: &mut [T]) {
     y.fill(T::one());
     for bit in (0..6).rev() {
         for y in y.iter_mut() {

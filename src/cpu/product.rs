@@ -10,10 +10,13 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 /// Sides up to this length are looped over.
 const SHORT: usize = 3;
 
-/// c = a b + beta c, for a [m, k], b [k, n], c [m, n] with contiguous rows.
+/// c = a b + beta c, for a [m, k], b [k, n], c [m, n] with contiguous rows or columns.
 pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, mut c: ArrayViewMut2<T>) {
     if c.is_empty() {
         return;
+    }
+    if c.strides()[1] != 1 && c.strides()[0] == 1 {
+        return product(alpha, b.t(), a.t(), beta, c.reversed_axes());
     }
     if a.ncols() <= SHORT && b.strides()[1] == 1 {
         return T::outer(Outer { alpha, a, b, beta, c });

@@ -1,10 +1,13 @@
-//! The two precisions, and how a kernel is compiled for the processor that runs it.
+//! The two precisions, and the kernels that are compiled for each.
 
 use super::activation::Taylor;
+use super::columns::Block;
 use super::gemm::Gemm;
 use super::pointwise::Scalar;
 use super::product::{AddColumns, AddToEach, Inner, Outer};
 use super::table::Apply;
+pub use crate::vector::Kernel;
+use crate::vector::dispatch;
 use ndarray::LinalgScalar;
 use std::fmt::Debug;
 use std::iter::Sum;
@@ -37,6 +40,8 @@ pub trait Real:
     fn abs(self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// self * a + b, rounded once.
+    fn mul_add(self, a: Self, b: Self) -> Self;
     /// 2^k of a whole number k within the exponents of normal numbers.
     fn exp2_whole(k: Self) -> Self;
     /// x = m 2^k with m in [sqrt(1/2), sqrt(2)), of a normal positive x.
@@ -86,6 +91,10 @@ impl Real for f64 {
     #[inline(always)]
     fn sqrt(self) -> f64 {
         f64::sqrt(self)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: f64, b: f64) -> f64 {
+        f64::mul_add(self, a, b)
     }
     #[inline(always)]
     fn exp2_whole(k: f64) -> f64 {
@@ -142,6 +151,10 @@ impl Real for f32 {
         f32::sqrt(self)
     }
     #[inline(always)]
+    fn mul_add(self, a: f32, b: f32) -> f32 {
+        f32::mul_add(self, a, b)
+    }
+    #[inline(always)]
     fn exp2_whole(k: f32) -> f32 {
         f32::from_bits((k + (Self::MAGIC + 127.0)).to_bits() << 23)
     }
@@ -158,14 +171,12 @@ impl Real for f32 {
     }
     #[inline(always)]
     fn less_quarter_turns(self, k: f32) -> f32 {
-        (self as f64 - k as f64 * std::f64::consts::FRAC_PI_2) as f32
+        // pi/2 in three numbers of this precision; each product is exact before it is rounded with the difference.
+        const A: f32 = std::f32::consts::FRAC_PI_2;
+        const B: f32 = (std::f64::consts::FRAC_PI_2 - A as f64) as f32;
+        const C: f32 = (std::f64::consts::FRAC_PI_2 - A as f64 - B as f64) as f32;
+        f32::mul_add(-k, C, f32::mul_add(-k, B, f32::mul_add(-k, A, self)))
     }
-}
-
-/// A piece of work with inner loops over numbers. `run` must be `#[inline(always)]`, and so what it calls.
-pub trait Kernel {
-    /// Does the work.
-    fn run(self);
 }
 
 macro_rules! kernels {
@@ -187,48 +198,4 @@ macro_rules! kernels {
         }
     };
 }
-kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns);
-
-/// Runs a kernel as compiled for the widest vectors that this processor has.
-fn dispatch<K: Kernel>(kernel: K) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-        fn wide<K: Kernel>(kernel: K) {
-            kernel.run();
-        }
-        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-        fn narrow<K: Kernel>(kernel: K) {
-            kernel.run();
-        }
-        // Sound: called where the processor has the features.
-        match vectors() {
-            Vectors::Wide => return unsafe { wide(kernel) },
-            Vectors::Narrow => return unsafe { narrow(kernel) },
-            Vectors::Base => {}
-        }
-    }
-    kernel.run();
-}
-
-/// What kernels are compiled for.
-#[cfg(target_arch = "x86_64")]
-enum Vectors {
-    Wide,
-    Narrow,
-    Base,
-}
-
-#[cfg(target_arch = "x86_64")]
-fn vectors() -> Vectors {
-    macro_rules! all {
-        ($($feature:tt)*) => { true $(&& is_x86_feature_detected!($feature))* };
-    }
-    if !all!("avx2" "fma" "bmi1" "bmi2" "lzcnt" "popcnt") {
-        Vectors::Base
-    } else if all!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl") {
-        Vectors::Wide
-    } else {
-        Vectors::Narrow
-    }
-}
+kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns columns Block);

@@ -21,6 +21,8 @@ pub enum Home {
     Slot(usize),
     /// A sum over points, by position.
     Sum(usize),
+    /// A gradient that is worked out later, in pieces.
+    Streamed,
     /// The factor of a weight, worked out at the beginning.
     Factor,
     /// A combination of other reduced values, worked out at the end.
@@ -39,8 +41,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Of a program and the types of its values.
-    pub fn new(program: &JetProgram, types: &[Type]) -> Self {
+    /// Of a program, the types of its values, and which operations are streamed.
+    pub fn new(program: &JetProgram, types: &[Type], streamed: &dyn Fn(usize) -> bool) -> Self {
         let count = program.ops.len();
         let results = || program.outputs.iter().map(|o| o.1).chain(program.gradients.iter().map(|g| g.1));
         let mut needed = vec![false; count];
@@ -81,6 +83,7 @@ impl Schedule {
                 (Op::Points, _) => Home::Points,
                 (Op::Data, _) => Home::Data,
                 _ if fused[k] => Home::Fused,
+                _ if streamed(k) => Home::Streamed,
                 (Op::Factor { .. }, _) => Home::Factor,
                 (Op::Add { .. } | Op::FactorAdjoint { .. }, Type::Reduced { .. }) => Home::Late,
                 (_, Type::Reduced { shape }) => {
@@ -113,13 +116,13 @@ impl Schedule {
         }
     }
 
-    /// Points of a tile: its slots stay in the second cache, and few points still make several tiles.
+    /// Points of a tile: its slots stay in the second cache, tiles are of about one size, and many enough to be shared out.
     pub fn tile(&self, points: usize, bytes_per_number: usize) -> usize {
-        const CACHE: usize = 512 << 10;
+        const CACHE: usize = 1 << 20;
+        const SHARES: usize = 8;
         let per_point = self.slots.iter().sum::<usize>().max(1) * bytes_per_number;
         let fits = (CACHE / per_point).clamp(1, 1024);
-        let shared = points.div_ceil(8).max(16);
-        let tile = fits.min(shared);
-        if tile > 8 { tile / 8 * 8 } else { tile }
+        let tiles = points.div_ceil(fits).max(1).next_multiple_of(SHARES);
+        points.div_ceil(tiles).max(8.min(fits)).max(1)
     }
 }

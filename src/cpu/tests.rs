@@ -81,7 +81,7 @@ pub fn execute<T: Real>(program: &JetProgram, inputs: &Inputs) -> Results<T> {
     let (points, data) = (cast(&inputs.points), cast(&inputs.data));
     let call = Call {
         count: inputs.count,
-        points: &points,
+        points: Points::Rows(&points),
         data: &data,
         tensors: &tensors,
         seed: inputs.seed,
@@ -91,7 +91,7 @@ pub fn execute<T: Real>(program: &JetProgram, inputs: &Inputs) -> Results<T> {
     let mut results = (vec![vec![]; program.outputs.len()], vec![vec![]; program.gradients.len()]);
     // Twice, so that what a first call leaves behind would show.
     for _ in 0..2 {
-        executor.run(&call, &mut results.0, &mut results.1).unwrap();
+        executor.run_whole(&call, &mut results.0, &mut results.1).unwrap();
     }
     results
 }
@@ -313,7 +313,7 @@ fn wrong_lengths_are_errors_and_nan_passes() {
     };
     let executor = Executor::<f64>::new(&program).unwrap();
     let (points, c) = ([1.0, f64::NAN], [0.0; 3]);
-    let call = Call { count: 1, points: &points, data: &[], tensors: &[&c], seed: 0, step: 0 };
+    let call = Call { count: 1, points: Points::Rows(&points), data: &[], tensors: &[&c], seed: 0, step: 0 };
     let mut outputs = vec![vec![], vec![]];
     executor.run(&call, &mut outputs, &mut []).unwrap();
     assert!(outputs[0][0] == 1.0 && outputs[0][1].is_nan() && outputs[1][0] == 1.0 && outputs[1][1].is_nan());
@@ -322,7 +322,7 @@ fn wrong_lengths_are_errors_and_nan_passes() {
     assert_eq!(wrong(Call { tensors: &[&c[..1]], ..call }).to_string(), "c: 1 where 3 are expected");
     assert_eq!(wrong(Call { tensors: &[], ..call }).what, "tensors");
     assert_eq!(executor.run(&call, &mut [], &mut []).unwrap_err().what, "outputs");
-    let none = Call { count: 0, points: &[], ..call };
+    let none = Call { count: 0, points: Points::Rows(&[]), ..call };
     executor.run(&none, &mut outputs, &mut []).unwrap();
     assert_eq!(outputs, [vec![], vec![0.0, 0.0]]);
 }

@@ -1,13 +1,14 @@
 //! One chunk of points, tile by tile, operation by operation.
 
 use super::factor::{Factored, inject_adjoint};
-use super::lift::{self, Draw, Lift, matrix, matrix_mut};
+use super::lift::{self, Draw, Lift, Row0, matrix, matrix_mut};
 use super::pointwise::{Input, Registers, Scalar};
 use super::product::{AddColumns, AddToEach, product};
 use super::real::Real;
 
 use super::schedule::{Home, Schedule};
 use super::table::{Apply, Lanes, Shape, Task};
+use super::wide::Made;
 use super::{Call, Executor};
 use crate::jet::random::Words;
 use crate::jet::{self, Op, Source, TensorId, Type, ValueId};
@@ -49,8 +50,14 @@ pub struct Run<'a, T> {
     pub tile: usize,
     /// By operation: see [`lift::fixed`].
     pub fixed: Vec<Vec<T>>,
-    /// By tensor: weights as [in, out], or empty.
+    /// By tensor: weights as [in, out], or empty where they lie so already.
     pub turned: Vec<Vec<T>>,
+    /// All points, row by row: [count, columns]; empty where they are made.
+    pub points: &'a [T],
+    /// What is made block by block, in place of the points.
+    pub made: Option<Made<'a, T>>,
+    /// Values that the caller gets, one number or more per point.
+    pub results: &'a [ValueId],
     /// By operation: factors of weights.
     pub factors: Vec<Option<Factored<T>>>,
 }
@@ -69,7 +76,7 @@ impl<T: Real> Run<'_, T> {
             let tile = Tile { first: start, n: self.tile.min(end - start) };
             for k in 0..self.executor.program.ops.len() {
                 self.op(k, tile, workspace);
-                for ((_, value), output) in self.executor.program.outputs.iter().zip(outputs.iter_mut()) {
+                for (value, output) in self.results.iter().zip(outputs.iter_mut()) {
                     if value.index() == k && self.executor.per_point(*value).is_some() {
                         let (rows, features) = self.shape(*value);
                         let output = &mut output[(start - first) * rows * features..][..tile.n * rows * features];
@@ -92,21 +99,22 @@ impl<T: Real> Run<'_, T> {
     fn value<'a>(&'a self, value: ValueId, tile: Tile, workspace: &'a Workspace<T>) -> &'a [T] {
         let (rows, features) = self.shape(value);
         match self.executor.schedule.homes[value.index()] {
-            Home::Points => &self.call.points[tile.first * features..][..tile.n * features],
+            Home::Points => &self.points[tile.first * features..][..tile.n * features],
             Home::Data => &self.call.data[tile.first * features..][..tile.n * features],
             Home::Slot(slot) => &workspace.slots[slot][..rows * tile.n * features],
             _ => &[],
         }
     }
 
+    /// A weight as [out, in].
     fn weight(&self, tensor: TensorId) -> ndarray::ArrayView2<'_, T> {
-        matrix(self.call.tensors[tensor.index()], self.executor.program.tensors[tensor.index()].shape[0])
+        self.executor.weight(tensor, self.call)
     }
 
     /// A weight as [in, out], with contiguous rows where it has been transposed.
     fn turned(&self, tensor: TensorId) -> ndarray::ArrayView2<'_, T> {
         match self.turned[tensor.index()].as_slice() {
-            [] => self.weight(tensor).reversed_axes(),
+            [] => self.executor.weight(tensor, self.call).reversed_axes(),
             turned => matrix(turned, self.executor.program.tensors[tensor.index()].shape[1]),
         }
     }
@@ -169,30 +177,45 @@ impl<T: Real> Run<'_, T> {
             Op::Pointwise(_) => {
                 let Some(code) = &self.executor.scalar[k] else { return };
                 let mut registers = take(&mut workspace.registers);
-                let inputs: Vec<Input<T>> = code
+                let mut inputs: Vec<Input<T>> = code
                     .inputs
                     .iter()
                     .map(|source| match *source {
                         Source::Value(v) => {
                             let (rows, features) = self.shape(v);
+                            if let (Home::Points, Some(made)) = (self.executor.schedule.homes[v.index()], &self.made) {
+                                return Input::Points(made.source, tile.first, features);
+                            }
                             Input::Value { elements: self.value(v, tile, workspace), rows, features }
                         }
                         Source::Tensor(t) => Input::Tensor(self.call.tensors[t.index()]),
                     })
                     .collect();
+                if let Some(made) = &self.made {
+                    let elements = &made.sums[tile.first * made.width..][..n * made.width];
+                    inputs.push(Input::Value { elements, rows: 1, features: made.width });
+                }
                 T::scalar(Scalar { code, inputs: &inputs, points: n, registers: &mut registers, y });
                 workspace.registers = registers;
             }
             Op::Lift { .. } => {
-                if let Some(lift) = self.lift(ValueId(k as u32), tile, workspace) {
+                if let Some(lift) = self.lift(ValueId(k as u32), tile, workspace, None) {
                     lift.fill(y);
                 }
+            }
+            Op::Linear { weight, bias, .. } if self.call.tensors[weight.index()].is_empty() => {
+                // A weight that is not given is zero.
+                let (bias, rows) = (self.call.tensors[bias.index()], self.shape(ValueId(k as u32)).0);
+                y.fill(T::zero());
+                let row0 = y.len() / rows.max(1);
+                T::add_to_each(AddToEach { row: bias, y: &mut y[..row0] });
             }
             Op::Linear { x, weight, bias } => {
                 let weight = self.turned(*weight);
                 let (rows, out) = self.shape(ValueId(k as u32));
                 if self.executor.schedule.homes[x.index()] == Home::Fused {
-                    if let Some(lift) = self.lift(*x, tile, workspace) {
+                    let product = self.made.as_ref().map(|m| &m.layers[k][tile.first * out..][..n * out]);
+                    if let Some(lift) = self.lift(*x, tile, workspace, product) {
                         lift.linear(weight, &self.fixed[k], y);
                     }
                 } else {
@@ -263,13 +286,17 @@ impl<T: Real> Run<'_, T> {
             Op::WeightAdjoint { bar, x } => {
                 let (rows, out) = self.shape(*bar);
                 let bar = self.value(*bar, tile, workspace);
+                let sum = match self.executor.turned[k] {
+                    true => matrix_mut(sum, self.shape(*x).1).reversed_axes(),
+                    false => matrix_mut(sum, out),
+                };
                 if self.executor.schedule.homes[x.index()] == Home::Fused {
-                    if let Some(lift) = self.lift(*x, tile, workspace) {
-                        lift.weight_adjoint(bar, matrix_mut(sum, out));
+                    if let Some(lift) = self.lift(*x, tile, workspace, None) {
+                        lift.weight_adjoint(bar, sum);
                     }
                 } else {
                     let x = matrix(self.value(*x, tile, workspace), rows * tile.n);
-                    product(T::one(), matrix(bar, rows * tile.n).t(), x, T::one(), matrix_mut(sum, out));
+                    product(T::one(), matrix(bar, rows * tile.n).t(), x, T::one(), sum);
                 }
             }
             Op::InjectAdjoint { bar, directions, seeds, .. } => {
@@ -285,8 +312,14 @@ impl<T: Real> Run<'_, T> {
         }
     }
 
-    /// The lift that an operation is, on a tile.
-    fn lift<'a>(&'a self, value: ValueId, tile: Tile, workspace: &'a Workspace<T>) -> Option<Lift<'a, T>> {
+    /// The lift that an operation is, on a tile; `product` is that of its row 0, where the points are not at hand.
+    fn lift<'a>(
+        &'a self,
+        value: ValueId,
+        tile: Tile,
+        workspace: &'a Workspace<T>,
+        product: Option<&'a [T]>,
+    ) -> Option<Lift<'a, T>> {
         let Op::Lift { points, first, features, seeds, samples, .. } = &self.executor.program.ops[value.index()] else {
             return None;
         };
@@ -302,8 +335,13 @@ impl<T: Real> Run<'_, T> {
             }
         };
         Some(Lift {
-            points: lift::columns(self.value(*points, tile, workspace), tile.n, *first, *features),
+            row0: match product {
+                Some(product) => Row0::Product(product),
+                None => Row0::Points(lift::columns(self.value(*points, tile, workspace), tile.n, *first, *features)),
+            },
+            n: tile.n,
             first: *first,
+            columns: *features,
             seeds,
             draws: samples.iter().map(draw).collect(),
         })

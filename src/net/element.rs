@@ -1,5 +1,7 @@
 //! The two precisions in which numbers are stored.
 
+use super::block::normal_pair_f32;
+use super::philox::normal_pair;
 use num_traits::Float;
 use safetensors::Dtype;
 use std::iter::Sum;
@@ -18,6 +20,8 @@ pub trait Element: Float + Sum + Default + Send + Sync + std::fmt::Debug + 'stat
     fn next_up(self) -> Self;
     /// The next number below.
     fn next_down(self) -> Self;
+    /// The two standard normal numbers of two random words (Box and Muller), see [`super::philox`].
+    fn normal_pair(a: u32, b: u32) -> [Self; 2];
     /// Appends the little-endian bytes.
     fn push_bytes(self, bytes: &mut Vec<u8>);
 
@@ -43,7 +47,7 @@ pub trait Element: Float + Sum + Default + Send + Sync + std::fmt::Debug + 'stat
 }
 
 macro_rules! element {
-    ($($float:ident $dtype:ident)*) => {$(
+    ($($float:ident $dtype:ident $pair:path)*) => {$(
         impl Element for $float {
             const NAME: &'static str = stringify!($float);
             const DTYPE: Dtype = Dtype::$dtype;
@@ -52,13 +56,15 @@ macro_rules! element {
             #[inline(always)]
             #[allow(clippy::useless_conversion)]
             fn f64(self) -> f64 { f64::from(self) }
+            #[inline(always)]
+            fn normal_pair(a: u32, b: u32) -> [Self; 2] { $pair(a, b) }
             fn next_up(self) -> Self { $float::next_up(self) }
             fn next_down(self) -> Self { $float::next_down(self) }
             fn push_bytes(self, bytes: &mut Vec<u8>) { bytes.extend_from_slice(&self.to_le_bytes()) }
         }
     )*};
 }
-element!(f32 F32 f64 F64);
+element!(f32 F32 normal_pair_f32 f64 F64 normal_pair);
 
 #[cfg(test)]
 mod tests {

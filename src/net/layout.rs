@@ -6,6 +6,15 @@
 
 use crate::program::{CoefId, Learning, NetId, ParamId, Program};
 
+/// The weight of a first layer with more inputs than this is kept as [in, out] in memory, so that a block of its columns is
+/// contiguous.
+pub const WIDE: usize = 48;
+
+/// Whether a tensor is the weight of a first layer, of shape [out, in], with more than `wide` inputs.
+pub fn is_turned(name: &str, shape: &[usize], wide: usize) -> bool {
+    matches!(shape, [_, inputs] if *inputs > wide) && name.ends_with(".0.weight")
+}
+
 /// What a tensor is in its program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -46,6 +55,10 @@ impl TensorSpec {
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+    /// Whether its values are kept as [in, out], see [`WIDE`].
+    pub fn is_turned(&self) -> bool {
+        is_turned(&self.name, &self.shape, WIDE)
     }
     /// True where the shape holds a zero.
     pub fn is_empty(&self) -> bool {

@@ -3,6 +3,7 @@
 //! [`layout`] says which tensors a program has, [`Parameters`] holds their values, [`Philox`] makes every random number.
 
 mod atomic;
+mod block;
 mod element;
 mod layout;
 mod npy;
@@ -12,7 +13,7 @@ mod weights;
 
 pub use atomic::{beside, replace, write_atomically};
 pub use element::Element;
-pub use layout::{Role, TensorSpec, layout};
+pub use layout::{Role, TensorSpec, WIDE, is_turned, layout};
 pub use npy::read_matrix;
 pub use parameters::Parameters;
 pub use philox::{Philox, Purpose, philox4x32, row};

@@ -31,7 +31,8 @@ impl<T: Element> Parameters<T> {
     pub fn specs(&self) -> &[TensorSpec] {
         &self.specs
     }
-    /// The values of all tensors, row-major, in the order of [`Parameters::specs`].
+    /// The values of all tensors, row-major (a wide weight as [in, out], see [`TensorSpec::is_turned`]), in the order of
+    /// [`Parameters::specs`].
     pub fn values(&self) -> &[Vec<T>] {
         &self.values
     }
@@ -43,7 +44,7 @@ impl<T: Element> Parameters<T> {
     pub fn position(&self, name: &str) -> Option<usize> {
         self.specs.iter().position(|spec| spec.name == name)
     }
-    /// The values of a tensor.
+    /// The values of a tensor, as [`Parameters::values`] has them.
     pub fn get(&self, name: &str) -> Option<&[T]> {
         self.position(name).map(|i| self.values[i].as_slice())
     }
@@ -66,7 +67,11 @@ fn initial_values<T: Element>(program: &Program, spec: &TensorSpec, number: usiz
             let net = &program.nets[net.index()];
             let feeds_sine = net.activation == Activation::Sin && layer.is_some_and(|l| l + 1 < net.depth);
             let bound = if feeds_sine { (6.0 / inputs).sqrt() } else { (6.0 / (inputs + out)).sqrt() };
-            uniform(&weights, spec.len(), -bound, bound)
+            if spec.is_turned() {
+                turned(&weights, &spec.shape, bound)
+            } else {
+                uniform(&weights, spec.len(), -bound, bound)
+            }
         }
         Role::Bias { net, layer } => {
             let net = &program.nets[net.index()];
@@ -93,6 +98,24 @@ fn uniform<T: Element>(rng: &Philox, len: usize, lo: f64, hi: f64) -> Vec<T> {
         rng.fill_uniform(first, out);
         out.iter_mut().for_each(|x| *x = lo + (hi - lo) * *x);
     })
+}
+
+/// The numbers of a weight of shape [out, in], kept as [in, out].
+fn turned<T: Element>(rng: &Philox, shape: &[usize], bound: f64) -> Vec<T> {
+    const CHUNK: usize = 64;
+    let (out, inputs) = (shape[0], shape[1]);
+    let mut values = vec![T::zero(); out * inputs];
+    values.par_chunks_mut(CHUNK * out).enumerate().for_each(|(k, chunk)| {
+        let mut scratch = [0.0; CHUNK];
+        for o in 0..out {
+            let scratch = &mut scratch[..chunk.len() / out];
+            rng.fill_uniform((o * inputs + k * CHUNK) as u64, scratch);
+            for (x, u) in chunk.iter_mut().skip(o).step_by(out).zip(scratch) {
+                *x = T::of(-bound + 2.0 * bound * *u);
+            }
+        }
+    });
+    values
 }
 
 /// Fills in parallel, chunk by chunk; `fill` gets the number of the first element.

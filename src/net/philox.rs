@@ -102,8 +102,8 @@ impl Philox {
     /// Standard normal number `i`.
     pub fn normal(&self, i: u64) -> f64 {
         let block = self.block(i / 4);
-        let pair = if i % 4 < 2 { [block[0], block[1]] } else { [block[2], block[3]] };
-        box_muller(pair)[(i % 2) as usize]
+        let at = (i % 4) as usize & 2;
+        normal_pair(block[at], block[at + 1])[(i % 2) as usize]
     }
 
     /// Uniform integer below `n` (`n` > 0), number `i`; bias at most n / 2^32.
@@ -120,7 +120,7 @@ impl Philox {
     /// `out[j] = normal(first + j)`.
     pub fn fill_normal(&self, first: u64, out: &mut [f64]) {
         self.fill(first, out, |[a, b, c, d]| {
-            let ([p, q], [r, s]) = (box_muller([a, b]), box_muller([c, d]));
+            let ([p, q], [r, s]) = (normal_pair(a, b), normal_pair(c, d));
             [p, q, r, s]
         });
     }
@@ -146,10 +146,11 @@ fn to_uniform(word: u32) -> f64 {
     (f64::from(word) + 0.5) * (1.0 / 4_294_967_296.0)
 }
 
+/// Box and Muller's pair of two words.
 #[inline(always)]
-fn box_muller(words: [u32; 2]) -> [f64; 2] {
-    let r = (-2.0 * libm::log(to_uniform(words[0]))).sqrt();
-    let (sin, cos) = libm::sincos(std::f64::consts::TAU * to_uniform(words[1]));
+pub fn normal_pair(a: u32, b: u32) -> [f64; 2] {
+    let r = (-2.0 * libm::log(to_uniform(a))).sqrt();
+    let (sin, cos) = libm::sincos(std::f64::consts::TAU * to_uniform(b));
     [r * cos, r * sin]
 }
 

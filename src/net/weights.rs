@@ -6,13 +6,15 @@
 use super::atomic::write_atomically;
 use super::element::Element;
 use super::parameters::Parameters;
-use safetensors::tensor::{SafeTensors, TensorView};
+use safetensors::tensor::Metadata as Header;
 use safetensors::{Dtype, SafeTensorError};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// String metadata of a file.
 pub type Metadata = BTreeMap<String, String>;
@@ -125,44 +127,84 @@ impl Loaded {
     }
 }
 
-/// A safetensors file in memory.
+/// A safetensors file, read piece by piece: a tensor is never in memory twice.
 pub struct TensorFile {
     name: String,
-    bytes: Vec<u8>,
+    bytes: Mutex<Box<dyn Bytes>>,
+    length: u64,
 }
 
+/// Where bytes are read from.
+trait Bytes: Read + Seek + Send {}
+impl<R: Read + Seek + Send> Bytes for R {}
+
 impl TensorFile {
-    /// Reads a file.
+    /// Opens a file.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
-        let bytes = std::fs::read(path).map_err(|source| WeightsError::Read { path: path.into(), source })?;
-        Ok(TensorFile { name: path.display().to_string(), bytes })
+        let error = |source| WeightsError::Read { path: path.into(), source };
+        let file = File::open(path).map_err(error)?;
+        let length = file.metadata().map_err(error)?.len();
+        Ok(TensorFile { name: path.display().to_string(), bytes: Mutex::new(Box::new(file)), length })
     }
 
     /// Bytes that are there already; `name` is for messages.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Self {
-        TensorFile { name: name.into(), bytes }
+        let length = bytes.len() as u64;
+        TensorFile { name: name.into(), bytes: Mutex::new(Box::new(Cursor::new(bytes))), length }
+    }
+
+    fn format(&self, reason: String) -> WeightsError {
+        WeightsError::Format { file: self.name.clone(), reason }
+    }
+
+    /// Bytes from a place on.
+    fn at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut bytes = self.bytes.lock().map_err(|_| io::Error::other("an earlier read failed"))?;
+        bytes.seek(SeekFrom::Start(offset))?;
+        bytes.read_exact(out)
     }
 
     /// Checks the header.
     pub fn open(&self) -> Result<Opened<'_>, WeightsError> {
-        let format = |reason: String| WeightsError::Format { file: self.name.clone(), reason };
-        let error = |e: SafeTensorError| match e {
-            SafeTensorError::MetadataIncompleteBuffer | SafeTensorError::InvalidHeaderLength => {
-                format(format!("it is cut off or too long ({e}; it has {} bytes)", self.bytes.len()))
-            }
-            other => format(other.to_string()),
+        let cut = |e: &dyn std::fmt::Display| {
+            self.format(format!("it is cut off or too long ({e}; it has {} bytes)", self.length))
         };
-        let tensors = SafeTensors::deserialize(&self.bytes).map_err(error)?;
-        let (_, header) = SafeTensors::read_metadata(&self.bytes).map_err(error)?;
+        let mut head = vec![0; 8];
+        self.at(0, &mut head).map_err(|e| cut(&e))?;
+        let size = head.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+        if size > self.length.saturating_sub(8) {
+            return Err(cut(&SafeTensorError::InvalidHeaderLength));
+        }
+        head.resize(8 + size as usize, 0);
+        self.at(8, &mut head[8..]).map_err(|e| cut(&e))?;
+        let header: Header = serde_json::from_slice(&head[8..])
+            .map_err(|e| self.format(SafeTensorError::InvalidHeaderDeserialization(e).to_string()))?;
+        // The tensors lie one behind the other, to the end.
+        let mut tensors: Vec<_> = header.tensors().into_iter().collect();
+        tensors.sort_by_key(|(_, t)| t.data_offsets);
+        let mut end = 0;
+        for (name, tensor) in tensors {
+            let elements = tensor.shape.iter().try_fold(1usize, |n, k| n.checked_mul(*k));
+            let bytes = elements.and_then(|n| n.checked_mul(tensor.dtype.bitsize())).map(|bits| bits / 8);
+            if tensor.data_offsets.0 != end || bytes.and_then(|n| n.checked_add(end)) != Some(tensor.data_offsets.1) {
+                return Err(self.format(SafeTensorError::InvalidOffset(name).to_string()));
+            }
+            end = tensor.data_offsets.1;
+        }
+        if end as u64 != self.length - 8 - size {
+            return Err(cut(&SafeTensorError::MetadataIncompleteBuffer));
+        }
         let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        Ok(Opened { name: &self.name, tensors, metadata })
+        Ok(Opened { file: self, header, data: 8 + size, metadata })
     }
 }
 
 /// The tensors of a [`TensorFile`].
 pub struct Opened<'a> {
-    name: &'a str,
-    tensors: SafeTensors<'a>,
+    file: &'a TensorFile,
+    header: Header,
+    /// Where the first tensor starts.
+    data: u64,
     /// The file's metadata.
     pub metadata: Metadata,
 }
@@ -170,38 +212,84 @@ pub struct Opened<'a> {
 impl Opened<'_> {
     /// Names of the tensors, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.tensors.names().into_iter().map(str::to_owned).collect();
+        let mut names: Vec<String> = self.header.tensors().into_keys().collect();
         names.sort();
         names
     }
 
     /// Reads a tensor of known shape into `out`, whatever its precision.
     pub fn read<T: Element>(&self, name: &str, shape: &[usize], out: &mut Vec<T>) -> Result<(), WeightsError> {
-        let file = || self.name.to_owned();
-        let Ok(tensor) = self.tensors.tensor(name) else {
-            let found = self.names();
-            return Err(WeightsError::Missing { file: file(), name: name.into(), shape: shape.into(), found });
+        out.clear();
+        self.pieces(name, shape, |_, values| out.extend_from_slice(values))
+    }
+
+    /// Reads a tensor of shape [out, in] into `out` as [in, out].
+    pub fn read_turned<T: Element>(&self, name: &str, shape: &[usize], out: &mut Vec<T>) -> Result<(), WeightsError> {
+        let (rows, columns) = (shape[0], shape[1]);
+        out.clear();
+        out.resize(rows * columns, T::zero());
+        self.pieces(name, shape, |first, values| {
+            for (i, x) in values.iter().enumerate() {
+                out[(first + i) % columns * rows + (first + i) / columns] = *x;
+            }
+        })
+    }
+
+    /// Reads a tensor of known shape in pieces; `put` gets the number of a piece's first element.
+    fn pieces<T: Element>(
+        &self,
+        name: &str,
+        shape: &[usize],
+        mut put: impl FnMut(usize, &[T]),
+    ) -> Result<(), WeightsError> {
+        const PIECE: usize = 1 << 16;
+        let file = || self.file.name.clone();
+        let tensors = self.header.tensors();
+        let Some(tensor) = tensors.get(name) else {
+            return Err(WeightsError::Missing {
+                file: file(),
+                name: name.into(),
+                shape: shape.into(),
+                found: self.names(),
+            });
         };
-        if tensor.shape() != shape {
-            let (expected, found) = (shape.into(), tensor.shape().into());
+        if tensor.shape != shape {
+            let (expected, found) = (shape.into(), tensor.shape.clone());
             return Err(WeightsError::Shape { file: file(), name: name.into(), expected, found });
         }
-        decode(&tensor, out).map_err(|found| WeightsError::Type { file: file(), name: name.into(), found })
+        let size = match tensor.dtype {
+            Dtype::F64 => 8,
+            Dtype::F32 => 4,
+            found => return Err(WeightsError::Type { file: file(), name: name.into(), found }),
+        };
+        let (start, end) = tensor.data_offsets;
+        let (mut bytes, mut values) = (Vec::new(), Vec::new());
+        for at in (start..end).step_by(PIECE * size) {
+            bytes.resize((end - at).min(PIECE * size), 0);
+            let read = self.file.at(self.data + at as u64, &mut bytes);
+            read.map_err(|source| WeightsError::Read { path: self.file.name.clone().into(), source })?;
+            values.clear();
+            match size {
+                8 => values.extend(bytes.as_chunks().0.iter().map(|b| T::of(f64::from_le_bytes(*b)))),
+                _ => values.extend(bytes.as_chunks().0.iter().map(|b| T::of(f32::from_le_bytes(*b).into()))),
+            }
+            put((at - start) / size, &values);
+        }
+        Ok(())
     }
 }
 
-fn decode<T: Element>(tensor: &TensorView<'_>, out: &mut Vec<T>) -> Result<(), Dtype> {
-    out.clear();
-    match tensor.dtype() {
-        Dtype::F64 => out.extend(tensor.data().as_chunks().0.iter().map(|b| T::of(f64::from_le_bytes(*b)))),
-        Dtype::F32 => out.extend(tensor.data().as_chunks().0.iter().map(|b| T::of(f32::from_le_bytes(*b).into()))),
-        other => return Err(other),
-    }
-    Ok(())
+/// A tensor to be written.
+pub struct Entry<'a, T> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its shape in the file.
+    pub shape: &'a [usize],
+    /// Row-major values; of a matrix that is `turned`, those of its transpose.
+    pub values: &'a [T],
+    /// See `values`.
+    pub turned: bool,
 }
-
-/// A tensor to be written: name, shape, row-major values.
-pub type Entry<'a, T> = (&'a str, &'a [usize], &'a [T]);
 
 /// Writes tensors and metadata, atomically, in the given order.
 pub fn write_tensors<T: Element>(
@@ -215,7 +303,7 @@ pub fn write_tensors<T: Element>(
             header.insert("__metadata__".into(), json!(metadata));
         }
         let (mut offset, dtype) = (0, format!("{:?}", T::DTYPE));
-        for (name, shape, values) in tensors {
+        for Entry { name, shape, values, .. } in tensors {
             let end = offset + size_of_val(*values);
             let entry: Value = json!({"dtype": dtype, "shape": shape, "data_offsets": [offset, end]});
             header.insert((*name).into(), entry);
@@ -226,10 +314,28 @@ pub fn write_tensors<T: Element>(
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         let mut bytes = Vec::new();
-        for chunk in tensors.iter().flat_map(|(_, _, values)| values.chunks(1 << 14)) {
+        let mut write = |values: &mut dyn Iterator<Item = T>| {
             bytes.clear();
-            chunk.iter().for_each(|x| x.push_bytes(&mut bytes));
-            out.write_all(&bytes)?;
+            values.for_each(|x| x.push_bytes(&mut bytes));
+            out.write_all(&bytes)
+        };
+        const PIECE: usize = 1 << 14;
+        for Entry { shape, values, turned, .. } in tensors {
+            if !turned {
+                values.chunks(PIECE).try_for_each(|chunk| write(&mut chunk.iter().copied()))?;
+                continue;
+            }
+            // Some rows at a time, because each cache line holds a few.
+            const ROWS: usize = 8;
+            let (rows, columns) = (shape[0], shape[1]);
+            let mut some = vec![T::zero(); ROWS * columns];
+            for first in (0..rows).step_by(ROWS) {
+                let count = ROWS.min(rows - first);
+                for (c, row) in values.chunks_exact(rows).enumerate() {
+                    (0..count).for_each(|r| some[r * columns + c] = row[first + r]);
+                }
+                some[..count * columns].chunks(PIECE).try_for_each(|chunk| write(&mut chunk.iter().copied()))?;
+            }
         }
         Ok(())
     })
@@ -253,7 +359,10 @@ impl<T: Element> Parameters<T> {
         let mut read = Vec::new();
         for (position, spec) in self.specs().iter().enumerate().filter(|(_, spec)| spec.is_learned()) {
             let mut values = Vec::new();
-            file.read(&spec.name, &spec.shape, &mut values)?;
+            match spec.is_turned() {
+                true => file.read_turned(&spec.name, &spec.shape, &mut values)?,
+                false => file.read(&spec.name, &spec.shape, &mut values)?,
+            }
             ignored.retain(|name| *name != spec.name);
             read.push((position, values));
         }
@@ -266,8 +375,9 @@ impl<T: Element> Parameters<T> {
     /// Writes the learned tensors, atomically, with metadata.
     pub fn save(&self, path: &Path, metadata: &Metadata) -> Result<(), WeightsError> {
         let learned = self.specs().iter().zip(self.values()).filter(|(spec, _)| spec.is_learned());
-        let tensors: Vec<Entry<'_, T>> =
-            learned.map(|(s, v)| (s.name.as_str(), s.shape.as_slice(), v.as_slice())).collect();
+        let tensors: Vec<Entry<'_, T>> = learned
+            .map(|(s, values)| Entry { name: &s.name, shape: &s.shape, values, turned: s.is_turned() })
+            .collect();
         write_tensors(path, &tensors, metadata)
     }
 }

@@ -1,8 +1,8 @@
 //! Values of a point set at points.
 
-use crate::cpu::{Call, Executor, Real};
+use crate::cpu::{Call, Executor, Points, Real, Streamed};
 use crate::jet::{Invalid, JetProgram};
-use crate::net::{Element, Parameters};
+use crate::net::{Element, Parameters, TensorSpec};
 use crate::program::Program;
 
 /// The precisions in which programs run.
@@ -33,6 +33,26 @@ pub enum Error {
 impl From<crate::diagnostic::Diagnostic> for Error {
     fn from(d: crate::diagnostic::Diagnostic) -> Self {
         Error::Diagnostic(d)
+    }
+}
+
+/// The values of tensors, wherever they lie: in the order of the specs, as [`Parameters`] keeps them. An empty weight is zero.
+#[derive(Clone, Debug)]
+pub struct Tensors<'a, T> {
+    /// Names and shapes.
+    pub specs: &'a [TensorSpec],
+    /// Values.
+    pub values: Vec<&'a [T]>,
+}
+
+impl<'a, T: Element> Tensors<'a, T> {
+    /// All of some parameters.
+    pub fn of(parameters: &'a Parameters<T>) -> Self {
+        Tensors { specs: parameters.specs(), values: parameters.values().iter().map(Vec::as_slice).collect() }
+    }
+
+    fn get(&self, name: &str) -> Option<&'a [T]> {
+        self.specs.iter().position(|s| s.name == name).map(|k| self.values[k])
     }
 }
 
@@ -74,7 +94,8 @@ impl<T: Number> Evaluator<T> {
         step: u64,
     ) -> Result<Vec<T>, Error> {
         let (mut outputs, mut gradients) = self.buffers();
-        self.run_into(parameters, (count, points, data), (seed, step), &mut outputs, &mut gradients)?;
+        let inputs = (count, Points::Rows(points), data);
+        self.run_streamed(&Tensors::of(parameters), inputs, (seed, step), &mut outputs, &mut gradients)?;
         Ok(outputs.swap_remove(0))
     }
 
@@ -84,7 +105,12 @@ impl<T: Number> Evaluator<T> {
         (vec![Vec::new(); program.outputs.len()], vec![Vec::new(); program.gradients.len()])
     }
 
-    /// All outputs and gradients.
+    /// Whether points are best made block by block.
+    pub fn is_wide(&self) -> bool {
+        self.executor.is_wide()
+    }
+
+    /// All outputs and gradients, whole.
     pub fn run_into(
         &self,
         parameters: &Parameters<T>,
@@ -93,10 +119,32 @@ impl<T: Number> Evaluator<T> {
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
     ) -> Result<(), Error> {
-        let named = |t: &crate::jet::Tensor| parameters.get(&t.name).ok_or_else(|| Error::Tensor(t.name.clone()));
-        let tensors: Vec<&[T]> = self.program().tensors.iter().map(named).collect::<Result<_, _>>()?;
-        self.executor.run(&Call { count, points, data, tensors: &tensors, seed, step }, outputs, gradients)?;
-        Ok(())
+        let tensors = self.tensors(&Tensors::of(parameters))?;
+        let call = Call { count, points: Points::Rows(points), data, tensors: &tensors, seed, step };
+        Ok(self.executor.run_whole(&call, outputs, gradients)?)
+    }
+
+    /// All outputs and gradients, but those that the result makes in pieces.
+    pub fn run_streamed(
+        &self,
+        tensors: &Tensors<'_, T>,
+        (count, points, data): (usize, Points<'_, T>, &[T]),
+        (seed, step): (u64, u64),
+        outputs: &mut [Vec<T>],
+        gradients: &mut [Vec<T>],
+    ) -> Result<Streamed<T>, Error> {
+        let tensors = self.tensors(tensors)?;
+        Ok(self.executor.run(&Call { count, points, data, tensors: &tensors, seed, step }, outputs, gradients)?)
+    }
+
+    fn tensors<'a>(&self, tensors: &Tensors<'a, T>) -> Result<Vec<&'a [T]>, Error> {
+        let named = |t: &crate::jet::Tensor| tensors.get(&t.name).ok_or_else(|| Error::Tensor(t.name.clone()));
+        self.program().tensors.iter().map(named).collect()
+    }
+
+    /// The gradients that are made in pieces, by position.
+    pub fn streamed(&self) -> Vec<usize> {
+        self.executor.streamed()
     }
 }
 

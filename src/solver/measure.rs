@@ -1,7 +1,9 @@
 //! What `report` statements ask for.
 
-use super::evaluator::{Error, Evaluator, Number};
-use crate::net::{Parameters, Role};
+use super::evaluator::{Error, Evaluator, Number, Tensors};
+use super::objective::KEEP;
+use crate::cpu::Points;
+use crate::net::Role;
 use crate::plan::plan_expressions;
 use crate::program::{Program, Report, ReportKind};
 use crate::train::{Batch, Measurement, Sampler, Table};
@@ -9,6 +11,8 @@ use std::sync::Arc;
 
 /// Numbers that are in memory at a time: points times columns.
 const CHUNK_NUMBERS: usize = 1 << 22;
+/// Points at a time where they are made block by block: each time, all weights are read.
+const CHUNK_WIDE: usize = 512;
 /// Networks with more outputs in all than this get no best constant.
 const MAX_CONSTANTS: usize = 16;
 
@@ -75,7 +79,7 @@ impl<T: Number> Meter<T> {
     }
 
     /// Measures.
-    pub fn measure(&mut self, parameters: &Parameters<T>) -> Result<Measurement, Error> {
+    pub fn measure(&mut self, parameters: &Tensors<'_, T>) -> Result<Measurement, Error> {
         let mut out = Measurement { label: self.report.label.clone(), ..Measurement::default() };
         match &self.report.kind {
             ReportKind::Value { reference, .. } => {
@@ -109,19 +113,23 @@ impl<T: Number> Meter<T> {
     }
 
     /// Runs over all points, some at a time.
-    fn chunks(&self, parameters: &Parameters<T>, f: &mut dyn FnMut(&[T])) -> Result<(), Error> {
+    fn chunks(&self, parameters: &Tensors<'_, T>, f: &mut dyn FnMut(&[T])) -> Result<(), Error> {
         let cast = |v: &[f64]| v.iter().map(|x| T::of(*x)).collect::<Vec<T>>();
         let (total, data_width) = match &self.source {
             Source::Test(sampler) => (sampler.count(), 0),
             Source::Data(table) => (table.rows, table.width()),
             Source::Point(_) => (1, 0),
         };
-        let chunk = (CHUNK_NUMBERS / self.columns.max(1)).max(1);
+        let made = self.evaluator.is_wide() && matches!(self.source, Source::Test(_));
+        let chunk = if made { CHUNK_WIDE } else { (CHUNK_NUMBERS / self.columns.max(1)).max(1) };
+        let (mut outputs, mut gradients) = self.evaluator.buffers();
         let mut batch = Batch::default();
         let mut first = 0;
         while first < total {
             let end = (first + chunk).min(total);
+            let points;
             match &self.source {
+                Source::Test(_) if made => {}
                 Source::Test(sampler) => sampler.sample_rows(0, first..end, &mut batch),
                 Source::Data(table) => {
                     batch.points = cast(&table.points[first * self.columns..end * self.columns]);
@@ -129,7 +137,18 @@ impl<T: Number> Meter<T> {
                 }
                 Source::Point(p) => batch.points = cast(p),
             }
-            f(&self.evaluator.run(parameters, end - first, &batch.points, &batch.data, self.seed, 0)?);
+            let rows = match &self.source {
+                Source::Test(sampler) if made => {
+                    let keep = (end - first) * self.columns * size_of::<T>() <= KEEP;
+                    let keep = keep.then(Vec::new);
+                    points = sampler.points(0, first..end, keep);
+                    Points::Made(&points)
+                }
+                _ => Points::Rows(&batch.points),
+            };
+            let inputs = (end - first, rows, batch.data.as_slice());
+            self.evaluator.run_streamed(parameters, inputs, (self.seed, 0), &mut outputs, &mut gradients)?;
+            f(&outputs[0]);
             first = end;
         }
         Ok(())
@@ -137,13 +156,14 @@ impl<T: Number> Meter<T> {
 
     /// The error of the best constant network: weights 0, last biases c, where the expression is affine in c; by the
     /// normal equations of |u_0 + sum c_k u_k - exact|^2.
-    fn best_constant(&self, parameters: &Parameters<T>) -> Result<Option<f64>, Error> {
+    fn best_constant(&self, parameters: &Tensors<'_, T>) -> Result<Option<f64>, Error> {
+        // Weights are left out, which means zero; biases are zero but for one.
         let mut still = parameters.clone();
+        let mut biases: Vec<Vec<T>> = vec![Vec::new(); still.specs.len()];
         let mut outputs = Vec::new();
-        for k in 0..still.specs().len() {
-            let spec = still.specs()[k].clone();
+        for (k, spec) in parameters.specs.iter().enumerate() {
             let last = |net: crate::program::NetId, layer: Option<usize>| {
-                let layers = still.specs().iter().filter_map(|s| match s.role {
+                let layers = parameters.specs.iter().filter_map(|s| match s.role {
                     Role::Bias { net: n, layer } if n == net => layer,
                     _ => None,
                 });
@@ -154,9 +174,9 @@ impl<T: Number> Meter<T> {
                     if last(net, layer) {
                         outputs.extend((0..spec.len()).map(|i| (k, i)));
                     }
-                    still.values_mut()[k].fill(T::of(0.0));
+                    biases[k].resize(spec.len(), T::of(0.0));
                 }
-                Role::Weight { .. } => still.values_mut()[k].fill(T::of(0.0)),
+                Role::Weight { .. } => still.values[k] = &[],
                 Role::Param(_) | Role::Coef(_) => {}
             }
         }
@@ -171,9 +191,11 @@ impl<T: Number> Meter<T> {
         for (k, column) in columns.iter_mut().enumerate() {
             let (position, value) = if k <= m { (k.checked_sub(1), 1.0) } else { (Some(0), 2.0) };
             if let Some((tensor, i)) = position.map(|p| outputs[p]) {
-                still.values_mut()[tensor][i] = T::of(value);
+                biases[tensor][i] = T::of(value);
             }
-            self.chunks(&still, &mut |values| {
+            let mut now = still.clone();
+            biases.iter().enumerate().filter(|b| !b.1.is_empty()).for_each(|(k, b)| now.values[k] = b);
+            self.chunks(&now, &mut |values| {
                 for point in values.chunks(2 * width) {
                     column.extend(point[..width].iter().map(|v| v.f64()));
                     if k == 0 {
@@ -182,7 +204,7 @@ impl<T: Number> Meter<T> {
                 }
             })?;
             if let Some((tensor, i)) = position.map(|p| outputs[p]) {
-                still.values_mut()[tensor][i] = T::of(0.0);
+                biases[tensor][i] = T::of(0.0);
             }
         }
         let size = exact.iter().map(|e| e.abs()).fold(0.0, f64::max);

@@ -8,7 +8,7 @@ mod picture;
 mod variance;
 mod verify;
 
-pub use evaluator::{Error, Evaluator, Number, column_names};
+pub use evaluator::{Error, Evaluator, Number, Tensors, column_names};
 pub use objective::SolverObjective;
 pub use picture::{Picture, picture};
 pub use variance::{Comparison, Measured, variances};

@@ -1,19 +1,25 @@
 //! The objective of training: weighted mean squares of residuals at fresh points, and their gradients.
 
-use super::evaluator::{Error, Evaluator, Number};
+use super::evaluator::{Error, Evaluator, Number, Tensors};
 use super::measure::Meter;
-use crate::net::Parameters;
+use crate::cpu::{Points, Streamed};
+use crate::net::{Parameters, TensorSpec};
 use crate::plan::Plan;
 use crate::program::{DataId, Program, Region};
-use crate::train::{Batch, Measurement, Objective, ObjectiveError, Sampler, Table};
+use crate::train::{Batch, Measurement, Objective, ObjectiveError, Sampler, StepPoints, Table};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Points that are kept during a step, in bytes; more are made again where they are needed.
+pub(super) const KEEP: usize = 64 << 20;
 
 /// What `train` minimises for a program.
 pub struct SolverObjective<T> {
     conditions: Vec<Condition<T>>,
-    /// All tensors; the learned ones are overwritten at each step.
-    parameters: Parameters<T>,
+    specs: Vec<TensorSpec>,
+    /// By spec: values of the tensors that are not learned, else empty.
+    fixed: Vec<Vec<T>>,
     /// Positions of the learned tensors.
     learned: Vec<usize>,
     meters: Vec<Meter<T>>,
@@ -31,6 +37,8 @@ struct Condition<T> {
     batch: Batch<T>,
     outputs: Vec<Vec<T>>,
     gradients: Vec<Vec<T>>,
+    /// The gradients that are made in pieces, and the points of the step that they need.
+    streamed: Option<(Streamed<T>, StepPoints<T>)>,
 }
 
 /// Loads the data sets of a program; paths are relative to `folder`.
@@ -78,23 +86,32 @@ impl<T: Number> SolverObjective<T> {
                 batch: Batch::default(),
                 outputs,
                 gradients,
+                streamed: None,
             });
         }
         let meters = Meter::all(program, &data, seed)?;
-        Ok(SolverObjective { conditions, parameters: parameters.clone(), learned, meters, seed })
+        let fixed = parameters.specs().iter().zip(parameters.values());
+        let fixed = fixed.map(|(s, v)| if s.is_learned() { vec![] } else { v.clone() }).collect();
+        Ok(SolverObjective { conditions, specs: parameters.specs().to_vec(), fixed, learned, meters, seed })
     }
+}
 
-    fn set(&mut self, tensors: &[Vec<T>]) {
-        for (k, values) in self.learned.iter().zip(tensors) {
-            self.parameters.values_mut()[*k].clone_from(values);
-        }
-    }
+/// All tensors of a program: the learned ones, and those that are not.
+fn all<'a, T: Number>(
+    specs: &'a [TensorSpec],
+    fixed: &'a [Vec<T>],
+    learned: &[usize],
+    tensors: &'a [Vec<T>],
+) -> Tensors<'a, T> {
+    let mut values: Vec<&[T]> = fixed.iter().map(Vec::as_slice).collect();
+    learned.iter().zip(tensors).for_each(|(k, tensor)| values[*k] = tensor);
+    Tensors { specs, values }
 }
 
 impl<T: Number> Objective<T> for SolverObjective<T> {
     fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let spec = |k: &usize| {
-            let s = &self.parameters.specs()[*k];
+            let s = &self.specs[*k];
             (s.name.clone(), s.shape.clone())
         };
         self.learned.iter().map(spec).collect()
@@ -115,18 +132,31 @@ impl<T: Number> Objective<T> for SolverObjective<T> {
         gradients: &mut [Vec<T>],
         losses: &mut [f64],
     ) -> Result<(), ObjectiveError> {
-        self.set(tensors);
-        for (g, t) in gradients.iter_mut().zip(tensors) {
+        let all = all(&self.specs, &self.fixed, &self.learned, tensors);
+        for (k, (g, t)) in gradients.iter_mut().zip(tensors).enumerate() {
             g.clear();
-            g.resize(t.len(), <T as num_traits::Zero>::zero());
+            let len = if is_streamed(&self.conditions, k) { 0 } else { t.len() };
+            g.resize(len, <T as num_traits::Zero>::zero());
         }
         for (c, loss) in self.conditions.iter_mut().zip(losses) {
-            c.sampler.sample(step, &mut c.batch);
-            let batch = &c.batch;
-            let data = if batch.normals.is_empty() { &batch.data } else { &batch.normals };
-            let inputs = (c.sampler.count(), batch.points.as_slice(), data.as_slice());
+            let count = c.sampler.count();
             let random = (self.seed, step);
-            c.evaluator.run_into(&self.parameters, inputs, random, &mut c.outputs, &mut c.gradients)?;
+            if c.evaluator.is_wide() {
+                let columns = c.evaluator.program().columns;
+                let kept = c.streamed.take().map(|(_, points)| points.into_kept()).unwrap_or_default();
+                let keep = count * columns * size_of::<T>() <= KEEP;
+                let points = c.sampler.points(step, 0..count, keep.then_some(kept));
+                let data = if points.normals.is_empty() { &points.data } else { &points.normals };
+                let inputs = (count, Points::Made(&points), data.as_slice());
+                let streamed = c.evaluator.run_streamed(&all, inputs, random, &mut c.outputs, &mut c.gradients)?;
+                c.streamed = Some((streamed, points));
+            } else {
+                c.sampler.sample(step, &mut c.batch);
+                let batch = &c.batch;
+                let data = if batch.normals.is_empty() { &batch.data } else { &batch.normals };
+                let inputs = (count, Points::Rows(&batch.points), data.as_slice());
+                c.evaluator.run_streamed(&all, inputs, random, &mut c.outputs, &mut c.gradients)?;
+            }
             *loss = c.outputs[c.loss].first().map_or(0.0, |l| l.f64());
             for (target, g) in c.targets.iter().zip(&c.gradients) {
                 for (sum, x) in gradients[*target].iter_mut().zip(g) {
@@ -137,12 +167,44 @@ impl<T: Number> Objective<T> for SolverObjective<T> {
         Ok(())
     }
 
+    fn row_length(&self, tensor: usize) -> Option<usize> {
+        is_streamed(&self.conditions, tensor).then(|| self.specs[self.learned[tensor]].shape[0])
+    }
+
+    fn gradient_rows(&self, tensor: usize, rows: Range<usize>, values: &[T], out: &mut [T]) {
+        let width = self.specs[self.learned[tensor]].shape[0];
+        let mut first = true;
+        let mut scratch = Vec::new();
+        for c in &self.conditions {
+            for (k, _) in c.targets.iter().enumerate().filter(|t| *t.1 == tensor) {
+                let whole = &c.gradients[k];
+                if !first {
+                    scratch.resize(out.len(), <T as num_traits::Zero>::zero());
+                }
+                let to = if first { &mut *out } else { &mut scratch };
+                match &c.streamed {
+                    Some((streamed, points)) if streamed.rows(k, rows.clone(), points, values, to) => {}
+                    _ => to.copy_from_slice(&whole[rows.start * width..rows.end * width]),
+                }
+                if !first {
+                    out.iter_mut().zip(&scratch).for_each(|(y, x)| *y += *x);
+                }
+                first = false;
+            }
+        }
+    }
+
     fn measure(&mut self, tensors: &[Vec<T>]) -> Result<Vec<Measurement>, ObjectiveError> {
-        self.set(tensors);
+        let all = all(&self.specs, &self.fixed, &self.learned, tensors);
         let mut out = Vec::new();
         for m in &mut self.meters {
-            out.push(m.measure(&self.parameters)?);
+            out.push(m.measure(&all)?);
         }
         Ok(out)
     }
+}
+
+/// Whether a condition makes the gradient of a learned tensor in pieces.
+fn is_streamed<T: Number>(conditions: &[Condition<T>], tensor: usize) -> bool {
+    conditions.iter().any(|c| c.evaluator.streamed().into_iter().any(|k| c.targets[k] == tensor))
 }

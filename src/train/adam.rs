@@ -5,6 +5,7 @@
 
 use crate::net::Element;
 use crate::program::Training;
+use crate::vector::{Kernel, dispatch};
 use rayon::prelude::*;
 
 /// Elements that one thread updates at a time.
@@ -33,8 +34,9 @@ pub struct Moments<T> {
 impl<T: Element> Moments<T> {
     /// Zeros for tensors of these lengths.
     pub fn zeros(lengths: impl Iterator<Item = usize>) -> Self {
-        let first: Vec<Vec<T>> = lengths.map(|n| vec![T::zero(); n]).collect();
-        Moments { second: first.clone(), first }
+        let zeros = |n: &usize| vec![T::zero(); *n];
+        let lengths: Vec<usize> = lengths.collect();
+        Moments { first: lengths.iter().map(zeros).collect(), second: lengths.iter().map(zeros).collect() }
     }
 }
 
@@ -46,19 +48,67 @@ impl Adam {
 
     /// Update number `t` (from 1) of one tensor with its moments `m` and `v`; all slices have one length.
     pub fn update<T: Element>(&self, t: u64, rate: f64, w: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
-        let correction = |beta: f64| 1.0 - libm::pow(beta, t as f64);
-        let scale = T::of(rate / correction(self.beta1));
-        let unbias = T::of(1.0 / correction(self.beta2));
-        let [b1, b2, c1, c2] = [self.beta1, self.beta2, 1.0 - self.beta1, 1.0 - self.beta2].map(T::of);
-        let epsilon = T::of(self.epsilon);
+        let update = self.at(t, rate);
         let chunks = (w.par_chunks_mut(CHUNK), g.par_chunks(CHUNK), m.par_chunks_mut(CHUNK), v.par_chunks_mut(CHUNK));
         chunks.into_par_iter().for_each(|(w, g, m, v)| {
-            for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
-                *m = b1 * *m + c1 * g;
-                *v = b2 * *v + c2 * g * g;
-                *w = *w - scale * *m / ((*v * unbias).sqrt() + epsilon);
-            }
+            update.run(w, g, m, v);
         });
+    }
+
+    /// The constants of update number `t` (from 1).
+    pub fn at<T: Element>(&self, t: u64, rate: f64) -> Update<T> {
+        let correction = |beta: f64| 1.0 - libm::pow(beta, t as f64);
+        let of = |x: f64| T::of(x);
+        Update {
+            scale: of(rate / correction(self.beta1)),
+            unbias: of(1.0 / correction(self.beta2)),
+            keep: [self.beta1, self.beta2].map(of),
+            take: [1.0 - self.beta1, 1.0 - self.beta2].map(of),
+            epsilon: of(self.epsilon),
+        }
+    }
+}
+
+/// One update, to be applied to pieces of tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct Update<T> {
+    scale: T,
+    unbias: T,
+    keep: [T; 2],
+    take: [T; 2],
+    epsilon: T,
+}
+
+impl<T: Element> Update<T> {
+    /// Updates a piece on this thread; all slices have one length. False where a number of the gradient is not finite.
+    pub fn run(&self, w: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) -> bool {
+        let mut finite = true;
+        dispatch(Piece { update: *self, w, g, m, v, finite: &mut finite });
+        finite
+    }
+}
+
+struct Piece<'a, T> {
+    update: Update<T>,
+    w: &'a mut [T],
+    g: &'a [T],
+    m: &'a mut [T],
+    v: &'a mut [T],
+    finite: &'a mut bool,
+}
+
+impl<T: Element> Kernel for Piece<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let Update { scale, unbias, keep, take, epsilon } = self.update;
+        let mut wrong = false;
+        for (((w, &g), m), v) in self.w.iter_mut().zip(self.g).zip(self.m).zip(self.v) {
+            *m = keep[0] * *m + take[0] * g;
+            *v = keep[1] * *v + take[1] * g * g;
+            *w = *w - scale * *m / ((*v * unbias).sqrt() + epsilon);
+            wrong |= !g.is_finite();
+        }
+        *self.finite = !wrong;
     }
 }
 

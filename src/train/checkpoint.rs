@@ -1,7 +1,7 @@
 //! The whole state of a run in one file, `checkpoint.safetensors`, from which it continues with the same bits.
 //!
 //! Tensors `value/NAME`, `first/NAME`, `second/NAME` (as the optimiser sees them: a parameter learned in its logarithm is
-//! stored as its logarithm) in the precision of the run; everything else is string metadata. Random numbers need no state:
+//! stored as its logarithm; a wide weight as [in, out], as it is kept) in the precision of the run; everything else is string metadata. Random numbers need no state:
 //! they are functions of the seed and the step.
 
 use super::adam::Moments;
@@ -78,7 +78,7 @@ pub fn save<T: Element>(
     let mut entries: Vec<Entry<'_, T>> = Vec::new();
     for ((_, tensors), labels) in kinds.iter().zip(&labels) {
         for ((tensor, label), (_, shape)) in tensors.iter().zip(labels).zip(names) {
-            entries.push((label, shape, tensor));
+            entries.push(Entry { name: label, shape, values: tensor, turned: false });
         }
     }
     let metadata = [
@@ -95,11 +95,13 @@ pub fn save<T: Element>(
     Ok(write_tensors(path, &entries, &metadata)?)
 }
 
-/// Reads a checkpoint of the same run.
+/// Reads a checkpoint of the same run. The tensors go into `values`, in place of what they hold, and not into the state:
+/// they may be too large to be there twice.
 pub fn load<T: Element>(
     path: &Path,
     identity: &Identity,
     names: &[(String, Vec<usize>)],
+    values: &mut [Vec<T>],
 ) -> Result<State<T>, CheckpointError> {
     let file = TensorFile::read(path)?;
     let file = file.open()?;
@@ -114,21 +116,25 @@ pub fn load<T: Element>(
     }
     same_run(path, identity, &text)?;
     let unreadable = |key: &str| foreign(format!("its `{key}` cannot be read"));
-    let read = |kind: &str| -> Result<Vec<Vec<T>>, CheckpointError> {
-        let one = |(name, shape): &(String, Vec<usize>)| {
-            let mut values = Vec::new();
-            file.read(&format!("{kind}/{name}"), shape, &mut values)?;
-            Ok(values)
+    let read = |kind: &str, all: &mut [Vec<T>]| -> Result<(), CheckpointError> {
+        let one = |((name, shape), values): (&(String, Vec<usize>), &mut Vec<T>)| {
+            file.read(&format!("{kind}/{name}"), shape, values)
         };
-        names.iter().map(one).collect()
+        Ok(names.iter().zip(all).try_for_each(one)?)
     };
-    Ok(State {
+    let new = || -> Vec<Vec<T>> { vec![Vec::new(); names.len()] };
+    let mut moments = Moments { first: new(), second: new() };
+    let state = State {
         step: text("step")?.parse().map_err(|_| unreadable("step"))?,
         seconds: text("seconds")?.parse().map_err(|_| unreadable("seconds"))?,
         history: History::from_csv(text("history")?).ok_or_else(|| unreadable("history"))?,
-        values: read("value")?,
-        moments: Moments { first: read("first")?, second: read("second")? },
-    })
+        values: vec![],
+        moments: Moments::default(),
+    };
+    read("value", values)?;
+    read("first", &mut moments.first)?;
+    read("second", &mut moments.second)?;
+    Ok(State { moments, ..state })
 }
 
 fn same_run<'a>(

@@ -6,21 +6,26 @@
 mod adam;
 mod checkpoint;
 mod data;
+mod descent;
 mod history;
 mod permutation;
 mod points;
 mod report;
 mod run;
+mod scaling;
 mod schedule;
+mod step_points;
 
-pub use adam::{Adam, Moments};
+pub use adam::{Adam, Moments, Update};
 pub use checkpoint::{CheckpointError, Identity};
 pub use data::{DataError, Table};
+pub use descent::descend;
 pub use history::History;
 pub use permutation::Permutation;
 pub use points::{Batch, Sampler};
 pub use report::{Measurement, peak_memory_bytes};
 pub use run::{Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent, train};
+pub use step_points::StepPoints;
 
 #[cfg(test)]
 mod tests;

@@ -6,24 +6,26 @@
 
 use super::adam::{Adam, Moments};
 use super::checkpoint::{self, CheckpointError, Identity, State};
+use super::descent::descend;
 use super::history::{History, HistoryFile};
 use super::report::{self, Measurement};
 use crate::net::{Element, Metadata, Parameters, WeightsError};
 use crate::program::{Learning, Training};
-use rayon::prelude::*;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What is minimised: made by the rooms that know programs and devices.
-pub trait Objective<T> {
+pub trait Objective<T>: Sync {
     /// Names and shapes of the learned tensors, in the order of `step`'s arguments.
     fn tensors(&self) -> Vec<(String, Vec<usize>)>;
     /// Names of the conditions, in the order of `losses`.
     fn conditions(&self) -> Vec<String>;
     /// Labels of the reports, in the order of `measure`'s result.
     fn reports(&self) -> Vec<String>;
-    /// Weighted loss of each condition at step `step`, and the gradient of their sum for each tensor.
+    /// Weighted loss of each condition at step `step`, and the gradient of their sum for each tensor but those that have a
+    /// `row_length`.
     fn step(
         &mut self,
         step: u64,
@@ -31,6 +33,13 @@ pub trait Objective<T> {
         gradients: &mut [Vec<T>],
         losses: &mut [f64],
     ) -> Result<(), ObjectiveError>;
+    /// Length of a row of a tensor whose gradient is too large to exist as a whole: `gradient_rows` gives it.
+    fn row_length(&self, _tensor: usize) -> Option<usize> {
+        None
+    }
+    /// Rows of such a gradient at the last step, into `out`; `values` are these rows of the tensor, as they were then (others
+    /// may have changed since).
+    fn gradient_rows(&self, _tensor: usize, _rows: Range<usize>, _values: &[T], _out: &mut [T]) {}
     /// All reports, in the order of the program.
     fn measure(&mut self, tensors: &[Vec<T>]) -> Result<Vec<Measurement>, ObjectiveError>;
 }
@@ -229,10 +238,10 @@ pub fn train<T: Element>(
     if let Some(step) = run.resumed_from {
         observer.resumed(step);
     }
-    let finished = run.steps(objective, observer)?;
-    if run.measurements.is_empty() {
-        run.measure(objective)?;
-    }
+    let finished = run.go(objective, observer);
+    // They are with the parameters or with the run, never with both: they may be most of the memory.
+    run.give_back(parameters);
+    let finished = finished?;
     run.finish(parameters, finished)
 }
 
@@ -242,6 +251,8 @@ struct Run<'a, T> {
     identity: Identity,
     adam: Adam,
     tensors: Vec<(String, Vec<usize>)>,
+    /// The same with the shapes in which they are kept.
+    kept: Vec<(String, Vec<usize>)>,
     /// Which tensors are optimised in their logarithm.
     logarithmic: Vec<bool>,
     conditions: Vec<String>,
@@ -261,28 +272,61 @@ struct Run<'a, T> {
 }
 
 impl<'a, T: Element> Run<'a, T> {
-    fn start(objective: &dyn Objective<T>, parameters: &Parameters<T>, options: &'a Options) -> Result<Self, Error> {
+    fn start(
+        objective: &dyn Objective<T>,
+        parameters: &mut Parameters<T>,
+        options: &'a Options,
+    ) -> Result<Self, Error> {
         let tensors = objective.tensors();
         let conditions = objective.conditions();
         let identity = options.identity::<T>();
-        let (values, logarithmic) = initial(parameters, &tensors)?;
+        let logarithmic = logarithmic(parameters, &tensors)?;
         std::fs::create_dir_all(&options.out).map_err(write_error(&options.out))?;
         let path = options.out.join("checkpoint.safetensors");
-        let resumed = (options.resume && path.exists()).then(|| checkpoint::load(&path, &identity, &tensors));
-        let resumed: Option<State<T>> = resumed.transpose()?;
-        let resumed_from = resumed.as_ref().map(|state| state.step);
-        let state = resumed.unwrap_or_else(|| State {
-            step: 0,
-            moments: Moments::zeros(values.iter().map(Vec::len)),
-            values,
-            history: History::new(columns(&conditions, &objective.reports())),
-            seconds: 0.0,
-        });
+        let kept = as_kept(parameters, &tensors);
+        let resume = options.resume && path.exists();
+        let state: State<T> = match resume {
+            true => {
+                let at: Vec<usize> = tensors.iter().filter_map(|t| parameters.position(&t.0)).collect();
+                let mut values: Vec<Vec<T>> =
+                    at.iter().map(|k| std::mem::take(&mut parameters.values_mut()[*k])).collect();
+                let loaded = checkpoint::load(&path, &identity, &kept, &mut values);
+                match loaded {
+                    Ok(state) => State { values, ..state },
+                    Err(e) => {
+                        at.into_iter().zip(values).for_each(|(k, v)| parameters.values_mut()[k] = v);
+                        return Err(e.into());
+                    }
+                }
+            }
+            false => State {
+                step: 0,
+                moments: Moments::zeros(tensors.iter().map(|t| t.1.iter().product())),
+                values: vec![],
+                history: History::new(columns(&conditions, &objective.reports())),
+                seconds: 0.0,
+            },
+        };
+        let resumed_from = resume.then_some(state.step);
         let history = options.out.join("history.csv");
-        let file = HistoryFile::start(&history, &state.history).map_err(write_error(&history))?;
-        Ok(Run {
+        let file = match HistoryFile::start(&history, &state.history) {
+            Ok(file) => file,
+            Err(e) => {
+                for ((name, _), values) in tensors.iter().zip(state.values) {
+                    if let Some(at) = parameters.position(name) {
+                        parameters.values_mut()[at] = values;
+                    }
+                }
+                return Err(write_error(&history)(e));
+            }
+        };
+        let gradient = |(k, t): (usize, &(String, Vec<usize>))| match objective.row_length(k) {
+            Some(_) => vec![],
+            None => vec![T::zero(); t.1.iter().product()],
+        };
+        let mut run = Run {
             adam: Adam::new(&options.training),
-            gradients: state.values.iter().map(|v| vec![T::zero(); v.len()]).collect(),
+            gradients: tensors.iter().enumerate().map(gradient).collect(),
             losses: vec![0.0; conditions.len()],
             measurements: Vec::new(),
             saved: resumed_from,
@@ -293,12 +337,52 @@ impl<'a, T: Element> Run<'a, T> {
             options,
             identity,
             tensors,
+            kept,
             logarithmic,
             conditions,
             state,
             file,
             resumed_from,
-        })
+        };
+        // Nothing can fail any more.
+        if !resume {
+            run.take(parameters);
+        }
+        Ok(run)
+    }
+
+    /// Takes the values of the tensors out of the parameters.
+    fn take(&mut self, parameters: &mut Parameters<T>) {
+        for ((name, _), is_log) in self.tensors.iter().zip(&self.logarithmic) {
+            let at = parameters.position(name).expect("the tensors were found before");
+            let mut values = std::mem::take(&mut parameters.values_mut()[at]);
+            if *is_log {
+                values.iter_mut().for_each(|x| *x = T::of(libm::log(x.f64())));
+            }
+            self.state.values.push(values);
+        }
+    }
+
+    /// Steps to the end, or until the observer stops; a checkpoint and the last measurement. True at the end.
+    fn go(&mut self, objective: &mut dyn Objective<T>, observer: &mut dyn Observer) -> Result<bool, Error> {
+        let finished = self.steps(objective, observer)?;
+        if self.measurements.is_empty() {
+            self.measure(objective)?;
+        }
+        if self.saved != Some(self.state.step) {
+            self.save()?;
+        }
+        Ok(finished)
+    }
+
+    /// Gives the tensors back to the parameters.
+    fn give_back(&mut self, parameters: &mut Parameters<T>) {
+        self.undo_logarithms();
+        for ((name, _), values) in self.tensors.iter().zip(std::mem::take(&mut self.state.values)) {
+            if let Some(at) = parameters.position(name) {
+                parameters.values_mut()[at] = values;
+            }
+        }
     }
 
     /// Steps until the end or until the observer stops; true at the end.
@@ -364,17 +448,12 @@ impl<'a, T: Element> Run<'a, T> {
             self.record(rate, false)?;
             return Err(Error::Loss { step, condition, loss, checkpoint: self.saved });
         }
-        if let Some(i) = self.gradients.iter().position(|g| !g.par_iter().all(|x| x.is_finite())) {
-            let tensor = self.tensors[i].0.clone();
-            return Err(Error::Gradient { step, tensor, checkpoint: self.saved });
-        }
         self.state.step += 1;
         let State { step: t, values, moments, .. } = &mut self.state;
-        let moments = moments.first.iter_mut().zip(&mut moments.second);
-        for ((w, g), (m, v)) in values.iter_mut().zip(&self.gradients).zip(moments) {
-            self.adam.update(*t, rate, w, g, m, v);
+        match descend(objective, &self.adam, (*t, rate), values, &self.gradients, moments) {
+            Ok(()) => Ok(()),
+            Err(k) => Err(Error::Gradient { step, tensor: self.tensors[k].0.clone(), checkpoint: self.saved }),
         }
-        Ok(())
     }
 
     /// Replaces logarithms by their numbers, for the objective; gives them back.
@@ -417,22 +496,13 @@ impl<'a, T: Element> Run<'a, T> {
     fn save(&mut self) -> Result<(), Error> {
         let started = Instant::now();
         let path = self.options.out.join("checkpoint.safetensors");
-        checkpoint::save(&path, &self.identity, &self.tensors, &self.state)?;
+        checkpoint::save(&path, &self.identity, &self.kept, &self.state)?;
         (self.saved, self.saved_at, self.save_cost) = (Some(self.state.step), Instant::now(), started.elapsed());
         Ok(())
     }
 
-    /// Writes what remains, and hands the tensors back.
-    fn finish(mut self, parameters: &mut Parameters<T>, finished: bool) -> Result<Outcome, Error> {
-        if self.saved != Some(self.state.step) {
-            self.save()?;
-        }
-        self.undo_logarithms();
-        for ((name, _), values) in self.tensors.iter().zip(self.state.values) {
-            if let Some(at) = parameters.position(name) {
-                parameters.values_mut()[at] = values;
-            }
-        }
+    /// Writes what remains.
+    fn finish(self, parameters: &Parameters<T>, finished: bool) -> Result<Outcome, Error> {
         let loss = self.state.history.rows.last().map(|row| row[1]);
         let outcome = Outcome {
             step: self.state.step,
@@ -466,31 +536,35 @@ fn columns(conditions: &[String], reports: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Initial values of the objective's tensors as the optimiser sees them, and which of them are logarithms.
-fn initial<T: Element>(
-    parameters: &Parameters<T>,
-    tensors: &[(String, Vec<usize>)],
-) -> Result<(Vec<Vec<T>>, Vec<bool>), Error> {
-    let (mut values, mut logarithmic) = (Vec::new(), Vec::new());
+/// Which of the objective's tensors are learned in their logarithms; an error where one is missing, or not positive.
+fn logarithmic<T: Element>(parameters: &Parameters<T>, tensors: &[(String, Vec<usize>)]) -> Result<Vec<bool>, Error> {
+    let mut logarithmic = Vec::new();
     for (name, shape) in tensors {
         let found = parameters.position(name).filter(|at| parameters.specs()[*at].shape == *shape);
         let at =
             found.ok_or_else(|| Error::Parameters(format!("the parameters have no `{name}` of shape {shape:?}")))?;
         let is_log = parameters.specs()[at].learning == Learning::Log;
-        let mut value = parameters.values()[at].clone();
-        if is_log {
-            if let Some(x) = value.iter().find(|x| **x <= T::zero()) {
-                return Err(Error::Parameters(format!(
-                    "`{name}` is learned in its logarithm but its value is {}; give it a positive one",
-                    x.f64()
-                )));
-            }
-            value.iter_mut().for_each(|x| *x = T::of(libm::log(x.f64())));
+        let wrong = parameters.values()[at].iter().find(|x| is_log && **x <= T::zero());
+        if let Some(x) = wrong {
+            return Err(Error::Parameters(format!(
+                "`{name}` is learned in its logarithm but its value is {}; give it a positive one",
+                x.f64()
+            )));
         }
-        values.push(value);
         logarithmic.push(is_log);
     }
-    Ok((values, logarithmic))
+    Ok(logarithmic)
+}
+
+/// Names and shapes of tensors as their values are kept.
+fn as_kept<T: Element>(parameters: &Parameters<T>, tensors: &[(String, Vec<usize>)]) -> Vec<(String, Vec<usize>)> {
+    let mut kept = tensors.to_vec();
+    for (name, shape) in &mut kept {
+        if parameters.position(name).is_some_and(|at| parameters.specs()[at].is_turned()) {
+            shape.reverse();
+        }
+    }
+    kept
 }
 
 fn write_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
