@@ -114,10 +114,21 @@ impl<'p> Builder<'p> {
     /// Weight and bias of a layer.
     pub fn layer(&mut self, net: NetId, layer: usize) -> (TensorId, TensorId) {
         let net = &self.program.nets[net.index()];
-        let sizes = net.sizes();
+        let mut sizes = net.sizes();
+        if let Some(block) = net.share {
+            sizes[0] = net.inputs.div_ceil(block.max(1));
+        }
         let (inputs, outputs) = (sizes[layer], sizes[layer + 1]);
         let weight = self.tensor(format!("{}.{layer}.weight", net.name), vec![outputs, inputs], true);
         let bias = self.tensor(format!("{}.{layer}.bias", net.name), vec![outputs], true);
         (weight, bias)
+    }
+    /// Weight and bias of what the blocks of a network's inputs share, if they share any.
+    pub fn shared_layer(&mut self, net: NetId) -> Option<(TensorId, TensorId)> {
+        let net = &self.program.nets[net.index()];
+        let block = net.share?;
+        let weight = self.tensor(format!("{}.share.weight", net.name), vec![1, block], true);
+        let bias = self.tensor(format!("{}.share.bias", net.name), vec![1], true);
+        Some((weight, bias))
     }
 }

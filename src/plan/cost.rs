@@ -42,6 +42,10 @@ impl Cost {
                         _ => 2.0 * rows * outputs * inputs,
                     }
                 }
+                Op::Share { x, .. } | Op::ShareAdjoint { x, .. } => match &program.ops[x.index()] {
+                    Op::Lift { seeds, features, .. } => 2.0 * (*features + seeds.len()) as f64,
+                    _ => 0.0,
+                },
                 Op::LinearAdjoint { bar, .. } => {
                     let (rows, outputs) = shape(*bar);
                     2.0 * rows * outputs * features

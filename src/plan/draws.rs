@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::scalar::table;
 use crate::jet::{Draw, Op, ValueId};
-use crate::operator::{Argument, Graph, IndexVar, LoopVar, SamplerKind, Slot, Symbol};
+use crate::operator::{Argument, Graph, Index, IndexVar, LoopVar, Node, SamplerKind, Slot, Symbol};
 
 /// The value that holds what a sampler of indices draws, and its row there. With `by`, that is added to the indices:
 /// columns of a network that does not begin at column 0.
@@ -95,11 +95,21 @@ pub fn seed(
             if lo < 0 || hi > len as i64 {
                 return None;
             }
+            if is_points(graph, *sampler) && (lo, hi) == (0, len as i64) {
+                builder.samplers.insert(*sampler);
+                return Some((0, Some(Draw::Points)));
+            }
             let value = directions(graph, builder, *sampler);
             Some((*k, Some(Draw::Directions { value, first: lo as u32 })))
         }
         _ => None,
     }
+}
+
+/// Whether vectors are the points themselves.
+fn is_points(graph: &Graph, sampler: u32) -> bool {
+    let SamplerKind::Vectors { column, component, .. } = graph.samplers[sampler as usize].kind else { return false };
+    matches!(graph.node(component), Node::Point(index) if *index == Index::of_loop(column))
 }
 
 /// A loop variable with its range.

@@ -17,11 +17,13 @@ pub use cost::Cost;
 use crate::algebra::{self, Compared, JetAlgebra, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{Activation, JetProgram, Op, adjoint, mean_square};
-use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, Unfit, compress, fold};
+use crate::operator::{
+    Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, Unfit, compress, fold,
+};
 use crate::program::{ExprId, GradientTerm, Learning, NetId, Program, Region, ReportKind};
 use crate::rewrite::{self, rewrite};
 use auto::Choice;
-use build::build;
+use build::{Unbuildable, build};
 use builder::Builder;
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -325,8 +327,7 @@ impl Planner<'_> {
         let data_columns = self.data_columns(condition, normals, &graph, &rewritten.roots);
         let stream = 0x4000_0000 | condition.map_or(0, |k| (k as u32 + 1) << 8);
         let mut builder = Builder::new(program, name, data_columns, stream);
-        let result =
-            build(&mut graph, &mut builder, &folded, &targets, &algebras).map_err(|e| too_many_inputs(e.0, span))?;
+        let result = build(&mut graph, &mut builder, &folded, &targets, &algebras).map_err(|e| unbuildable(e, span))?;
         let used = builder.samplers;
         let mut jet = builder.jet;
         jet.outputs.push(("values".into(), result));
@@ -405,9 +406,6 @@ impl Planner<'_> {
                 return Err(Diagnostic::error(span, format!("`relu` has no derivative of order {}", algebra.order))
                     .also(net.span, format!("network `{}`", net.name))
                     .note("choose a smooth activation: tanh, sin, sigmoid, softplus, gelu, swish"));
-            }
-            if net.share.is_some() {
-                return Err(Diagnostic::error(net.span, "weight sharing in the first layer is not compiled"));
             }
             out.insert(*call, algebra);
         }
@@ -567,7 +565,11 @@ fn too_many(terms: usize, span: Span) -> Diagnostic {
         .note("estimate the operator instead: `estimate lap(u) by sparse(16)`")
 }
 
-fn too_many_inputs(inputs: usize, span: Span) -> Diagnostic {
-    Diagnostic::error(span, format!("a network with {inputs} inputs that are not adjacent coordinates"))
-        .note("give the coordinates in the order of their declarations: `N(x, t)` after `space x[d]`, `time t`")
+fn unbuildable(why: Unbuildable, span: Span) -> Diagnostic {
+    let note = "give the coordinates in the order of their declarations: `N(x, t)` after `space x[d]`, `time t`";
+    let message = match why {
+        Unbuildable::TooManyInputs(n) => format!("a network with {n} inputs that are not adjacent coordinates"),
+        Unbuildable::NoBlocks => "a network whose blocks of inputs share weights takes coordinates as they are".into(),
+    };
+    Diagnostic::error(span, message).note(note)
 }
