@@ -120,7 +120,7 @@ impl<T: Number> Meter<T> {
             Source::Data(table) => (table.rows, table.width()),
             Source::Point(_) => (1, 0),
         };
-        let made = self.evaluator.is_wide() && matches!(self.source, Source::Test(_));
+        let made = self.evaluator.is_streamed(CHUNK_WIDE) && matches!(self.source, Source::Test(_));
         let chunk = if made { CHUNK_WIDE } else { (CHUNK_NUMBERS / self.columns.max(1)).max(1) };
         let (mut outputs, mut gradients) = self.evaluator.buffers();
         let mut batch = Batch::default();
