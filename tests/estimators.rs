@@ -1,7 +1,7 @@
 //! Estimators have the right mean. Where draws are discrete all of them are enumerated, and their mean is the exact operator
 //! to rounding; where they are not (Gaussian), the mean of many lies within what its own variance allows.
 
-use jetc::jet::{JetProgram, Op, ValueId};
+use jetc::jet::{Inputs, JetProgram, Op, ValueId, interpret};
 use jetc::net::Parameters;
 use jetc::plan::{Options, plan};
 use jetc::program::Overrides;
@@ -321,5 +321,46 @@ fn what_cannot_be_compressed_is_refused() {
         let (program, _) = compile(&estimated(WIDE, operator, "compressed"), &Overrides::default());
         let errors = plan(&program.expect("it resolves"), Options::default()).expect_err("it is refused");
         assert!(errors[0].message.contains("`compressed` cannot carry this out"), "{errors:?}");
+    }
+}
+
+/// The oracle runs the operations by their definitions.
+#[test]
+fn the_cpu_agrees_with_the_interpreter() {
+    let shared = "space x[7] in box(-1..1)\ntime t in 0..1\n\
+        net N = mlp(width = 5, depth = 3, activation = tanh, share = block(3))\nfield u = N(x, t)\n";
+    for (head, residual, method) in [
+        (WIDE, "lap(v) + u*norm2(grad(u))", "sparse(3) unbiased"),
+        (WIDE, "sum(i in 0..12: sum(j in 0..12: (i - j)*d(u, x[i], x[j])))", "importance(4)"),
+        (WIDE, "sum(i in 0..12: c[i]*x[i]*d(u, x[i], x[i]))", "rademacher(2)"),
+        (WIDE, "lap(v) + lap(u)", "gaussian(2)"),
+        (WIDE, "lap(v) + norm2(grad(u))", "compressed"),
+        (WIDE, "lap(v) + norm2(grad(u))", "compressed(3)"),
+        (shared, "d_t(u) + lap(u)", "exact"),
+        (shared, "d_t(u) + lap(u)", "sparse(2)"),
+        (shared, "d_t(u) + lap(u)", "rademacher(2)"),
+    ] {
+        let text = format!("{head}solve interior: {residual} = 1\nestimate interior by {method}\n");
+        let (program, diagnostics) = compile(&text, &Overrides::default());
+        let program = program.unwrap_or_else(|| panic!("{text}\n{diagnostics:?}"));
+        let plan = plan(&program, Options::default()).unwrap_or_else(|e| panic!("{text}\n{e:?}"));
+        let training = plan.sets[0].training.as_ref().expect("a condition");
+        assert_eq!(training.to_string().parse::<JetProgram>().as_ref(), Ok(training));
+        let parameters = Parameters::<f64>::initial(&program, 3);
+        let points: Vec<f64> =
+            (0..program.columns() * 5).map(|k| ((k * 37 + 11) % 23) as f64 / 23.0 - 0.4).collect();
+        let evaluator = Evaluator::<f64>::new(training).expect("it was planned");
+        let (mut outputs, mut gradients) = evaluator.buffers();
+        evaluator.run_into(&parameters, (5, &points, &[]), (7, 2), &mut outputs, &mut gradients).expect("shapes fit");
+        let tensors = training.tensors.iter().map(|t| parameters.get(&t.name).expect("its own").to_vec()).collect();
+        let inputs = Inputs { count: 5, points, data: vec![], tensors, seed: 7, step: 2 };
+        let values = interpret(training, &inputs).expect("it was planned");
+        let results = training.outputs.iter().map(|o| o.1).zip(&outputs);
+        for (value, ours) in results.chain(training.gradients.iter().map(|g| g.1).zip(&gradients)) {
+            let size = values[value.index()].iter().fold(1e-12, |m: f64, x| m.max(x.abs()));
+            for (x, y) in ours.iter().zip(&values[value.index()]) {
+                assert!((x - y).abs() < 1e-10 * size, "{residual} by {method}: {x} for {y}");
+            }
+        }
     }
 }

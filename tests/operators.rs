@@ -129,6 +129,22 @@ fn verified() {
         "space x[9] in ball(radius = 1)\nnet N = mlp(width = 6, depth = 3, activation = tanh)\n\
          field u = (1 - norm2(x))*N(x)\nsolve interior: lap(u) = 1\nestimate lap(u) by rademacher(3)\n\
          train adam(lr = 1e-3), steps = 1\n",
+        // compressed, since the layer is narrower than space; many columns, which are streamed
+        "space x[60] in ball(radius = 1)\nnet N = mlp(width = 6, depth = 3, activation = tanh)\n\
+         field u = (1 - norm2(x))*N(x)\nsolve interior: lap(u) + norm2(grad(u)) = sum(i in 0..59: x[i]*x[i+1])\n\
+         train adam(lr = 1e-3), steps = 1\n",
+        "space x[60] in ball(radius = 1)\nnet N = mlp(width = 6, depth = 3, activation = tanh)\n\
+         field u = (1 - norm2(x))*N(x)\nsolve interior: lap(u) = 1\nestimate lap(u) by compressed(2) unbiased\n\
+         train adam(lr = 1e-3), steps = 1\n",
+        // terms by the size of their coefficients, and directions with components
+        "space x[60] from normal()\nnet N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = N(x)\n\
+         solve interior: sum(i in 0..60: x[i]^2*d(u, x[i], x[i])) = u\nestimate interior by importance(3)\n\
+         solve second: sum(i in 0..60: x[i]^2*d(u, x[i], x[i])) = u\nestimate second by rademacher(2)\n\
+         train adam(lr = 1e-3), steps = 1\n",
+        // blocks of coordinates that share weights
+        "space x[121] in ball(radius = 1)\nnet N = mlp(width = 6, depth = 3, activation = tanh, share = block(2))\n\
+         field u = (1 - norm2(x))*N(x)\nsolve interior: lap(u) = 1\nestimate lap(u) by sparse(3)\n\
+         train adam(lr = 1e-3), steps = 1\n",
         // a gradient-enhanced residual with a manufactured source
         "space x[5] in ball(radius = 1)\ncoef c[4] ~ normal(seed = 0)\n\
          net N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = (1 - norm2(x))*N(x)\n\

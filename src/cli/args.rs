@@ -89,6 +89,15 @@ pub struct Plan {
     /// Say why the rewritten forms are equal to the written ones
     #[arg(long)]
     pub explain: bool,
+    /// Measure the variance of the estimators, and compare methods by variance times work
+    #[arg(long)]
+    pub variance: bool,
+    /// Tensors of the networks whose variance is measured, instead of random ones
+    #[arg(long, value_name = "PATH", requires = "variance")]
+    pub weights: Option<PathBuf>,
+    /// Of random weights, points and draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
     /// Write to a file instead of the screen
     #[arg(short, long, value_name = "PATH")]
     pub out: Option<PathBuf>,

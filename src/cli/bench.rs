@@ -38,7 +38,7 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
         })?;
         let rows = set.networks.iter().map(|n| n.rows).sum::<usize>() as f64;
         let points = rate * args.points as f64;
-        let flops = points * set.cost.flops_per_point;
+        let flops = points * set.cost.flops_per_point + set.cost.flops_per_step;
         print(&format!(
             "{}: {points:.3e} points/s ({} at a time), {:.3e} rows/s, {:.2} GFLOP/s, {:.0} % of the peak",
             set.name,
@@ -70,7 +70,9 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
         let flops: f64 = plan
             .sets
             .iter()
-            .filter_map(|s| s.condition.map(|k| s.cost.flops_per_point * program.conditions[k].count as f64))
+            .filter_map(|s| {
+                s.condition.map(|k| s.cost.flops_per_point * program.conditions[k].count as f64 + s.cost.flops_per_step)
+            })
             .sum();
         let bytes =
             plan.sets.iter().filter(|s| s.condition.is_some()).map(|s| s.cost.bytes_per_step).fold(0.0, f64::max);

@@ -11,6 +11,7 @@ pub mod plot;
 pub mod render;
 mod source;
 mod train;
+mod variance;
 mod verify;
 
 use args::{Args, Command};

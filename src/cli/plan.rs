@@ -1,7 +1,7 @@
 //! `check`, `plan`, `emit`: what a program means and what it is compiled to.
 
 use super::source::{load, write_or_print};
-use super::{Done, args, print};
+use super::{Done, args, print, variance};
 use crate::plan::{Options, Plan, PointSet, check_reports, plan as make_plan};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -24,7 +24,16 @@ pub fn plan(args: &args::Plan) -> Done {
     loaded.reject_flow()?;
     let options = Options { explain: args.explain, ..Options::default() };
     let plan = make_plan(&loaded.program, options).map_err(|e| loaded.say(&e))?;
-    let text = if args.json { format!("{:#}\n", json(&plan)) } else { text(&plan) };
+    let comparisons = if args.variance { Some(variance::measure(args, &loaded)?) } else { None };
+    let text = if args.json {
+        let mut json = json(&plan);
+        if let Some(c) = &comparisons {
+            json["variance"] = variance::json(c);
+        }
+        format!("{json:#}\n")
+    } else {
+        text(&plan) + &comparisons.map_or(String::new(), |c| variance::text(&c))
+    };
     write_or_print(args.out.as_deref(), &text)
 }
 
@@ -67,6 +76,7 @@ fn set_json(set: &PointSet) -> Value {
             "full_jet": number(n.compared.full_jet),
         })),
         "flops_per_point": set.cost.flops_per_point,
+        "flops_per_step": set.cost.flops_per_step,
         "bytes_per_step": set.cost.bytes_per_step,
     })
 }

@@ -17,6 +17,8 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 pub enum Draw<'a, T> {
     /// Column numbers: [points, k]
     Columns(&'a [T], usize),
+    /// Row 0 of the lift.
+    Row0,
     /// Directions: [k, points, len], in the columns of the lift from the first number on, and len.
     Directions(&'a [T], usize, usize),
 }
@@ -97,6 +99,7 @@ impl<'a, T: Real> Lift<'a, T> {
                         }
                     }
                 }
+                Draw::Row0 => y.iter_mut().zip(&*row0).for_each(|(y, x)| *y += value * *x),
                 Draw::Directions(d, first, len) => {
                     let weight = weight.slice(s![first..first + len, ..]);
                     product(value, self.direction(d, len, seed.at), weight, T::one(), matrix_mut(y, n));
@@ -132,9 +135,67 @@ impl<'a, T: Real> Lift<'a, T> {
                         column.iter_mut().zip(bar).for_each(|(g, b)| *g += value * *b);
                     }
                 }
+                Some(Draw::Row0) => product(value, bar.t(), points, T::one(), gradient.view_mut()),
                 Some(Draw::Directions(d, first, len)) => {
                     let gradient = gradient.slice_mut(s![.., first..first + len]);
                     product(value, bar.t(), self.direction(d, len, seed.at), T::one(), gradient);
+                }
+            }
+        }
+    }
+
+    /// One linear function of each block of columns, without bias: [rows, points, blocks].
+    pub fn share(&self, weight: &[T], y: &mut [T]) {
+        y.fill(T::zero());
+        let (block, n) = (weight.len(), self.n);
+        let blocks = self.columns.div_ceil(block);
+        self.each_block(block, &mut |row, p, j, at, x| {
+            let sum = x.iter().zip(&weight[at..]).fold(T::zero(), |s, (x, w)| s + *x * *w);
+            y[(row * n + p) * blocks + j] += sum;
+        });
+    }
+
+    /// sum += over points and rows of bar times the block: [block]. `bar` is [rows, points, blocks].
+    pub fn share_adjoint(&self, bar: &[T], sum: &mut [T]) {
+        let n = self.n;
+        let blocks = self.columns.div_ceil(sum.len());
+        self.each_block(sum.len(), &mut |row, p, j, at, x| {
+            let bar = bar[(row * n + p) * blocks + j];
+            sum[at..].iter_mut().zip(x).for_each(|(s, x)| *s += bar * *x);
+        });
+    }
+
+    /// Calls a function with row, point, block, and what there is of the block: from which of its columns on, and their
+    /// elements, which are to be added up.
+    fn each_block(&self, block: usize, f: &mut dyn FnMut(usize, usize, usize, usize, &[T])) {
+        let Row0::Points(points) = self.row0 else { return };
+        let mut scaled = Vec::new();
+        let mut dense = |row: usize, p: usize, first: usize, value: T, x: &mut dyn Iterator<Item = T>| {
+            scaled.clear();
+            scaled.extend(x.map(|x| value * x));
+            let mut done = 0;
+            while done < scaled.len() {
+                let column = first + done;
+                let end = scaled.len().min(done + block - column % block);
+                f(row, p, column / block, column % block, &scaled[done..end]);
+                done = end;
+            }
+        };
+        for (p, x) in points.rows().into_iter().enumerate() {
+            dense(0, p, 0, T::one(), &mut x.iter().copied());
+        }
+        for seed in self.seeds {
+            let (row, value) = (seed.row as usize, T::lit(seed.value));
+            for (p, x) in points.rows().into_iter().enumerate() {
+                match seed.sample.map(|s| self.draws[s as usize]) {
+                    None => dense(row, p, seed.at as usize, value, &mut std::iter::once(T::one())),
+                    Some(Draw::Columns(columns, k)) => {
+                        dense(row, p, self.column(columns, k, p, seed.at), value, &mut std::iter::once(T::one()));
+                    }
+                    Some(Draw::Row0) => dense(row, p, 0, value, &mut x.iter().copied()),
+                    Some(Draw::Directions(d, first, len)) => {
+                        dense(row, p, first, value, &mut self.direction(d, len, seed.at).row(p).iter().copied());
+                    }
                 }
             }
         }
@@ -154,6 +215,7 @@ impl<'a, T: Real> Lift<'a, T> {
                 Some(Draw::Columns(columns, k)) => {
                     (0..n).for_each(|p| y[[p, self.column(columns, k, p, seed.at)]] += value);
                 }
+                Some(Draw::Row0) => y.scaled_add(value, &points),
                 Some(Draw::Directions(d, first, len)) => {
                     y.slice_mut(s![.., first..first + len]).scaled_add(value, &self.direction(d, len, seed.at));
                 }

@@ -57,8 +57,10 @@ impl Schedule {
         for (op, _) in program.ops.iter().zip(&needed).filter(|n| *n.1) {
             for argument in op.arguments() {
                 let layer = match op {
-                    Op::Linear { x, .. } => *x == argument,
-                    Op::WeightAdjoint { x, bar } => *x == argument && *bar != argument,
+                    Op::Linear { x, .. } | Op::Share { x, .. } => *x == argument,
+                    Op::WeightAdjoint { x, bar } | Op::ShareAdjoint { x, bar, .. } => {
+                        *x == argument && *bar != argument
+                    }
                     _ => false,
                 };
                 fused[argument.index()] &= layer;

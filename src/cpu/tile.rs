@@ -203,6 +203,14 @@ impl<T: Real> Run<'_, T> {
                     lift.fill(y);
                 }
             }
+            Op::Share { x, weight, bias } => {
+                if let Some(lift) = self.lift(*x, tile, workspace, None) {
+                    lift.share(self.call.tensors[weight.index()], y);
+                }
+                let bias = self.call.tensors[bias.index()][0];
+                let row0 = n * self.shape(ValueId(k as u32)).1;
+                y[..row0].iter_mut().for_each(|y| *y += bias);
+            }
             Op::Linear { weight, bias, .. } if self.call.tensors[weight.index()].is_empty() => {
                 // A weight that is not given is zero.
                 let (bias, rows) = (self.call.tensors[bias.index()], self.shape(ValueId(k as u32)).0);
@@ -299,6 +307,11 @@ impl<T: Real> Run<'_, T> {
                     product(T::one(), matrix(bar, rows * tile.n).t(), x, T::one(), sum);
                 }
             }
+            Op::ShareAdjoint { bar, x, .. } => {
+                if let Some(lift) = self.lift(*x, tile, workspace, None) {
+                    lift.share_adjoint(self.value(*bar, tile, workspace), sum);
+                }
+            }
             Op::InjectAdjoint { bar, directions, seeds, .. } => {
                 let directions = directions.map(|d| self.value(d, tile, workspace));
                 let out = self.shape(*bar).1;
@@ -324,9 +337,10 @@ impl<T: Real> Run<'_, T> {
             return None;
         };
         let draw = |sample: &jet::Draw| {
-            let elements = self.value(sample.value(), tile, workspace);
-            let features = self.shape(sample.value()).1;
+            let elements = sample.value().map_or(&[][..], |v| self.value(v, tile, workspace));
+            let features = sample.value().map_or(0, |v| self.shape(v).1);
             match *sample {
+                jet::Draw::Points => Draw::Row0,
                 jet::Draw::Columns { row, .. } => {
                     let len = tile.n * features;
                     Draw::Columns(&elements[row as usize * len..][..len], features)

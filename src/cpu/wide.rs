@@ -60,7 +60,7 @@ struct Gradient {
     columns: Range<usize>,
     seeds: Vec<Seed>,
     /// By draw of the seeds: position among the stored values, numbers per point, and where the columns start among them.
-    draws: Vec<(usize, usize, usize)>,
+    draws: Vec<Option<(usize, usize, usize)>>,
 }
 
 /// The gradient of a weight through its factor.
@@ -109,7 +109,7 @@ impl Wide {
             let mut code = None;
             match op {
                 Op::Lift { samples, .. } => {
-                    samples.iter().all(|d| matches!(d, Draw::Columns { .. })).then_some(())?;
+                    samples.iter().all(|d| !matches!(d, Draw::Directions { .. })).then_some(())?;
                 }
                 Op::Linear { x, weight, .. } => {
                     if let Op::Lift { first, features, .. } = program.ops[x.index()] {
@@ -159,11 +159,15 @@ impl Wide {
         let position = program.gradients.iter().position(|(t, v)| v.index() == op && turned(*t))?;
         let Op::Lift { first, features, seeds, samples, .. } = &program.ops[lift.index()] else { return None };
         let Type::PerPoint { rows, features: out } = types[bar.index()] else { return None };
-        let draws = samples.iter().map(|draw| match (draw, &types[draw.value().index()]) {
-            (Draw::Columns { value, row }, Type::PerPoint { rows, features }) => {
-                Some((self.store(*value), rows * features, *row as usize * features))
-            }
-            _ => None,
+        let draws = samples.iter().map(|draw| match draw {
+            Draw::Columns { value, row } => match types[value.index()] {
+                Type::PerPoint { rows, features } => {
+                    Some(Some((self.store(*value), rows * features, *row as usize * features)))
+                }
+                Type::Reduced { .. } => None,
+            },
+            Draw::Points => Some(None),
+            Draw::Directions { .. } => None,
         });
         let draws = draws.collect::<Option<Vec<_>>>()?;
         let bar = self.store(bar);
@@ -287,7 +291,8 @@ impl Wide {
         let scale = if count == 0 { 0.0 } else { 1.0 / count as f64 };
         let parts = self.gradients.iter().map(|g| {
             let (bar, row) = (&stored[g.bar], g.rows * g.out);
-            let bar0 = bar.chunks_exact(row.max(1)).flat_map(|b| &b[..g.out]).map(|b| *b * T::lit(scale)).collect();
+            let mut bar0: Vec<T> =
+                bar.chunks_exact(row.max(1)).flat_map(|b| &b[..g.out]).map(|b| *b * T::lit(scale)).collect();
             let (mut fixed, mut drawn) = (Vec::new(), Vec::new());
             for seed in &g.seeds {
                 let (offset, value) = (seed.row as usize * g.out, seed.value * scale);
@@ -300,7 +305,12 @@ impl Wide {
                         let sums: Vec<T> = sums.into_iter().map(|s| T::lit(s * value)).collect();
                         fixed.push((seed.at as usize, sums));
                     }
-                    Some((draw, all, first)) => drawn.extend((0..count).map(|p| {
+                    // rows along the points go with row 0
+                    Some(None) => {
+                        let rows = bar.chunks_exact(row.max(1)).map(|b| &b[offset..offset + g.out]);
+                        bar0.iter_mut().zip(rows.flatten()).for_each(|(b, r)| *b += T::lit(value) * *r);
+                    }
+                    Some(Some((draw, all, first))) => drawn.extend((0..count).map(|p| {
                         let at = p * all + first + seed.at as usize;
                         let column = stored[draw][at].to_i64() as usize - g.columns.start;
                         (column, p * row + offset, T::lit(value))

@@ -6,7 +6,7 @@
 //! coefficient that was folded into the algebra has its gradient.
 
 use super::reverse::reverse;
-use super::{Address, Binary, Instruction, Invalid, JetProgram, Op, Pointwise, Source, TensorId, Type, ValueId};
+use super::{Address, Binary, Fold, Instruction, Invalid, JetProgram, Op, Pointwise, Source, TensorId, Type, ValueId};
 use std::collections::HashMap;
 
 /// The program with a last output `loss`, the mean over the points of weight times the sum of squares of output 0; with
@@ -86,6 +86,15 @@ pub fn adjoint(program: &JetProgram, loss: ValueId) -> Result<JetProgram, Invali
     Ok(a.out)
 }
 
+/// The sum of the features of row 0 of a value.
+fn sum(value: ValueId, features: usize) -> Pointwise {
+    let feature = Address { offset: 0, terms: vec![(0, 1)], register: None };
+    let body = vec![Instruction::Load { input: 0, row: Address::fixed(0), feature }];
+    let each = Instruction::Loop { var: 0, lo: 0, hi: features as i64, body, reductions: vec![(Fold::Sum, 0)] };
+    let store = Instruction::Store { row: Address::fixed(0), feature: Address::fixed(0), value: 1 };
+    Pointwise { inputs: vec![Source::Value(value)], rows: 1, features: 1, code: vec![each, store] }
+}
+
 struct Adjoint {
     out: JetProgram,
     /// Which values of the program depend on learned tensors.
@@ -102,7 +111,7 @@ impl Adjoint {
     fn mark(&mut self) {
         for op in &self.out.ops {
             let tensors: Vec<TensorId> = match op {
-                Op::Linear { weight, bias, .. } => vec![*weight, *bias],
+                Op::Linear { weight, bias, .. } | Op::Share { weight, bias, .. } => vec![*weight, *bias],
                 Op::Factor { weight, .. } => vec![*weight],
                 Op::Pointwise(p) => {
                     let tensor = |s: &Source| match s {
@@ -144,6 +153,18 @@ impl Adjoint {
                 if self.active[x.index()] {
                     let xbar = push(&mut self.out, Op::LinearAdjoint { bar, weight });
                     self.contribute(x, xbar);
+                }
+            }
+            Op::Share { x, weight, bias } => {
+                // below is a lift, where nothing is learned
+                if self.learned(weight) {
+                    let block = self.out.tensors[weight.index()].len();
+                    self.gradient(weight, Op::ShareAdjoint { bar, x, block });
+                }
+                if self.learned(bias) {
+                    let Type::PerPoint { features, .. } = self.types[value.index()] else { return };
+                    let x = push(&mut self.out, Op::Pointwise(sum(bar, features)));
+                    self.gradient(bias, Op::Mean { x, scalar: false });
                 }
             }
             Op::Inject { x, factor, directions, seeds } => {

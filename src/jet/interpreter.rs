@@ -149,6 +149,14 @@ impl Run<'_> {
                     }
                 }
             }
+            Op::ShareAdjoint { bar, x, block } => {
+                let (rows, features) = self.shape(*x);
+                for r in 0..rows {
+                    for i in 0..features {
+                        sum[i % block] += self.at(*bar, p, r, i / block) * self.at(*x, p, r, i);
+                    }
+                }
+            }
             Op::BiasAdjoint { bar: x } | Op::Mean { x, .. } => {
                 for (f, s) in sum.iter_mut().enumerate() {
                     *s += self.at(*x, p, 0, f);
@@ -198,12 +206,25 @@ impl Run<'_> {
                         Draw::Columns { value, row: r } => {
                             y[row][self.at(value, p, r as usize, at) as usize - first] += seed.value;
                         }
+                        Draw::Points => {
+                            let points = &self.inputs.points[p * self.program.columns + first..][..features];
+                            points.iter().enumerate().for_each(|(f, x)| y[row][f] += seed.value * x);
+                        }
                         Draw::Directions { value, first } => {
                             let len = self.shape(value).1;
                             (0..len).for_each(|f| y[row][first as usize + f] += seed.value * self.at(value, p, at, f));
                         }
                     }
                 }
+            }
+            Op::Share { x, weight, bias } => {
+                let block = self.inputs.tensors[weight.index()].len();
+                for (r, y) in y.iter_mut().enumerate() {
+                    for i in 0..self.shape(*x).1 {
+                        y[i / block] += self.weight(*weight, 0, i % block) * self.at(*x, p, r, i);
+                    }
+                }
+                y[0].iter_mut().for_each(|y| *y += self.inputs.tensors[bias.index()][0]);
             }
             Op::Inject { x, factor, directions, seeds } => {
                 for (r, y) in y.iter_mut().enumerate() {

@@ -343,7 +343,12 @@ impl Parser {
                 let rows = line.number()?;
                 line.word("draws")?;
                 let mut samples = Vec::new();
-                while let Ok(value) = line.value() {
+                loop {
+                    if line.has("points") {
+                        samples.push(Draw::Points);
+                        continue;
+                    }
+                    let Ok(value) = line.value() else { break };
                     samples.push(if line.has("row") {
                         Draw::Columns { value, row: line.number()? }
                     } else {
@@ -352,6 +357,12 @@ impl Parser {
                     });
                 }
                 Op::Lift { points, first, features, rows, seeds: self.seeds()?, samples }
+            }
+            "share" => Op::Share { x: line.value()?, weight: line.tensor()?, bias: line.tensor()? },
+            "share_adjoint" => {
+                let (bar, x) = (line.value()?, line.value()?);
+                line.word("block")?;
+                Op::ShareAdjoint { bar, x, block: line.number()? }
             }
             "linear" => Op::Linear { x: line.value()?, weight: line.tensor()?, bias: line.tensor()? },
             "activate" => {

@@ -137,6 +137,7 @@ fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
             samples.iter().try_for_each(|s| match s {
                 Draw::Columns { value, row } => write!(f, " {value} row {row}"),
                 Draw::Directions { value, first } => write!(f, " {value} at {first}"),
+                Draw::Points => f.write_str(" points"),
             })?;
             writeln!(f)?;
             write_seeds(seeds, f)
@@ -148,7 +149,8 @@ fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
             write_seeds(seeds, f)
         }
         Op::FactorAdjoint { factor, bar } => writeln!(f, " {factor} {bar}"),
-        Op::Linear { x, weight, bias } => writeln!(f, " {x} {weight} {bias}"),
+        Op::ShareAdjoint { bar, x, block } => writeln!(f, " {bar} {x} block {block}"),
+        Op::Linear { x, weight, bias } | Op::Share { x, weight, bias } => writeln!(f, " {x} {weight} {bias}"),
         Op::Activate { x, algebra, activation: a, coefficients } => {
             writeln!(f, " {} {x} {algebra}{}", activation(a), with(coefficients))
         }

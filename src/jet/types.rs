@@ -174,6 +174,25 @@ pub enum Op {
         /// What sampled seeds refer to.
         samples: Vec<Draw>,
     },
+    /// One linear function of each block of adjacent features: feature j of row r is sum_k w_k x[r, j b + k], + bias in row
+    /// 0. The last block may be shorter.
+    Share {
+        /// A lift: [rows, in]
+        x: ValueId,
+        /// [1, b]
+        weight: TensorId,
+        /// `[1]`
+        bias: TensorId,
+    },
+    /// Mean over points of sum over rows and blocks of y-bar times the block: [1, b].
+    ShareAdjoint {
+        /// [rows, blocks]
+        bar: ValueId,
+        /// The lift: [rows, in]
+        x: ValueId,
+        /// Features of a block.
+        block: usize,
+    },
     /// Row 0: W x + b, other rows: W x. Weight [out, in].
     Linear {
         /// [rows, in]
@@ -313,13 +332,16 @@ pub enum Draw {
         /// First feature.
         first: u32,
     },
+    /// The points themselves, as one direction: row 0 of the lift.
+    Points,
 }
 
 impl Draw {
-    /// The value that is referred to.
-    pub fn value(self) -> ValueId {
+    /// The value that is referred to, beside the points.
+    pub fn value(self) -> Option<ValueId> {
         match self {
-            Draw::Columns { value, .. } | Draw::Directions { value, .. } => value,
+            Draw::Columns { value, .. } | Draw::Directions { value, .. } => Some(value),
+            Draw::Points => None,
         }
     }
 }

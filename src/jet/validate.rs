@@ -52,6 +52,8 @@ impl Op {
             Op::Directions { .. } => "directions",
             Op::Pointwise(_) => "pointwise",
             Op::Lift { .. } => "lift",
+            Op::Share { .. } => "share",
+            Op::ShareAdjoint { .. } => "share_adjoint",
             Op::Linear { .. } => "linear",
             Op::Factor { .. } => "factor",
             Op::Inject { .. } => "inject",
@@ -82,11 +84,11 @@ impl Op {
                 .collect(),
             Op::SampleWeighted { weights, .. } => vec![*weights],
             Op::Lift { points, samples, .. } => {
-                std::iter::once(*points).chain(samples.iter().map(|s| s.value())).collect()
+                std::iter::once(*points).chain(samples.iter().filter_map(|s| s.value())).collect()
             }
-            Op::Linear { x, .. } | Op::Mean { x, .. } => vec![*x],
+            Op::Linear { x, .. } | Op::Share { x, .. } | Op::Mean { x, .. } => vec![*x],
             Op::LinearAdjoint { bar, .. } | Op::BiasAdjoint { bar } => vec![*bar],
-            Op::WeightAdjoint { bar, x } => vec![*bar, *x],
+            Op::WeightAdjoint { bar, x } | Op::ShareAdjoint { bar, x, .. } => vec![*bar, *x],
             Op::Add { a, b } => vec![*a, *b],
             Op::Inject { x: value, factor, directions, .. }
             | Op::InjectAdjoint { bar: value, factor, directions, .. } => {
@@ -200,6 +202,21 @@ impl Checker<'_> {
                 per_point(pointwise.rows, pointwise.features)
             }
             Op::Lift { .. } => self.lift(op),
+            Op::Share { x, weight, bias } => {
+                let (rows, features) = self.lifted(*x)?;
+                let (out, block) = self.matrix(*weight)?;
+                ensure(out == 1 && block > 0, || format!("a shared weight [{out}, {block}]"))?;
+                let bias = self.tensor(*bias)?;
+                ensure(bias.shape == [1], || format!("bias {:?} of a shared weight", bias.shape))?;
+                per_point(rows, features.div_ceil(block))
+            }
+            Op::ShareAdjoint { bar, x, block } => {
+                let ((rows, blocks), (x_rows, features)) = (self.value(*bar)?, self.lifted(*x)?);
+                ensure(rows == x_rows && *block > 0 && blocks == features.div_ceil(*block), || {
+                    format!("{rows} rows of {blocks} blocks against {x_rows} rows of {features} features")
+                })?;
+                Ok(Type::Reduced { shape: vec![1, *block] })
+            }
             Op::Linear { x, weight, bias } => {
                 let (rows, features) = self.value(*x)?;
                 let (out, inputs) = self.matrix(*weight)?;
@@ -306,6 +323,13 @@ impl Checker<'_> {
         }
     }
 
+    /// Rows and features of a lift.
+    fn lifted(&self, value: ValueId) -> Checked<(usize, usize)> {
+        let shape = self.value(value)?;
+        ensure(matches!(self.program.ops[value.index()], Op::Lift { .. }), || format!("value {} is no lift", value.0))?;
+        Ok(shape)
+    }
+
     /// Rows and columns of a factor.
     fn factor(&self, value: ValueId) -> Checked<(usize, usize)> {
         match (self.ty(value)?, &self.program.ops[value.index()]) {
@@ -372,7 +396,7 @@ impl Checker<'_> {
         ensure(*rows > 0, || "no row 0".into())?;
         let mut counts = Vec::new();
         for s in samples {
-            let (rows, len) = self.value(s.value())?;
+            let (rows, len) = s.value().map_or(Ok((1, *features)), |v| self.value(v))?;
             counts.push(match *s {
                 Draw::Columns { value, row } => {
                     let (f, n) = self.drawn(value, row)?;
@@ -387,6 +411,7 @@ impl Checker<'_> {
                     })?;
                     rows
                 }
+                Draw::Points => 1,
             });
         }
         for seed in seeds {

@@ -322,6 +322,16 @@ impl Graph {
         }) as u32
     }
 
+    /// Free variables, slot and column, for the component of k vectors over the columns lo..hi: the same ones each time, so
+    /// that equal vectors are one sampler.
+    pub fn vector_vars(&mut self, k: usize, lo: i64, hi: i64) -> (LoopVar, LoopVar) {
+        let known = self.samplers.iter().find_map(|s| match s.kind {
+            SamplerKind::Vectors { k: n, slot, column, .. } if (n, s.lo, s.hi) == (k, lo, hi) => Some((slot, column)),
+            _ => None,
+        });
+        known.unwrap_or_else(|| (self.fresh(0, k as i64), self.fresh(lo, hi)))
+    }
+
     /// Whether a sampler's directions are known by their images under a first layer only.
     pub fn is_factor(&self, sampler: u32) -> bool {
         matches!(self.samplers[sampler as usize].kind, SamplerKind::Factor { .. })

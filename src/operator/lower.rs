@@ -34,6 +34,9 @@ pub struct Lowering<'a> {
     /// The condition or output that is being lowered: its region, and the estimator of all its sums.
     region: Option<Region>,
     scope: Option<(Method, String)>,
+    /// What `auto` stands for, and what is done where there is no estimate.
+    auto: Method,
+    unnamed: Method,
     /// Whether `unbiased` estimates draw again.
     again: bool,
     /// Sums in operators that an estimate of their own names.
@@ -54,17 +57,24 @@ impl<'a> Lowering<'a> {
             orders: HashMap::new(),
             region: None,
             scope: None,
+            auto: Method::Exact,
+            unnamed: Method::Exact,
             again: false,
             settled: HashSet::new(),
         }
+    }
+
+    /// With methods that stand for `auto`, and for no estimate.
+    pub fn choosing(self, auto: Method, unnamed: Method) -> Self {
+        Lowering { auto, unnamed, ..self }
     }
 
     /// The components (row-major) of output number `k`.
     pub fn output(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
         let output = &self.program.outputs[k];
         let method = self.estimate(|t| matches!(t, EstimateTarget::Output(n) if *n == k));
-        let scope = method.map(|e| (e.method, output.name.clone()));
-        self.scoped(None, scope, output.value)
+        let scope = method.map_or((self.unnamed, output.name.clone()), |e| (self.chosen(e), output.name.clone()));
+        self.scoped(None, Some(scope), output.value)
     }
 
     /// The components of the residual of condition number `k`, with draws that are independent of those of
@@ -80,8 +90,11 @@ impl<'a> Lowering<'a> {
     pub fn condition(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
         let condition = &self.program.conditions[k];
         let method = self.estimate(|t| matches!(t, EstimateTarget::Condition(n) if *n == k));
-        let scope = method.map(|e| (e.method, self.named(&condition.name, e)));
-        self.scoped(Some(condition.region.clone()), scope, condition.residual)
+        let scope = match method {
+            Some(e) => (self.chosen(e), self.named(&condition.name, e)),
+            None => (self.unnamed, condition.name.clone()),
+        };
+        self.scoped(Some(condition.region.clone()), Some(scope), condition.residual)
     }
 
     /// The components of any expression, without sampling of its sums.
@@ -145,6 +158,9 @@ impl<'a> Lowering<'a> {
 
     fn estimate(&self, is: impl Fn(&EstimateTarget) -> bool) -> Option<&'a crate::program::Estimate> {
         self.program.estimates.iter().rev().find(|e| is(&e.target))
+    }
+    fn chosen(&self, estimate: &crate::program::Estimate) -> Method {
+        if estimate.method == Method::Auto { self.auto } else { estimate.method }
     }
     /// The name of an estimate's draws.
     fn named(&self, name: &str, estimate: &crate::program::Estimate) -> String {
@@ -211,7 +227,7 @@ impl<'a> Lowering<'a> {
     fn operator_estimate(&self, e: ExprId) -> Option<(Method, String)> {
         self.program.estimates.iter().rev().find_map(|estimate| match estimate.target {
             EstimateTarget::Expression(t) if self.program.same(t, e) => {
-                Some((estimate.method, self.named(&format!("estimate{}", estimate.span.start), estimate)))
+                Some((self.chosen(estimate), self.named(&format!("estimate{}", estimate.span.start), estimate)))
             }
             _ => None,
         })

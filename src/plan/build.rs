@@ -14,8 +14,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// Most inputs of a network whose arguments are not adjacent columns of the point.
 pub const MAX_GENERAL_INPUTS: usize = 4096;
 
-/// A network's arguments are too many to be computed one by one.
-pub struct TooManyInputs(pub usize);
+/// Why a network cannot be built.
+pub enum Unbuildable {
+    /// Its arguments are too many to be computed one by one.
+    TooManyInputs(usize),
+    /// Its arguments are computed one by one, so that there are no blocks of columns to share weights.
+    NoBlocks,
+}
 
 /// Emits the networks of the functionals and then the residuals; gives the value of the residuals: [1, roots].
 pub fn build(
@@ -24,7 +29,7 @@ pub fn build(
     folded: &Folded,
     targets: &Targets,
     algebras: &BTreeMap<u32, JetAlgebra>,
-) -> Result<ValueId, TooManyInputs> {
+) -> Result<ValueId, Unbuildable> {
     for (call, algebra) in algebras {
         network(graph, builder, targets, *call, algebra)?;
     }
@@ -49,16 +54,23 @@ fn network(
     targets: &Targets,
     call: u32,
     algebra: &JetAlgebra,
-) -> Result<(), TooManyInputs> {
+) -> Result<(), Unbuildable> {
     let (table, coefficients) = table(graph, builder, targets, algebra);
     let application = graph.calls[call as usize].clone();
     let injected = injections(graph, targets, call, algebra);
     let mut x = match lift(graph, builder, targets, call, algebra) {
         Some(op) => builder.push(op),
+        None if builder.shared_layer(application.net).is_some() => return Err(Unbuildable::NoBlocks),
         None => general_input(graph, builder, targets, call, algebra)?,
     };
     let net = application.net;
     let (depth, activation) = builder.architecture(net);
+    if let Some((weight, bias)) = builder.shared_layer(net) {
+        x = builder.push(Op::Share { x, weight, bias });
+        if activation != Activation::Identity {
+            x = builder.push(Op::Activate { x, algebra: table, activation, coefficients });
+        }
+    }
     for layer in 0..depth {
         let (weight, bias) = builder.layer(net, layer);
         x = builder.push(Op::Linear { x, weight, bias });
@@ -164,14 +176,14 @@ fn general_input(
     targets: &Targets,
     call: u32,
     algebra: &JetAlgebra,
-) -> Result<ValueId, TooManyInputs> {
+) -> Result<ValueId, Unbuildable> {
     let mut values = Vec::new();
     for argument in graph.calls[call as usize].arguments.clone() {
         match argument {
             Argument::Scalar(id) => values.push(graph.expand(id)),
             Argument::Columns { first, len } => {
                 if len + values.len() > MAX_GENERAL_INPUTS {
-                    return Err(TooManyInputs(len + values.len()));
+                    return Err(Unbuildable::TooManyInputs(len + values.len()));
                 }
                 let columns = (first..first + len).map(|c| Index::constant(c as i64));
                 values.extend(columns.map(|c| graph.intern(Node::Point(c))).collect::<Vec<_>>());

@@ -3,7 +3,7 @@
 use crate::jet::{JetProgram, Op, Tensor, TensorId, ValueId};
 use crate::operator::Index;
 use crate::program::{Activation, CoefId, Learning, NetId, ParamId, Program};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// A program under construction.
 pub struct Builder<'p> {
@@ -15,6 +15,8 @@ pub struct Builder<'p> {
     points: Option<ValueId>,
     data: Option<ValueId>,
     draws: HashMap<(u32, i64), ValueId>,
+    /// The samplers whose draws the program reads.
+    pub samplers: BTreeSet<u32>,
     /// The first generator stream of this program's draws.
     pub stream: u32,
 }
@@ -24,7 +26,16 @@ impl<'p> Builder<'p> {
     pub fn new(program: &'p Program, name: &str, data_columns: usize, stream: u32) -> Self {
         let jet =
             JetProgram { name: name.to_string(), columns: program.columns(), data_columns, ..JetProgram::default() };
-        Builder { program, jet, jets: HashMap::new(), points: None, data: None, draws: HashMap::new(), stream }
+        Builder {
+            program,
+            jet,
+            jets: HashMap::new(),
+            points: None,
+            data: None,
+            draws: HashMap::new(),
+            samplers: BTreeSet::new(),
+            stream,
+        }
     }
 
     /// Appends an operation.
@@ -103,10 +114,21 @@ impl<'p> Builder<'p> {
     /// Weight and bias of a layer.
     pub fn layer(&mut self, net: NetId, layer: usize) -> (TensorId, TensorId) {
         let net = &self.program.nets[net.index()];
-        let sizes = net.sizes();
+        let mut sizes = net.sizes();
+        if let Some(block) = net.share {
+            sizes[0] = net.inputs.div_ceil(block.max(1));
+        }
         let (inputs, outputs) = (sizes[layer], sizes[layer + 1]);
         let weight = self.tensor(format!("{}.{layer}.weight", net.name), vec![outputs, inputs], true);
         let bias = self.tensor(format!("{}.{layer}.bias", net.name), vec![outputs], true);
         (weight, bias)
+    }
+    /// Weight and bias of what the blocks of a network's inputs share, if they share any.
+    pub fn shared_layer(&mut self, net: NetId) -> Option<(TensorId, TensorId)> {
+        let net = &self.program.nets[net.index()];
+        let block = net.share?;
+        let weight = self.tensor(format!("{}.share.weight", net.name), vec![1, block], true);
+        let bias = self.tensor(format!("{}.share.bias", net.name), vec![1], true);
+        Some((weight, bias))
     }
 }

@@ -7,6 +7,8 @@ use crate::jet::{Algebra, Instruction, JetProgram, Op, Type};
 pub struct Cost {
     /// Floating-point operations per point; a transcendental function counts 10.
     pub flops_per_point: f64,
+    /// Floating-point operations per step that do not depend on the number of points: factors of first layers.
+    pub flops_per_step: f64,
     /// Bytes of parameters per step in f32: 24 each (weight and two moments of Adam, read and written) where there is a
     /// gradient, else 4 (read once).
     pub bytes_per_step: f64,
@@ -20,7 +22,7 @@ impl Cost {
             Some(Type::PerPoint { rows, features }) => (*rows as f64, *features as f64),
             _ => (1.0, 1.0),
         };
-        let mut flops = 0.0;
+        let (mut flops, mut once) = (0.0, 0.0);
         for (k, op) in program.ops.iter().enumerate() {
             let (rows, features) = shape(crate::jet::ValueId(k as u32));
             flops += match op {
@@ -40,6 +42,10 @@ impl Cost {
                         _ => 2.0 * rows * outputs * inputs,
                     }
                 }
+                Op::Share { x, .. } | Op::ShareAdjoint { x, .. } => match &program.ops[x.index()] {
+                    Op::Lift { seeds, features, .. } => 2.0 * (*features + seeds.len()) as f64,
+                    _ => 0.0,
+                },
                 Op::LinearAdjoint { bar, .. } => {
                     let (rows, outputs) = shape(*bar);
                     2.0 * rows * outputs * features
@@ -50,8 +56,19 @@ impl Cost {
                     features * (activation(a) + 4.0 * a.entries.len() as f64 + 4.0 * rows)
                 }
                 Op::Inject { seeds, .. } | Op::InjectAdjoint { seeds, .. } => 2.0 * features * seeds.len() as f64,
-                // once for all points
-                Op::Factor { .. } | Op::FactorAdjoint { .. } => 0.0,
+                // a Gram matrix and its elimination
+                Op::Factor { weight, len, .. } => {
+                    let out = program.tensors[weight.index()].shape[0] as f64;
+                    once += out * out * (*len as f64 + out / 3.0);
+                    0.0
+                }
+                Op::FactorAdjoint { factor, .. } => {
+                    if let Op::Factor { weight, len, .. } = &program.ops[factor.index()] {
+                        let out = program.tensors[weight.index()].shape[0] as f64;
+                        once += out * out * (2.0 * *len as f64 + out);
+                    }
+                    0.0
+                }
                 Op::BiasAdjoint { .. } | Op::Add { .. } | Op::Mean { .. } => rows * features,
                 Op::Points | Op::Data | Op::Lift { .. } => 0.0,
                 Op::Sample { k, .. } => 10.0 * *k as f64,
@@ -64,7 +81,7 @@ impl Cost {
         }
         let parameters: usize = program.tensors.iter().map(|t| t.len()).sum();
         let each = if program.gradients.is_empty() { 4.0 } else { 24.0 };
-        Cost { flops_per_point: flops, bytes_per_step: parameters as f64 * each }
+        Cost { flops_per_point: flops, flops_per_step: once, bytes_per_step: parameters as f64 * each }
     }
 }
 

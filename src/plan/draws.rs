@@ -3,12 +3,13 @@
 use super::builder::Builder;
 use super::scalar::table;
 use crate::jet::{Draw, Op, ValueId};
-use crate::operator::{Argument, Graph, IndexVar, LoopVar, SamplerKind, Slot, Symbol};
+use crate::operator::{Argument, Graph, Index, IndexVar, LoopVar, Node, SamplerKind, Slot, Symbol};
 
 /// The value that holds what a sampler of indices draws, and its row there. With `by`, that is added to the indices:
 /// columns of a network that does not begin at column 0.
 pub fn columns(graph: &mut Graph, builder: &mut Builder, sampler: u32, by: i64) -> (ValueId, u32) {
     let s = graph.samplers[sampler as usize].clone();
+    builder.samplers.insert(sampler);
     match s.kind {
         SamplerKind::Sparse { k, shared } => {
             let stream = builder.stream + sampler;
@@ -40,6 +41,7 @@ const WEIGHTINGS: u32 = 128;
 /// Random or computed vectors: [k, len].
 pub fn directions(graph: &mut Graph, builder: &mut Builder, sampler: u32) -> ValueId {
     let s = graph.samplers[sampler as usize].clone();
+    builder.samplers.insert(sampler);
     match s.kind {
         SamplerKind::Dense { k, gaussian } => {
             let op = Op::Directions { stream: builder.stream + sampler, len: (s.hi - s.lo) as usize, k, gaussian };
@@ -57,6 +59,7 @@ pub fn directions(graph: &mut Graph, builder: &mut Builder, sampler: u32) -> Val
 /// The factor of a first layer, and the random directions that combine its columns, if there are any.
 pub fn factor(graph: &Graph, builder: &mut Builder, sampler: u32) -> (ValueId, Option<ValueId>) {
     let s = graph.samplers[sampler as usize].clone();
+    builder.samplers.insert(sampler);
     let SamplerKind::Factor { call, rank, k } = s.kind else { unreachable!("it is a factor") };
     let application = graph.calls[call as usize].clone();
     let [Argument::Columns { first, .. }] = application.arguments[..] else { unreachable!("it reads columns") };
@@ -92,11 +95,21 @@ pub fn seed(
             if lo < 0 || hi > len as i64 {
                 return None;
             }
+            if is_points(graph, *sampler) && (lo, hi) == (0, len as i64) {
+                builder.samplers.insert(*sampler);
+                return Some((0, Some(Draw::Points)));
+            }
             let value = directions(graph, builder, *sampler);
             Some((*k, Some(Draw::Directions { value, first: lo as u32 })))
         }
         _ => None,
     }
+}
+
+/// Whether vectors are the points themselves.
+fn is_points(graph: &Graph, sampler: u32) -> bool {
+    let SamplerKind::Vectors { column, component, .. } = graph.samplers[sampler as usize].kind else { return false };
+    matches!(graph.node(component), Node::Point(index) if *index == Index::of_loop(column))
 }
 
 /// A loop variable with its range.

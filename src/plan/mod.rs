@@ -3,6 +3,7 @@
 //!
 //! The lowering of a program is five lines of `Planner::set`: lower, expand, draw, rewrite, fold; then close, build.
 
+mod auto;
 mod build;
 mod builder;
 mod cost;
@@ -15,11 +16,14 @@ pub use cost::Cost;
 
 use crate::algebra::{self, Compared, JetAlgebra, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::jet::{Activation, JetProgram, adjoint, mean_square};
-use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, Unfit, compress, fold};
+use crate::jet::{Activation, JetProgram, Op, adjoint, mean_square};
+use crate::operator::{
+    Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, Unfit, compress, fold,
+};
 use crate::program::{ExprId, GradientTerm, Learning, NetId, Program, Region, ReportKind};
 use crate::rewrite::{self, rewrite};
-use build::build;
+use auto::Choice;
+use build::{Unbuildable, build};
 use builder::Builder;
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -44,6 +48,8 @@ pub struct PointSet {
     /// Values at a point: the result is [1, components]; twice as many, two independent estimates of each, where an estimate
     /// of the condition is `unbiased`.
     pub program: JetProgram,
+    /// Whether the components are twice as many: two independent estimates of each.
+    pub is_unbiased: bool,
     /// Residual, loss and gradient, for a condition.
     pub training: Option<JetProgram>,
     /// Whether the data columns are outward normals.
@@ -85,9 +91,37 @@ pub struct NetworkPlan {
     pub compared: Compared,
 }
 
+impl PointSet {
+    /// Whether some operator is carried out in the variables of a first layer.
+    pub fn is_compressed(&self) -> bool {
+        self.program.ops.iter().any(|op| matches!(op, Op::Factor { .. }))
+    }
+}
+
 /// Plans outputs and conditions.
 pub fn plan(program: &Program, options: Options) -> Result<Plan, Vec<Diagnostic>> {
     on_large_stack(|| plan_here(program, options))
+}
+
+/// Plans all outputs together.
+pub fn plan_outputs(program: &Program, options: Options) -> Result<PointSet, Diagnostic> {
+    one(program, options, |planner| planner.outputs())
+}
+
+/// Plans the condition at this position.
+pub fn plan_condition(program: &Program, condition: usize, options: Options) -> Result<PointSet, Diagnostic> {
+    one(program, options, |planner| planner.condition(condition))
+}
+
+fn one(
+    program: &Program,
+    options: Options,
+    plan: impl FnOnce(&Planner) -> Result<PointSet, Diagnostic> + Send,
+) -> Result<PointSet, Diagnostic> {
+    on_large_stack(|| {
+        too_many_columns(program)?;
+        plan(&Planner { program, explain: options.explain, algebras: options.algebras })
+    })
 }
 
 /// What a plan is made for.
@@ -110,7 +144,7 @@ fn on_large_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 
 fn plan_here(program: &Program, options: Options) -> Result<Plan, Vec<Diagnostic>> {
     too_many_columns(program).map_err(|e| vec![e])?;
-    let mut planner = Planner { program, explain: options.explain, algebras: options.algebras };
+    let planner = Planner { program, explain: options.explain, algebras: options.algebras };
     let mut sets = Vec::new();
     let mut errors = Vec::new();
     if !program.outputs.is_empty() {
@@ -188,8 +222,12 @@ struct Planner<'p> {
 }
 
 impl Planner<'_> {
-    fn outputs(&mut self) -> Result<PointSet, Diagnostic> {
-        let mut lowering = Lowering::new(self.program);
+    fn outputs(&self) -> Result<PointSet, Diagnostic> {
+        self.choose(1000, Self::outputs_by)
+    }
+
+    fn outputs_by(&self, choice: Choice) -> Result<PointSet, Diagnostic> {
+        let mut lowering = Lowering::new(self.program).choosing(choice.auto, choice.unnamed);
         let mut roots = Vec::new();
         for k in 0..self.program.outputs.len() {
             roots.extend(lowering.output(k)?);
@@ -198,9 +236,13 @@ impl Planner<'_> {
         self.set(lowering.graph, Wanted { name: "outputs", roots, condition: None, halves: false, span })
     }
 
-    fn condition(&mut self, k: usize) -> Result<PointSet, Diagnostic> {
+    fn condition(&self, k: usize) -> Result<PointSet, Diagnostic> {
+        self.choose(self.program.conditions[k].count, |this, choice| this.condition_by(k, choice))
+    }
+
+    fn condition_by(&self, k: usize, choice: Choice) -> Result<PointSet, Diagnostic> {
         let condition = &self.program.conditions[k];
-        let mut lowering = Lowering::new(self.program);
+        let mut lowering = Lowering::new(self.program).choosing(choice.auto, choice.unnamed);
         let mut roots = lowering.condition(k)?;
         let mut again = lowering.condition_again(k)?;
         let residuals = roots.len();
@@ -220,7 +262,7 @@ impl Planner<'_> {
 
     /// Derivatives of residuals along space, scaled so that the sum of their squares estimates weight |grad R|^2.
     fn gradient_terms(
-        &mut self,
+        &self,
         lowering: &mut Lowering,
         roots: &[Id],
         term: GradientTerm,
@@ -259,7 +301,7 @@ impl Planner<'_> {
         Ok(out)
     }
 
-    fn set(&mut self, mut graph: Graph, wanted: Wanted) -> Result<PointSet, Diagnostic> {
+    fn set(&self, mut graph: Graph, wanted: Wanted) -> Result<PointSet, Diagnostic> {
         let program = self.program;
         let Wanted { name, roots, condition, halves, span } = wanted;
         let shown = if halves { roots.len() / 2 } else { roots.len() };
@@ -285,8 +327,8 @@ impl Planner<'_> {
         let data_columns = self.data_columns(condition, normals, &graph, &rewritten.roots);
         let stream = 0x4000_0000 | condition.map_or(0, |k| (k as u32 + 1) << 8);
         let mut builder = Builder::new(program, name, data_columns, stream);
-        let result =
-            build(&mut graph, &mut builder, &folded, &targets, &algebras).map_err(|e| too_many_inputs(e.0, span))?;
+        let result = build(&mut graph, &mut builder, &folded, &targets, &algebras).map_err(|e| unbuildable(e, span))?;
+        let used = builder.samplers;
         let mut jet = builder.jet;
         jet.outputs.push(("values".into(), result));
         debug_assert!(jet.types().is_ok(), "{:?}\n{jet:?}", jet.types());
@@ -302,12 +344,13 @@ impl Planner<'_> {
         Ok(PointSet {
             name: name.to_string(),
             condition,
+            is_unbiased: halves,
             normals,
             networks,
             residuals,
             folded: lines,
             bases,
-            estimators: show::estimators(&printer, halves),
+            estimators: show::estimators(&printer, &used, halves),
             rewriting: rewritten.report,
             explanation,
             cost: Cost::of(training.as_ref().unwrap_or(&jet)),
@@ -363,9 +406,6 @@ impl Planner<'_> {
                 return Err(Diagnostic::error(span, format!("`relu` has no derivative of order {}", algebra.order))
                     .also(net.span, format!("network `{}`", net.name))
                     .note("choose a smooth activation: tanh, sin, sigmoid, softplus, gelu, swish"));
-            }
-            if net.share.is_some() {
-                return Err(Diagnostic::error(net.span, "weight sharing in the first layer is not compiled"));
             }
             out.insert(*call, algebra);
         }
@@ -525,7 +565,11 @@ fn too_many(terms: usize, span: Span) -> Diagnostic {
         .note("estimate the operator instead: `estimate lap(u) by sparse(16)`")
 }
 
-fn too_many_inputs(inputs: usize, span: Span) -> Diagnostic {
-    Diagnostic::error(span, format!("a network with {inputs} inputs that are not adjacent coordinates"))
-        .note("give the coordinates in the order of their declarations: `N(x, t)` after `space x[d]`, `time t`")
+fn unbuildable(why: Unbuildable, span: Span) -> Diagnostic {
+    let note = "give the coordinates in the order of their declarations: `N(x, t)` after `space x[d]`, `time t`";
+    let message = match why {
+        Unbuildable::TooManyInputs(n) => format!("a network with {n} inputs that are not adjacent coordinates"),
+        Unbuildable::NoBlocks => "a network whose blocks of inputs share weights takes coordinates as they are".into(),
+    };
+    Diagnostic::error(span, message).note(note)
 }

@@ -2,7 +2,8 @@
 
 use super::targets::Targets;
 use crate::algebra::JetAlgebra;
-use crate::operator::{Printer, SamplerKind, Symbol};
+use crate::operator::{Id, LoopVar, Printer, SamplerKind, Symbol};
+use std::collections::BTreeSet;
 
 /// At most this many basis elements are written out.
 const MAX_BASIS: usize = 40;
@@ -53,44 +54,48 @@ fn symbol(printer: &Printer, s: &Symbol) -> String {
     }
 }
 
-/// One line for each source of draws.
-pub fn estimators(printer: &Printer, halves: bool) -> Vec<String> {
+/// One line for each source of draws that is used.
+pub fn estimators(printer: &Printer, used: &BTreeSet<u32>, halves: bool) -> Vec<String> {
     let mut out = Vec::new();
     if halves {
         out.push("unbiased: the loss is the product of two independent estimates".to_string());
     }
-    for s in &printer.graph.samplers {
+    let named = |id: Id, names: [(LoopVar, &str); 2]| {
+        let text = printer.expression(id);
+        names.into_iter().fold(text, |text, (var, name)| text.replace(&var.to_string(), name))
+    };
+    for s in used.iter().map(|s| &printer.graph.samplers[*s as usize]) {
         let n = s.hi - s.lo;
-        match s.kind {
+        out.push(match s.kind {
             SamplerKind::Sparse { k, shared } => {
                 let scope = if shared { "shared by all points" } else { "different at each point" };
-                out.push(format!("sparse({k}): {k} of {n} indices without replacement, {scope}"));
+                format!("sparse({k}): {k} of {n} indices without replacement, {scope}")
             }
             SamplerKind::Dense { k, gaussian } => {
                 let law = if gaussian { "gaussian" } else { "rademacher" };
-                out.push(format!("{law}({k}): {k} dense directions in {n} dimensions"));
+                format!("{law}({k}): {k} dense directions in {n} dimensions")
             }
-            SamplerKind::Vectors { k, component, .. } => {
-                let component = printer.expression(component);
-                out.push(format!("{k} vectors in {n} dimensions with components {component}"));
+            SamplerKind::Vectors { k, slot, column, component } => {
+                let component = named(component, [(column, "i"), (slot, "s")]);
+                let count = if k == 1 { "one vector".to_string() } else { format!("{k} vectors") };
+                format!("{count} in {n} dimensions with components {component}")
             }
             SamplerKind::Factor { rank, k: None, .. } => {
-                out.push(format!("compressed: {rank} columns of the first layer's factor for {n} indices, exact"));
+                format!("compressed: {rank} columns of the first layer's factor for {n} indices, exact")
             }
             SamplerKind::Factor { rank, k: Some(k), .. } => {
-                out.push(format!("compressed({k}): {k} random directions in the {rank} variables of the first layer"));
+                format!("compressed({k}): {k} random directions in the {rank} variables of the first layer")
+            }
+            SamplerKind::Weighted { weighting, second: false } => {
+                let w = &printer.graph.weightings[weighting as usize];
+                let terms: i64 = w.indices.iter().map(|(_, lo, hi)| hi - lo).product();
+                let weight = named(w.weight, [(w.indices[0].0, "i"), (w.indices[1].0, "j")]);
+                let k = w.k;
+                format!("importance({k}): {k} of {terms} terms with probabilities in proportion to |{weight}|")
             }
             // said of the pair, and of the factor
-            SamplerKind::Weighted { .. } | SamplerKind::Compressed { .. } => {}
-        }
-    }
-    for w in &printer.graph.weightings {
-        let terms: i64 = w.indices.iter().map(|(_, lo, hi)| hi - lo).product();
-        let weight = printer.expression(w.weight);
-        out.push(format!(
-            "importance({}): {} of {terms} terms with probabilities in proportion to |{weight}|",
-            w.k, w.k
-        ));
+            SamplerKind::Weighted { second: true, .. } | SamplerKind::Compressed { .. } => continue,
+        });
     }
     out
 }

@@ -5,11 +5,13 @@ mod evaluator;
 mod measure;
 mod objective;
 mod picture;
+mod variance;
 mod verify;
 
 pub use evaluator::{Error, Evaluator, Number, Tensors, column_names};
 pub use objective::SolverObjective;
 pub use picture::{Picture, picture};
+pub use variance::{Comparison, Measured, variances};
 pub use verify::{Verification, verify};
 
 use crate::diagnostic::Diagnostic;

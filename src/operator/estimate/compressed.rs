@@ -148,7 +148,7 @@ impl Compress<'_> {
         let name = graph.samplers[sampler as usize].name.clone();
         let (first, last) = (lo + offset, hi + offset);
         if places == 1 {
-            let (slot, column) = (graph.fresh(0, 1), graph.fresh(first, last));
+            let (slot, column) = graph.vector_vars(1, first, last);
             let component = graph.substitute(value, var, &Index::of_loop(column).shift(-offset));
             let kind = SamplerKind::Vectors { k: 1, slot, column, component };
             let vector = graph.sampler(&name, kind, first, last);

@@ -185,7 +185,7 @@ impl Dense<'_, '_> {
         (k, lo, hi): (usize, i64, i64),
         component: impl FnOnce(&mut Self, LoopVar, LoopVar) -> Id,
     ) -> u32 {
-        let (slot, column) = (self.graph.fresh(0, k as i64), self.graph.fresh(lo, hi));
+        let (slot, column) = self.graph.vector_vars(k, lo, hi);
         let component = component(self, column, slot);
         let kind = SamplerKind::Vectors { k, slot, column, component };
         self.graph.sampler(self.how.name, kind, lo, hi)
