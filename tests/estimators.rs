@@ -347,8 +347,7 @@ fn the_cpu_agrees_with_the_interpreter() {
         let training = plan.sets[0].training.as_ref().expect("a condition");
         assert_eq!(training.to_string().parse::<JetProgram>().as_ref(), Ok(training));
         let parameters = Parameters::<f64>::initial(&program, 3);
-        let points: Vec<f64> =
-            (0..program.columns() * 5).map(|k| ((k * 37 + 11) % 23) as f64 / 23.0 - 0.4).collect();
+        let points: Vec<f64> = (0..program.columns() * 5).map(|k| ((k * 37 + 11) % 23) as f64 / 23.0 - 0.4).collect();
         let evaluator = Evaluator::<f64>::new(training).expect("it was planned");
         let (mut outputs, mut gradients) = evaluator.buffers();
         evaluator.run_into(&parameters, (5, &points, &[]), (7, 2), &mut outputs, &mut gradients).expect("shapes fit");

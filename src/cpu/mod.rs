@@ -101,7 +101,8 @@ pub struct Call<'a, T> {
     /// [count, data_columns]
     pub data: &'a [T],
     /// In the order of the program's tensors. The weight of a first layer with more inputs than [`WIDE`] is given as [in, out],
-    /// and so is its gradient. An empty weight stands for zeros.
+    /// and so is its gradient. The empty weight of a
+    /// layer stands for zeros.
     pub tensors: &'a [&'a [T]],
     /// For `Sample` and `Directions`.
     pub seed: u64,
@@ -363,7 +364,9 @@ impl<T: Real> Executor<T> {
         expect("data", call.count * program.data_columns, call.data.len())?;
         expect("tensors", program.tensors.len(), call.tensors.len())?;
         for (tensor, elements) in program.tensors.iter().zip(call.tensors) {
-            let is_zero = elements.is_empty() && tensor.shape.len() == 2;
+            let is_layer =
+                |op: &Op| matches!(op, Op::Linear { weight, .. } if program.tensors[weight.index()] == *tensor);
+            let is_zero = elements.is_empty() && program.ops.iter().any(is_layer);
             expect(&tensor.name, if is_zero { 0 } else { tensor.len() }, elements.len())?;
         }
         expect("outputs", program.outputs.len(), outputs.len())?;

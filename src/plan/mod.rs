@@ -17,9 +17,7 @@ pub use cost::Cost;
 use crate::algebra::{self, Compared, JetAlgebra, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{Activation, JetProgram, Op, adjoint, mean_square};
-use crate::operator::{
-    Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, Unfit, compress, fold,
-};
+use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, Unfit, compress, fold};
 use crate::program::{ExprId, GradientTerm, Learning, NetId, Program, Region, ReportKind};
 use crate::rewrite::{self, rewrite};
 use auto::Choice;
