@@ -14,6 +14,14 @@ const PROBLEM: &str = "space x in box(0..1)\ntime t in 0..1\nparam k = 0.3 learn
     solve start on t = 0: u = sin(pi*x)  weight 10\nsample interior = 300, edge = 20, start = 50\n\
     train adam(lr = 1e-2, decay = cosine), steps = 60\nreport error(u, exact), value(k), points = 200, every = 25\n";
 
+/// A first layer that is streamed: one network in two conditions, one of them with a factor of that layer.
+const WIDE: &str = "space x[70] in ball(radius = 1)\ntime t in 0..1\nparam k = 0.3 learn log\n\
+    net N = mlp(width = 9, depth = 3, activation = tanh)\nfield u = (1 - norm2(x))*N(x, t)\n\
+    let exact = (1 - norm2(x))*sum(i in 0..69: sin(x[i]*x[i+1] + t))\n\
+    solve interior: d_t(u) - k*lap(u) = d_t(exact) - lap(exact)\nsolve start on t = 0: lap(u) + u = exact  weight 0.1\n\
+    sample interior = 40, start = 11\nestimate interior by sparse(5)\nestimate start by compressed\n\
+    train adam(lr = 1e-2, decay = cosine), steps = 60\nreport error(u, exact), value(k), points = 700, every = 25\n";
+
 struct StopAt(u64);
 
 impl Observer for StopAt {
@@ -47,23 +55,32 @@ fn bits(p: &Parameters<f32>) -> Vec<Vec<u32>> {
 
 #[test]
 fn resuming_ends_in_the_same_bits_with_any_number_of_threads() {
+    resuming(PROBLEM, "narrow");
+}
+
+#[test]
+fn so_does_resuming_with_a_streamed_layer() {
+    resuming(WIDE, "wide");
+}
+
+fn resuming(problem: &str, kind: &str) {
     let folder = |name: &str| {
-        let path = std::env::temp_dir().join(format!("jetc-training-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("jetc-training-{}-{kind}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         path
     };
     let (whole, parts) = (folder("whole"), folder("parts"));
-    let (unbroken, outcome) = run(PROBLEM, &whole, 2, false, u64::MAX);
+    let (unbroken, outcome) = run(problem, &whole, 2, false, u64::MAX);
     assert!(outcome.finished);
-    let (_, first) = run(PROBLEM, &parts, 1, false, 23);
+    let (_, first) = run(problem, &parts, 1, false, 23);
     assert!(!first.finished);
     assert_eq!(first.step, 23);
-    let (resumed, second) = run(PROBLEM, &parts, 3, true, u64::MAX);
+    let (resumed, second) = run(problem, &parts, 3, true, u64::MAX);
     assert_eq!(second.resumed_from, Some(23));
     assert_eq!(bits(&unbroken), bits(&resumed));
     assert_ne!(
         bits(&unbroken)[0],
-        bits(&Parameters::initial(&compile(PROBLEM, &Overrides::default()).0.expect("right"), 4))[0]
+        bits(&Parameters::initial(&compile(problem, &Overrides::default()).0.expect("right"), 4))[0]
     );
     // the history is that of one run, but for the clock
     let columns = |o: &Outcome| -> Vec<Vec<f64>> { o.history.rows.iter().map(|r| r[..r.len() - 1].to_vec()).collect() };
@@ -98,4 +115,31 @@ fn a_solution_is_found_and_reported_beside_the_best_constant_network() {
     assert_eq!((picture.solution.len(), picture.exact.as_ref().map(Vec::len)), (401, Some(401)));
     assert!(picture.solution[0].abs() < 1e-6);
     let _ = std::fs::remove_dir_all(out);
+}
+
+/// A streamed layer is kept turned in memory, and written as everyone reads it.
+#[test]
+fn wide_weights_survive_their_file() {
+    let (program, _) = compile(WIDE, &Overrides::default());
+    let program = program.expect("right");
+    let parameters = Parameters::<f32>::initial(&program, 3);
+    let path = std::env::temp_dir().join(format!("jetc-wide-{}.safetensors", std::process::id()));
+    parameters.save(&path, &Default::default()).expect("it is written");
+    let mut loaded = Parameters::<f32>::initial(&program, 5);
+    loaded.load(&path).expect("it is read");
+    assert_eq!(bits(&parameters), bits(&loaded));
+    let bytes = std::fs::read(&path).expect("it is there");
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..start]).expect("JSON");
+    assert_eq!(header["N.0.weight"]["shape"], serde_json::json!([9, 71]));
+    let at = |row: usize, column: usize| {
+        let first = start + header["N.0.weight"]["data_offsets"][0].as_u64().expect("an offset") as usize;
+        let from = first + 4 * (71 * row + column);
+        f32::from_le_bytes(bytes[from..from + 4].try_into().expect("four bytes"))
+    };
+    let kept = parameters.get("N.0.weight").expect("there");
+    for (row, column) in [(0, 0), (1, 0), (0, 1), (8, 70), (3, 44)] {
+        assert_eq!(at(row, column), kept[column * 9 + row]);
+    }
+    let _ = std::fs::remove_file(path);
 }

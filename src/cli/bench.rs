@@ -32,7 +32,7 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
         let evaluator = Evaluator::<T>::new(&set.program)?;
         let n = args.points * program.columns();
         let points: Vec<T> = (0..n).map(|k| T::of((k % 997) as f64 / 997.0)).collect();
-        let rate = measure(args.seconds, &mut || {
+        let (rate, _) = measure(args.seconds, &mut || {
             let done = evaluator.run(&parameters, args.points, &points, &[], 0, 0);
             done.map(|_| ()).map_err(|e| loaded.failure(e))
         })?;
@@ -59,7 +59,7 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
         let mut gradients = vec![vec![]; tensors.len()];
         let mut losses = vec![0.0; objective.conditions().len()];
         let mut step = 0;
-        let rate = measure(args.seconds, &mut || {
+        let (rate, first) = measure(args.seconds, &mut || {
             step += 1;
             let done = objective.step(step, &tensors, &mut gradients, &mut losses);
             done.map_err(|e| super::Failure::Work(e.to_string()))?;
@@ -74,25 +74,32 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
                 s.condition.map(|k| s.cost.flops_per_point * program.conditions[k].count as f64 + s.cost.flops_per_step)
             })
             .sum();
+        let bytes =
+            plan.sets.iter().filter(|s| s.condition.is_some()).map(|s| s.cost.bytes_per_step).fold(0.0, f64::max);
+        let bytes = bytes * size_of::<T>() as f64 / 4.0;
         print(&format!(
-            "training step (points, residuals, loss, gradient, update): {rate:.1} steps/s, {:.2} GFLOP/s, {:.0} % of the peak",
+            "training step (points, residuals, loss, gradient, update): {rate:.1} steps/s, {:.2} GFLOP/s, {:.0} % of the peak, {:.2} GB/s of parameters and moments; the first step took {:.1} ms",
             rate * flops / 1e9,
-            100.0 * rate * flops / peak
+            100.0 * rate * flops / peak,
+            rate * bytes / 1e9,
+            1e3 * first
         ));
     }
     Ok(())
 }
 
-/// Calls per second, the first one aside.
-fn measure(seconds: f64, f: &mut dyn FnMut() -> Done) -> Result<f64, super::Failure> {
+/// Calls per second, the first one aside, and the seconds that the first one takes.
+fn measure(seconds: f64, f: &mut dyn FnMut() -> Done) -> Result<(f64, f64), super::Failure> {
+    let start = Instant::now();
     f()?;
+    let first = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let mut calls = 0;
     while calls == 0 || start.elapsed().as_secs_f64() < seconds {
         f()?;
         calls += 1;
     }
-    Ok(calls as f64 / start.elapsed().as_secs_f64())
+    Ok((calls as f64 / start.elapsed().as_secs_f64(), first))
 }
 
 /// Flops per second of independent products of the size of a layer, one per thread: the best of a few rounds.

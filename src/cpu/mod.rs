@@ -10,7 +10,7 @@
 //!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `lift`: first layers;
 //! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;
-//! - `wide`, `columns`: points and weights in blocks of columns;  - `math`, `real`: functions and precisions.
+//! - `wide`, `columns`, `strips`: points and weights in blocks of columns;  - `math`, `real`: functions and precisions.
 
 mod activation;
 mod columns;
@@ -22,6 +22,7 @@ mod pointwise;
 mod product;
 mod real;
 mod schedule;
+mod strips;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,9 @@ use wide::Wide;
 /// The most copies of the reduced values that exist at a time.
 pub const CHUNKS: usize = 16;
 
+/// Numbers that a streamed call keeps for its backward phase, at most: a call of more points is not streamed.
+const KEPT: usize = 1 << 26;
+
 /// A program, compiled for this CPU: slots planned, algebras prepared, scalar code flattened.
 #[derive(Debug)]
 pub struct Executor<T> {
@@ -64,6 +68,8 @@ pub struct Executor<T> {
     wide_from: usize,
     /// How first layers with very many columns are run.
     wide: Option<Wide>,
+    /// The same program not streamed, for calls of very many points.
+    tall: Option<Box<Executor<T>>>,
     /// Workspaces of earlier calls.
     pool: Mutex<Vec<Workspace<T>>>,
 }
@@ -95,7 +101,8 @@ pub struct Call<'a, T> {
     /// [count, data_columns]
     pub data: &'a [T],
     /// In the order of the program's tensors. The weight of a first layer with more inputs than [`WIDE`] is given as [in, out],
-    /// and so is its gradient. An empty weight stands for zeros.
+    /// and so is its gradient. The empty weight of a
+    /// layer stands for zeros.
     pub tensors: &'a [&'a [T]],
     /// For `Sample` and `Directions`.
     pub seed: u64,
@@ -129,12 +136,20 @@ impl<T: Real> Executor<T> {
     /// # Errors
     /// Where the program breaks a rule of the representation.
     pub fn with_wide(program: &JetProgram, wide_from: usize) -> Result<Self, Invalid> {
+        let mut executor = Self::build(program, wide_from, true)?;
+        if executor.wide.is_some() {
+            executor.tall = Some(Box::new(Self::build(program, wide_from, false)?));
+        }
+        Ok(executor)
+    }
+
+    fn build(program: &JetProgram, wide_from: usize, streamed: bool) -> Result<Self, Invalid> {
         let types = program.types()?;
         let is_turned = |t: TensorId| {
             let tensor = &program.tensors[t.index()];
             is_turned(&tensor.name, &tensor.shape, wide_from)
         };
-        let (wide, hoisted) = Wide::new(program, &types, &is_turned).unzip();
+        let (wide, hoisted) = Wide::new(program, &types, &is_turned).filter(|_| streamed).unzip();
         let scalar = program.ops.iter().enumerate().map(|(k, op)| match (op, &hoisted) {
             (Op::Pointwise(_), Some(hoisted)) => hoisted[k].as_ref().map(Compiled::new),
             (Op::Pointwise(code), None) => Some(Compiled::new(code)),
@@ -152,6 +167,7 @@ impl<T: Real> Executor<T> {
             turned,
             wide_from,
             wide,
+            tall: None,
             program: program.clone(),
             pool: Mutex::default(),
         })
@@ -162,14 +178,16 @@ impl<T: Real> Executor<T> {
         &self.program
     }
 
-    /// Whether points are best given as [`Points::Made`]: they are never stored then.
-    pub fn is_wide(&self) -> bool {
-        self.wide.is_some()
+    /// Whether a call of so many points is streamed: they are best given as [`Points::Made`] then, and never stored.
+    pub fn is_streamed(&self, count: usize) -> bool {
+        let Some(wide) = &self.wide else { return false };
+        let stored: usize = wide.stored.iter().filter_map(|v| self.per_point(*v)).sum();
+        count.saturating_mul(stored + wide.width()) <= KEPT
     }
 
-    /// Positions of the gradients that are made in pieces.
-    pub fn streamed(&self) -> Vec<usize> {
-        self.wide.iter().flat_map(Wide::streamed).collect()
+    /// Positions of the gradients that a call of so many points makes in pieces.
+    pub fn streamed(&self, count: usize) -> Vec<usize> {
+        self.wide.iter().filter(|_| self.is_streamed(count)).flat_map(Wide::streamed).collect()
     }
 
     /// Runs the program on all points of a call.
@@ -185,6 +203,9 @@ impl<T: Real> Executor<T> {
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
     ) -> Result<Streamed<T>, ShapeError> {
+        if let Some(tall) = self.tall.as_ref().filter(|_| !self.is_streamed(call.count)) {
+            return tall.run(call, outputs, gradients);
+        }
         self.check(call, outputs, gradients)?;
         let values: Vec<ValueId> = self.program.outputs.iter().map(|o| o.1).collect();
         let (Some(wide), count) = (&self.wide, call.count) else {
@@ -343,7 +364,9 @@ impl<T: Real> Executor<T> {
         expect("data", call.count * program.data_columns, call.data.len())?;
         expect("tensors", program.tensors.len(), call.tensors.len())?;
         for (tensor, elements) in program.tensors.iter().zip(call.tensors) {
-            let is_zero = elements.is_empty() && tensor.shape.len() == 2;
+            let is_layer =
+                |op: &Op| matches!(op, Op::Linear { weight, .. } if program.tensors[weight.index()] == *tensor);
+            let is_zero = elements.is_empty() && program.ops.iter().any(is_layer);
             expect(&tensor.name, if is_zero { 0 } else { tensor.len() }, elements.len())?;
         }
         expect("outputs", program.outputs.len(), outputs.len())?;

@@ -1,10 +1,10 @@
 //! The two precisions, and the kernels that are compiled for each.
 
 use super::activation::Taylor;
-use super::columns::Block;
 use super::gemm::Gemm;
 use super::pointwise::Scalar;
 use super::product::{AddColumns, AddToEach, Inner, Outer};
+use super::strips::Block;
 use super::table::Apply;
 pub use crate::vector::Kernel;
 use crate::vector::dispatch;

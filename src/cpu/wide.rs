@@ -9,10 +9,11 @@
 //!
 //! Blocks and the order in which they are added depend on the program and the number of points alone.
 
-use super::columns::{Block, Columns, Strips};
+use super::columns::Columns;
 use super::lift::matrix;
 use super::product::product;
 use super::real::Real;
+use super::strips::{Block, Strips};
 use super::{Call, PointSource};
 use crate::jet::{Draw, Fold, JetProgram, Op, Pointwise, Seed, Source, TensorId, Type, ValueId};
 use ndarray::ArrayViewMut2;
@@ -183,6 +184,11 @@ impl Wide {
         })
     }
 
+    /// Numbers per point that the forward phase makes.
+    pub fn width(&self) -> usize {
+        self.layers.iter().map(|l| l.out).sum::<usize>() + self.columns.len()
+    }
+
     /// The operations whose results are asked for in pieces.
     pub fn is_streamed(&self, program: &JetProgram, op: usize) -> bool {
         self.streamed().any(|k| program.gradients[k].1.index() == op)
@@ -201,7 +207,7 @@ impl Wide {
         source: &'a dyn PointSource<T>,
     ) -> Made<'a, T> {
         let (n, width) = (call.count, self.columns.len());
-        let per_slab = n * (self.layers.iter().map(|l| l.out).sum::<usize>() + width);
+        let per_slab = n * self.width();
         let block = program.columns.div_ceil(16).next_multiple_of(16).min(BLOCK);
         let blocks = program.columns.div_ceil(block);
         let slabs = SLABS.min(blocks).min((SUMS / per_slab.max(1)).max(2)).max(1);

@@ -21,6 +21,8 @@ fn programs() -> Vec<String> {
     let three_body = "field u = (1 - norm2(x)) * N(x)\ncoef c[39] ~ uniform(-1..1, seed = 0)\n\
         let exact = (1 - norm2(x)) * sum(i in 0..39: c[i]*exp(x[i]*x[i+1]*x[i+2]))\n\
         solve interior: lap(u) + u - u^3 = lap(exact)\nsample interior = 9\nestimate lap(u) by sparse(3)\n";
+    let compressed = "field u = N(x)\nsolve interior: lap(u) + u*norm2(grad(u)) = norm2(x) - x[7]\n\
+        sample interior = 9\nestimate lap(u) by compressed\n";
     let exact = "field u = N(x)\nsolve interior: d(u, x[3], x[3]) + d(u, x[40]) + x[2]*u = sum(i in 1..41: i*x[i-1]^3/(2 + x[i]))\nsample interior = 5\n";
     let boundary = "solve edge on boundary: u = max(i in 0..41: x[i]) + norm2(x)\nsample edge = 70\n";
     let time = "field u = N(x, t)\nsolve interior: d_t(u) + lap(u) = t*u + norm2(x)\nsample interior = 17\n\
@@ -31,6 +33,7 @@ fn programs() -> Vec<String> {
         format!("{}{three_body}", ball(", measure = volume")),
         format!("space x[41] in box(-1..2)\n{TAIL}{exact}{boundary}"),
         format!("space x[41] from normal()\n{TAIL}{two_body}"),
+        format!("space x[41] from normal()\n{TAIL}{compressed}"),
         format!("space x[40] from brownian(scale = sqrt(2))\ntime t in 0..0.3\n{TAIL}{time}"),
     ]
 }
@@ -50,7 +53,7 @@ fn turned<T: Copy>(values: &[T], rows: usize) -> Vec<T> {
 fn streamed<T: Real + Element>(program: &Program, set: &PointSet, seed: u64, kept: bool) -> Vec<Vec<T>> {
     let jet = set.training.as_ref().unwrap();
     let executor = Executor::<T>::with_wide(jet, WIDE_HERE).unwrap();
-    assert!(executor.is_wide(), "{jet}");
+    assert!(executor.is_streamed(100), "{jet}");
     let sampler = Sampler::new(program, set.condition.unwrap(), seed, None).unwrap();
     let points = sampler.points::<T>(3, 0..sampler.count(), kept.then(Vec::new));
     let parameters = Parameters::<T>::initial(program, seed);

@@ -105,9 +105,9 @@ impl<T: Number> Evaluator<T> {
         (vec![Vec::new(); program.outputs.len()], vec![Vec::new(); program.gradients.len()])
     }
 
-    /// Whether points are best made block by block.
-    pub fn is_wide(&self) -> bool {
-        self.executor.is_wide()
+    /// Whether so many points are best made block by block.
+    pub fn is_streamed(&self, count: usize) -> bool {
+        self.executor.is_streamed(count)
     }
 
     /// All outputs and gradients, whole.
@@ -142,9 +142,9 @@ impl<T: Number> Evaluator<T> {
         self.program().tensors.iter().map(named).collect()
     }
 
-    /// The gradients that are made in pieces, by position.
-    pub fn streamed(&self) -> Vec<usize> {
-        self.executor.streamed()
+    /// The gradients that are made in pieces at so many points, by position.
+    pub fn streamed(&self, count: usize) -> Vec<usize> {
+        self.executor.streamed(count)
     }
 }
 

@@ -120,7 +120,7 @@ impl<T: Number> Meter<T> {
             Source::Data(table) => (table.rows, table.width()),
             Source::Point(_) => (1, 0),
         };
-        let made = self.evaluator.is_wide() && matches!(self.source, Source::Test(_));
+        let made = self.evaluator.is_streamed(CHUNK_WIDE) && matches!(self.source, Source::Test(_));
         let chunk = if made { CHUNK_WIDE } else { (CHUNK_NUMBERS / self.columns.max(1)).max(1) };
         let (mut outputs, mut gradients) = self.evaluator.buffers();
         let mut batch = Batch::default();
@@ -157,7 +157,7 @@ impl<T: Number> Meter<T> {
     /// The error of the best constant network: weights 0, last biases c, where the expression is affine in c; by the
     /// normal equations of |u_0 + sum c_k u_k - exact|^2.
     fn best_constant(&self, parameters: &Tensors<'_, T>) -> Result<Option<f64>, Error> {
-        // Weights are left out, which means zero; biases are zero but for one.
+        // Weights of layers are left out, which means zero; everything else of a network is zero but for one bias.
         let mut still = parameters.clone();
         let mut biases: Vec<Vec<T>> = vec![Vec::new(); still.specs.len()];
         let mut outputs = Vec::new();
@@ -176,7 +176,8 @@ impl<T: Number> Meter<T> {
                     }
                     biases[k].resize(spec.len(), T::of(0.0));
                 }
-                Role::Weight { .. } => still.values[k] = &[],
+                Role::Weight { layer: Some(_), .. } => still.values[k] = &[],
+                Role::Weight { layer: None, .. } => biases[k].resize(spec.len(), T::of(0.0)),
                 Role::Param(_) | Role::Coef(_) => {}
             }
         }

@@ -141,7 +141,7 @@ impl<T: Number> Objective<T> for SolverObjective<T> {
         for (c, loss) in self.conditions.iter_mut().zip(losses) {
             let count = c.sampler.count();
             let random = (self.seed, step);
-            if c.evaluator.is_wide() {
+            if c.evaluator.is_streamed(count) {
                 let columns = c.evaluator.program().columns;
                 let kept = c.streamed.take().map(|(_, points)| points.into_kept()).unwrap_or_default();
                 let keep = count * columns * size_of::<T>() <= KEEP;
@@ -206,5 +206,5 @@ impl<T: Number> Objective<T> for SolverObjective<T> {
 
 /// Whether a condition makes the gradient of a learned tensor in pieces.
 fn is_streamed<T: Number>(conditions: &[Condition<T>], tensor: usize) -> bool {
-    conditions.iter().any(|c| c.evaluator.streamed().into_iter().any(|k| c.targets[k] == tensor))
+    conditions.iter().any(|c| c.evaluator.streamed(c.sampler.count()).into_iter().any(|k| c.targets[k] == tensor))
 }
