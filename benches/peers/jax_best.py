@@ -36,6 +36,7 @@ def estimate_from_rows(layers, rows, x, drawn):
 
 
 J.setup(o)
+jax.config.update("jax_default_prng_impl", "unsafe_rbg")  # a generator that is cheaper on a CPU than the default one
 c = common.coefficients(o.d, o.precision)
 
 

@@ -6,9 +6,8 @@ import jax.numpy as jnp
 
 
 def setup(o):
-    """Precision, and a counter-based generator that is cheaper on a CPU than the default one."""
+    """Precision."""
     jax.config.update("jax_enable_x64", o.precision == "f64")
-    jax.config.update("jax_default_prng_impl", "unsafe_rbg")
 
 
 def network(layers, x):
