@@ -23,6 +23,7 @@ def options(d=1000):
     p = argparse.ArgumentParser()
     p.add_argument("--d", type=int, default=d, help="coordinates")
     p.add_argument("--steps", type=int, default=20, help="timed training steps")
+    p.add_argument("--seconds", type=float, default=20, help="enough seconds of timed steps: no more after that")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--precision", choices=["f32", "f64"], default="f32")
     p.add_argument("--method", help="for scripts that know several")
@@ -83,9 +84,12 @@ def compare(name, found, wanted, tolerance=1e-4):
 
 def measure(name, o, step):
     """Calls `step(k)`, which returns the loss when the whole step is done, and prints one line of JSON. Steps that are
-    timed are those after the first (which compiles) and `WARM` more."""
+    timed are those after the first (which compiles) and `WARM` more: `--steps` of them, or as many as `--seconds` hold,
+    but at least three."""
     losses, seconds = [], []
     for k in range(1 + WARM + o.steps):
+        if k >= 1 + WARM + 3 and sum(seconds[1 + WARM :]) > o.seconds:
+            break
         start = time.perf_counter()
         losses.append(float(step(k)))
         seconds.append(time.perf_counter() - start)
