@@ -2,7 +2,8 @@
 
 A tangent e_j enters the first layer as row j of its weight, so tangents start as gathered rows. The second derivatives
 enter linearly, so only their sum over the draws goes through the layers: 1 + |drawn| + 1 rows, one product per layer.
-The hard constraint is applied by the product rule to the sums.
+The hard constraint is applied by the product rule to the sums. XLA's sin and cos on a CPU are scalar, so in f32 the source
+takes polynomials.
 """
 
 import common
@@ -35,16 +36,40 @@ def estimate_from_rows(layers, rows, x, drawn):
     return a * net, x.shape[1] / m * (mixed @ w_out)[:, 0] - 2 * x.shape[1] * net
 
 
+def taylor(t, first):
+    """The Taylor polynomial of sin (first = 1) or cos (first = 0) up to t^11 or t^12."""
+    s, sum = t * t, 1.0
+    for k in range(12 - first, first, -2):
+        sum = 1 - s / (k * (k - 1)) * sum
+    return sum * t if first else sum
+
+
+class Polynomial:
+    """sin and cos to 7e-7 for |t| < 3."""
+
+    sin = staticmethod(lambda t: 2 * taylor(t / 2, 1) * taylor(t / 2, 0))
+    cos = staticmethod(lambda t: 1 - 2 * taylor(t / 2, 1) ** 2)
+
+
+def draw(key, d, m):
+    """m of d numbers without replacement, by Floyd's method: nothing of length d."""
+    last = jnp.arange(d - m, d)
+    candidates, drawn = jax.random.randint(key, (m,), 0, last + 1), jnp.full(m, -1)
+    for i in range(m):
+        drawn = drawn.at[i].set(jnp.where((drawn == candidates[i]).any(), last[i], candidates[i]))
+    return drawn
+
+
 J.setup(o)
-jax.config.update("jax_default_prng_impl", "unsafe_rbg")  # a generator that is cheaper on a CPU than the default one
+source = lambda x, c: J.source(x, c, Polynomial if o.precision == "f32" else jnp)
 c = common.coefficients(o.d, o.precision)
 
 
 def loss_and_gradient(layers, key):
     a, b = jax.random.split(key)
     x = J.ball(a, common.POINTS, o.d, c.dtype)
-    g = common.source(jnp, x, c)
-    drawn = jax.random.choice(b, o.d, (common.SAMPLES,), replace=False)
+    g = source(x, c)
+    drawn = draw(b, o.d, common.SAMPLES)
 
     def loss(layers, rows):
         u, lap = estimate_from_rows(layers, rows, x, drawn)
@@ -57,6 +82,6 @@ def loss_and_gradient(layers, key):
 
 
 if o.check:
-    J.check(o, lambda layers, x, drawn: estimate_from_rows(layers, layers[0][0][drawn], x, drawn), c)
+    J.check(o, lambda layers, x, drawn: estimate_from_rows(layers, layers[0][0][drawn], x, drawn), source)
 else:
     J.train("jax best", o, loss_and_gradient, common.parameters(o.d, o.precision))

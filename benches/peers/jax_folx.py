@@ -15,7 +15,7 @@ c = common.coefficients(o.d, o.precision)
 
 def loss_and_gradient(layers, key):
     x = J.ball(key, common.POINTS, o.d, c.dtype)
-    g = common.source(jnp, x, c)
+    g = J.source(x, c)
 
     def loss(layers):
         u, lap = jax.vmap(lambda x: J.laplacian(lambda x: J.field(layers, x), x))(x)
@@ -30,6 +30,6 @@ def hessian_trace(layers, x, _):
 
 
 if o.check:
-    J.check(o, hessian_trace, c)
+    J.check(o, hessian_trace, J.source)
 else:
     J.train("jax folx (exact)", o, loss_and_gradient, common.parameters(o.d, o.precision))

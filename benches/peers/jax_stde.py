@@ -33,7 +33,7 @@ c = common.coefficients(o.d, o.precision)
 def loss_and_gradient(layers, key):
     a, b = jax.random.split(key)
     x = J.ball(a, common.POINTS, o.d, c.dtype)
-    g = common.source(jnp, x, c)
+    g = J.source(x, c)
     drawn = jax.random.choice(b, o.d, (common.SAMPLES,), replace=False)
 
     def loss(layers):
@@ -44,6 +44,6 @@ def loss_and_gradient(layers, key):
 
 
 if o.check:
-    J.check(o, estimate, c)
+    J.check(o, estimate, J.source)
 else:
     J.train("jax stde", o, loss_and_gradient, common.parameters(o.d, o.precision))

@@ -40,13 +40,19 @@ def estimator(layers, n, m):
     return estimate
 
 
+def source(x, c):
+    """g = lap u + sin u of the exact solution at points x [n, d]."""
+    u, lap = common.exact_and_laplacian(torch, x, c)
+    return lap + torch.sin(u)
+
+
 def loss(layers):
     """The mean square of residuals at points x, as a function of points and drawn coordinates."""
     estimate = estimator(layers, common.POINTS, common.SAMPLES)
 
     def loss(x, drawn):
         u, lap = estimate(x, drawn)
-        return ((lap + torch.sin(u) - common.source(torch, x, c)) ** 2).mean()
+        return ((lap + torch.sin(u) - source(x, c)) ** 2).mean()
 
     compiled = torch.compile(loss, dynamic=False) if o.method == "compile" else loss
     return lambda: compiled(T.ball(common.POINTS, o.d), torch.randperm(o.d)[: common.SAMPLES])
@@ -57,11 +63,13 @@ if o.check:
     import jax_common as J
     import numpy as np
 
+    as_torch = lambda tree: jax.tree.map(lambda t: torch.tensor(np.array(t)), tree)
+
     def through_torch(layers, x, drawn):
-        layers, x, drawn = jax.tree.map(lambda t: torch.tensor(np.array(t)), (layers, x, drawn))
-        return [t.numpy() for t in estimator(layers, *x.shape[:1], *drawn.shape)(x, drawn)]
+        layers, x, drawn = as_torch((layers, x, drawn))
+        return [t.numpy() for t in estimator(layers, len(x), len(drawn))(x, drawn)]
 
     J.setup(o)
-    J.check(o, through_torch, c.numpy())
+    J.check(o, through_torch, lambda x, c: source(*as_torch((x, c))).numpy())
 else:
     T.train(f"torch jet{' compiled' * (o.method == 'compile')}", o, loss, common.parameters(o.d, o.precision))
