@@ -211,9 +211,13 @@ fn what_cannot_be_estimated_is_refused() {
 
 /// The mean of the loss at one point over many draws.
 fn mean_loss(statement: &str) -> f64 {
+    mean_loss_of(&format!("solve interior: lap(u) + norm2(grad(u)) = 1\n{statement}\n"))
+}
+
+/// The same of a condition and its estimates.
+fn mean_loss_of(condition: &str) -> f64 {
     let text = format!(
-        "space x[4] in box(-1..1)\nnet N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = N(x)\n\
-         solve interior: lap(u) + norm2(grad(u)) = 1\n{statement}\n"
+        "space x[4] in box(-1..1)\nnet N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = N(x)\n{condition}"
     );
     let (program, diagnostics) = compile(&text, &Overrides::default());
     let program = program.unwrap_or_else(|| panic!("{text}\n{diagnostics:?}"));
@@ -362,4 +366,19 @@ fn the_cpu_agrees_with_the_interpreter() {
             }
         }
     }
+}
+
+/// A gradient term estimates weight |grad R|^2 by columns, by directions and by all components.
+#[test]
+fn gradient_terms_have_the_same_mean() {
+    let exact = mean_loss("");
+    let with = |k: usize| {
+        mean_loss_of(&format!(
+            "solve interior: lap(u) + norm2(grad(u)) = 1   enhance gradient(weight = 0.1, dirs = {k})\n"
+        ))
+    };
+    let all = with(4);
+    assert!(all > 1.001 * exact, "the term counts: {all} for {exact}");
+    let sampled = with(2);
+    assert!((sampled - all).abs() < 0.02 * (all - exact), "{sampled} for {all}");
 }

@@ -8,6 +8,7 @@ mod build;
 mod builder;
 mod cost;
 mod draws;
+mod gradient;
 mod scalar;
 mod show;
 mod targets;
@@ -17,13 +18,12 @@ pub use cost::Cost;
 use crate::algebra::{self, Compared, JetAlgebra, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{Activation, JetProgram, Op, adjoint, mean_square};
-use crate::operator::{Graph, Id, Index, Lowering, Node, Printer, SamplerKind, Symbol, Unfit, compress, fold};
-use crate::program::{ExprId, GradientTerm, Learning, NetId, Program, Region, ReportKind};
+use crate::operator::{Graph, Id, Lowering, Node, Printer, Symbol, Unfit, compress, fold};
+use crate::program::{ExprId, Learning, NetId, Program, Region, ReportKind};
 use crate::rewrite::{self, rewrite};
 use auto::Choice;
 use build::{Unbuildable, build};
 use builder::Builder;
-use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::ToPrimitive;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -235,10 +235,19 @@ impl Planner<'_> {
     }
 
     fn condition(&self, k: usize) -> Result<PointSet, Diagnostic> {
-        self.choose(self.program.conditions[k].count, |this, choice| this.condition_by(k, choice))
+        let condition = &self.program.conditions[k];
+        self.choose(condition.count, |this, choice| {
+            let sampled = this.condition_by(k, choice, false)?;
+            if !(this.can_be_dense(condition.enhance) || this.can_be_dense(condition.matching)) {
+                return Ok(sampled);
+            }
+            let dense = this.condition_by(k, choice, true);
+            Ok(dense.ok().filter(|d| d.cost.flops_per_point < sampled.cost.flops_per_point).unwrap_or(sampled))
+        })
     }
 
-    fn condition_by(&self, k: usize, choice: Choice) -> Result<PointSet, Diagnostic> {
+    /// With gradient terms along columns, or along dense random directions.
+    fn condition_by(&self, k: usize, choice: Choice, dense: bool) -> Result<PointSet, Diagnostic> {
         let condition = &self.program.conditions[k];
         let mut lowering = Lowering::new(self.program).choosing(choice.auto, choice.unnamed);
         let mut roots = lowering.condition(k)?;
@@ -246,7 +255,8 @@ impl Planner<'_> {
         let residuals = roots.len();
         for term in [condition.enhance, condition.matching].into_iter().flatten() {
             for copy in [&mut roots, &mut again] {
-                let more = self.gradient_terms(&mut lowering, &copy[..residuals], term, condition.span)?;
+                let residuals = &copy[..residuals];
+                let more = self.gradient_terms(&mut lowering.graph, residuals, term, dense, condition.span)?;
                 copy.extend(more);
             }
         }
@@ -256,47 +266,6 @@ impl Planner<'_> {
         }
         let (name, span) = (&condition.name, condition.span);
         self.set(lowering.graph, Wanted { name, roots, condition: Some(k), halves, span })
-    }
-
-    /// Derivatives of residuals along space, scaled so that the sum of their squares estimates weight |grad R|^2.
-    fn gradient_terms(
-        &self,
-        lowering: &mut Lowering,
-        roots: &[Id],
-        term: GradientTerm,
-        span: Span,
-    ) -> Result<Vec<Id>, Diagnostic> {
-        let space: Vec<(i64, i64)> = self.program.space().map(|g| (g.first as i64, (g.first + g.len) as i64)).collect();
-        let dimension: i64 = space.iter().map(|(lo, hi)| hi - lo).sum();
-        let columns: Vec<Index> = match term.directions {
-            Some(k) if (k as i64) < dimension && space.len() == 1 => {
-                let (lo, hi) = space[0];
-                let kind = SamplerKind::Sparse { k, shared: false };
-                let sampler = lowering.graph.sampler("gradient", kind, lo, hi);
-                let drawn = |s: usize| crate::operator::IndexVar::Drawn {
-                    sampler,
-                    slot: crate::operator::Slot::Fixed(s as u32),
-                };
-                (0..k).map(|s| Index::var(drawn(s))).collect()
-            }
-            _ if dimension > 64 => {
-                return Err(Diagnostic::error(span, format!("the gradient of a residual in {dimension} dimensions"))
-                    .note("sample it: `gradient(weight = 0.1, dirs = 16)`"));
-            }
-            _ => space.iter().flat_map(|(lo, hi)| (*lo..*hi).map(Index::constant)).collect(),
-        };
-        let weight = term.weight * dimension as f64 / columns.len() as f64;
-        let graph = &mut lowering.graph;
-        let weight = graph.num(BigRational::from_float(weight).unwrap_or_else(|| BigInt::from(0).into()));
-        let root = graph.call(crate::program::Function::Sqrt, vec![weight]);
-        let mut out = Vec::new();
-        for r in roots {
-            for c in &columns {
-                let d = graph.derivative(*r, &Symbol::Column(c.clone()));
-                out.push(graph.mul(root, d));
-            }
-        }
-        Ok(out)
     }
 
     fn set(&self, mut graph: Graph, wanted: Wanted) -> Result<PointSet, Diagnostic> {
