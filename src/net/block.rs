@@ -58,12 +58,12 @@ impl<T: Element, F: Fn(u32, u32) -> [T; 2]> Kernel for Block<'_, T, F> {
 }
 
 impl Philox {
-    /// out[c][p] = normal number `row(points.start + p) + columns.start + c`: [columns, points].
+    /// Number (c, p) of `out`, [columns, points], becomes normal number `row(points.start + p) + columns.start + c`.
     pub fn normals<T: Element>(&self, points: Range<usize>, columns: Range<u64>, out: &mut [T]) {
         self.numbers(points, columns, T::normal_pair, out);
     }
 
-    /// out[c][p] = map of uniform number `row(points.start + p) + columns.start + c`: [columns, points].
+    /// Number (c, p) of `out`, [columns, points], becomes map of uniform number `row(points.start + p) + columns.start + c`.
     pub fn uniforms<T: Element>(
         &self,
         points: Range<usize>,
