@@ -101,8 +101,7 @@ pub struct Call<'a, T> {
     /// [count, data_columns]
     pub data: &'a [T],
     /// In the order of the program's tensors. The weight of a first layer with more inputs than [`WIDE`] is given as [in, out],
-    /// and so is its gradient. The empty weight of a
-    /// layer stands for zeros.
+    /// and so is its gradient. The empty weight of a layer stands for zeros.
     pub tensors: &'a [&'a [T]],
     /// For `Sample` and `Directions`.
     pub seed: u64,

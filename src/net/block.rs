@@ -25,6 +25,7 @@ struct Block<'a, T, F> {
 
 impl<T: Element, F: Fn(u32, u32) -> [T; 2]> Kernel for Block<'_, T, F> {
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "one index for four arrays: this becomes vector code")]
     fn run(self) {
         let Block { stream, first_point, points, columns, pair, out } = self;
         let (mut words, mut numbers) = ([[0u32; LANES]; 4], [[T::zero(); LANES]; 4]);
@@ -57,12 +58,12 @@ impl<T: Element, F: Fn(u32, u32) -> [T; 2]> Kernel for Block<'_, T, F> {
 }
 
 impl Philox {
-    /// out[c][p] = normal number `row(points.start + p) + columns.start + c`: [columns, points].
+    /// Number (c, p) of `out`, [columns, points], becomes normal number `row(points.start + p) + columns.start + c`.
     pub fn normals<T: Element>(&self, points: Range<usize>, columns: Range<u64>, out: &mut [T]) {
         self.numbers(points, columns, T::normal_pair, out);
     }
 
-    /// out[c][p] = map of uniform number `row(points.start + p) + columns.start + c`: [columns, points].
+    /// Number (c, p) of `out`, [columns, points], becomes map of uniform number `row(points.start + p) + columns.start + c`.
     pub fn uniforms<T: Element>(
         &self,
         points: Range<usize>,
@@ -99,7 +100,7 @@ pub fn normal_pair_f32(a: u32, b: u32) -> [f32; 2] {
     let s = z.mul_add(s, 8.333_333e-3);
     let s = z.mul_add(s, -0.166_666_67);
     let sin = (x * z).mul_add(s, x);
-    let c = z.mul_add(-2.755_731_9e-7, 2.480_158_7e-5);
+    let c = z.mul_add(-2.755_732e-7, 2.480_158_7e-5);
     let c = z.mul_add(c, -1.388_888_9e-3);
     let c = z.mul_add(c, 4.166_666_8e-2);
     let c = z.mul_add(c, -0.5);
