@@ -309,6 +309,8 @@ fn compressed_operators_are_exact_and_so_are_their_gradients() {
 fn compressed_signs() {
     enumerated(WIDE, "lap(u)", "compressed(1)", 32);
     enumerated(WIDE, "d_t(u) + norm2(grad(u)) + lap(v)", "compressed(1)", 32);
+    let narrow = "space x[9]\nnet N = mlp(width = 4, depth = 2, activation = tanh)\nfield u = N(x)\n";
+    enumerated(narrow, "lap(lap(u))", "compressed(1)", 256);
     let square = |v: f64| v * v;
     // less variance than signs in all dimensions
     let spread = |method: &str| {

@@ -129,9 +129,10 @@ fn verified() {
         "space x[9] in ball(radius = 1)\nnet N = mlp(width = 6, depth = 3, activation = tanh)\n\
          field u = (1 - norm2(x))*N(x)\nsolve interior: lap(u) = 1\nestimate lap(u) by rademacher(3)\n\
          train adam(lr = 1e-3), steps = 1\n",
-        // compressed, since the layer is narrower than space; many columns, which are streamed
+        // compressed: the layer is narrower than space; many columns, which are streamed
         "space x[60] in ball(radius = 1)\nnet N = mlp(width = 6, depth = 3, activation = tanh)\n\
          field u = (1 - norm2(x))*N(x)\nsolve interior: lap(u) + norm2(grad(u)) = sum(i in 0..59: x[i]*x[i+1])\n\
+         estimate interior by compressed\n\
          train adam(lr = 1e-3), steps = 1\n",
         "space x[60] in ball(radius = 1)\nnet N = mlp(width = 6, depth = 3, activation = tanh)\n\
          field u = (1 - norm2(x))*N(x)\nsolve interior: lap(u) = 1\nestimate lap(u) by compressed(2) unbiased\n\

@@ -48,6 +48,16 @@ pub struct Lift<'a, T> {
     pub draws: Vec<Draw<'a, T>>,
 }
 
+/// Where elements of a block of columns are.
+#[derive(Clone, Copy)]
+struct Piece {
+    row: usize,
+    point: usize,
+    block: usize,
+    /// The first of them, within the block.
+    at: usize,
+}
+
 /// Sum over the fixed seeds of value times weight column, the same at every point: [rows, out].
 pub fn fixed<T: Real>(rows: usize, seeds: &[Seed], weight: ArrayView2<T>) -> Vec<T> {
     let out = weight.nrows();
@@ -149,7 +159,7 @@ impl<'a, T: Real> Lift<'a, T> {
         y.fill(T::zero());
         let (block, n) = (weight.len(), self.n);
         let blocks = self.columns.div_ceil(block);
-        self.each_block(block, &mut |row, p, j, at, x| {
+        self.each_block(block, &mut |Piece { row, point: p, block: j, at }, x| {
             let sum = x.iter().zip(&weight[at..]).fold(T::zero(), |s, (x, w)| s + *x * *w);
             y[(row * n + p) * blocks + j] += sum;
         });
@@ -159,15 +169,14 @@ impl<'a, T: Real> Lift<'a, T> {
     pub fn share_adjoint(&self, bar: &[T], sum: &mut [T]) {
         let n = self.n;
         let blocks = self.columns.div_ceil(sum.len());
-        self.each_block(sum.len(), &mut |row, p, j, at, x| {
+        self.each_block(sum.len(), &mut |Piece { row, point: p, block: j, at }, x| {
             let bar = bar[(row * n + p) * blocks + j];
             sum[at..].iter_mut().zip(x).for_each(|(s, x)| *s += bar * *x);
         });
     }
 
-    /// Calls a function with row, point, block, and what there is of the block: from which of its columns on, and their
-    /// elements, which are to be added up.
-    fn each_block(&self, block: usize, f: &mut dyn FnMut(usize, usize, usize, usize, &[T])) {
+    /// Calls a function with what there is of each block: elements, which are to be added up.
+    fn each_block(&self, block: usize, f: &mut dyn FnMut(Piece, &[T])) {
         let Row0::Points(points) = self.row0 else { return };
         let mut scaled = Vec::new();
         let mut dense = |row: usize, p: usize, first: usize, value: T, x: &mut dyn Iterator<Item = T>| {
@@ -177,7 +186,8 @@ impl<'a, T: Real> Lift<'a, T> {
             while done < scaled.len() {
                 let column = first + done;
                 let end = scaled.len().min(done + block - column % block);
-                f(row, p, column / block, column % block, &scaled[done..end]);
+                let piece = Piece { row, point: p, block: column / block, at: column % block };
+                f(piece, &scaled[done..end]);
                 done = end;
             }
         };

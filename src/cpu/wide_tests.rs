@@ -22,7 +22,7 @@ fn programs() -> Vec<String> {
         let exact = (1 - norm2(x)) * sum(i in 0..39: c[i]*exp(x[i]*x[i+1]*x[i+2]))\n\
         solve interior: lap(u) + u - u^3 = lap(exact)\nsample interior = 9\nestimate lap(u) by sparse(3)\n";
     let compressed = "field u = N(x)\nsolve interior: lap(u) + u*norm2(grad(u)) = norm2(x) - x[7]\n\
-        sample interior = 9\nestimate lap(u) by compressed\n";
+        sample interior = 9\nestimate interior by compressed\n";
     let exact = "field u = N(x)\nsolve interior: d(u, x[3], x[3]) + d(u, x[40]) + x[2]*u = sum(i in 1..41: i*x[i-1]^3/(2 + x[i]))\nsample interior = 5\n";
     let boundary = "solve edge on boundary: u = max(i in 0..41: x[i]) + norm2(x)\nsample edge = 70\n";
     let time = "field u = N(x, t)\nsolve interior: d_t(u) + lap(u) = t*u + norm2(x)\nsample interior = 17\n\

@@ -1,13 +1,15 @@
 //! What the planner chooses where no estimate says how: `auto`, and nothing at all.
 //!
-//! An operator that no estimate names stays exact: compressed where the first layer is narrower than space and the operator
-//! allows it, else every derivative by itself. `auto` may also sample, where that is much cheaper: an exact residual has no
+//! An operator that no estimate names stays exact: compressed where the first layer is narrower than a large space and the
+//! operator allows it, else every derivative by itself. `auto` may also sample, where that is much cheaper: an exact residual has no
 //! variance, which is worth [`WORTH`] times the work.
 
 use super::{Planner, PointSet};
 use crate::diagnostic::Diagnostic;
 use crate::program::Method;
 
+/// Up to this many dimensions every derivative has its own row: a small algebra gains nothing from being smaller.
+const MANY: usize = 64;
 /// Samples of `auto`.
 const SAMPLES: usize = 16;
 /// How much more work exact operators may be than samples.
@@ -36,7 +38,7 @@ impl Planner<'_> {
         mut plan: impl FnMut(&Self, Choice) -> Result<PointSet, Diagnostic>,
     ) -> Result<PointSet, Diagnostic> {
         let space = self.program.space_dimension();
-        let is_wide = self.program.nets.iter().any(|n| n.sizes().get(1).is_some_and(|w| space > *w));
+        let is_wide = self.program.nets.iter().any(|n| n.sizes().get(1).is_some_and(|w| space > MANY.max(*w)));
         let exact = |this: &Self, plan: &mut dyn FnMut(&Self, Choice) -> Result<PointSet, Diagnostic>| {
             if is_wide && let Ok(mut set) = plan(this, Choice::COMPRESSED) {
                 if set.is_compressed() {

@@ -47,6 +47,9 @@ struct Dense<'g, 'h> {
     gaussian: bool,
 }
 
+/// Ranges, and the factors that their indices stand in.
+type Shared = (Vec<usize>, Vec<(Id, i32)>);
+
 /// Ranges whose indices meet in one coefficient.
 struct Group {
     ranges: Vec<usize>,
@@ -115,12 +118,11 @@ impl Dense<'_, '_> {
             _ => vec![(coefficient, 1)],
         };
         let used = |r: &usize| places.iter().any(|p| p.range == *r);
-        let mut sets: Vec<(Vec<usize>, Vec<(Id, i32)>)> =
-            (0..term.ranges.len()).filter(used).map(|r| (vec![r], vec![])).collect();
+        let mut sets: Vec<Shared> = (0..term.ranges.len()).filter(used).map(|r| (vec![r], vec![])).collect();
         let mut rest = Vec::new();
         for (f, e) in factors {
             let vars = self.graph.free_vars(f);
-            let holds = |set: &(Vec<usize>, Vec<_>)| set.0.iter().any(|r| vars.contains(&term.ranges[*r].0));
+            let holds = |set: &Shared| set.0.iter().any(|r| vars.contains(&term.ranges[*r].0));
             let (touched, others): (Vec<_>, Vec<_>) = sets.into_iter().partition(holds);
             sets = others;
             if touched.is_empty() {

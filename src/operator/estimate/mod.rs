@@ -88,9 +88,11 @@ impl Mark<'_> {
         if let Some(done) = self.memo.get(&key) {
             return *done;
         }
-        let draws = match self.kind {
-            SamplerKind::Sparse { k, .. } => k,
-            _ => 1,
+        // how many sums inside each other can share their draws: random directions none, exact ones all
+        let (draws, nested) = match self.kind {
+            SamplerKind::Sparse { k, .. } => (k, MAX_NESTED.min(k)),
+            SamplerKind::Compressed { k: None } => (1, usize::MAX),
+            _ => (1, 1),
         };
         let out = match *graph.node(id) {
             Node::Reduce { reduction: Reduction::Sum, lo, hi, sampler: None, .. } if (draws as i64) < hi - lo => {
@@ -98,7 +100,7 @@ impl Mark<'_> {
                 let around = outer.iter().filter(|range| **range == (lo, hi)).count();
                 let inner: Vec<_> = outer.iter().copied().chain([(lo, hi)]).collect();
                 let body = self.apply(graph, body, &inner);
-                let name = match around < MAX_NESTED.min(draws) {
+                let name = match around < nested {
                     true => self.how.name.to_string(),
                     false => format!("{} {around}", self.how.name),
                 };
