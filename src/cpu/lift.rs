@@ -245,6 +245,23 @@ pub fn matrix<T>(elements: &[T], n: usize) -> ArrayView2<'_, T> {
     ArrayView2::from_shape(shape, &elements[..shape.0 * shape.1]).expect("the length is the product of the sides")
 }
 
+/// The elements of a matrix column by column, copied in blocks that stay in the first cache.
+pub fn transposed<T: Real>(matrix: ArrayView2<T>) -> Vec<T> {
+    const SIDE: usize = 16;
+    let (rows, columns) = matrix.dim();
+    let mut out = vec![T::zero(); rows * columns];
+    for r in (0..rows).step_by(SIDE) {
+        for c in (0..columns).step_by(SIDE) {
+            let block = matrix.slice(s![r..rows.min(r + SIDE), c..columns.min(c + SIDE)]);
+            for (j, column) in block.columns().into_iter().enumerate() {
+                let to = &mut out[(c + j) * rows + r..][..column.len()];
+                to.iter_mut().zip(column).for_each(|(y, x)| *y = *x);
+            }
+        }
+    }
+    out
+}
+
 /// A matrix of n rows, to write to.
 pub fn matrix_mut<T>(elements: &mut [T], n: usize) -> ArrayViewMut2<'_, T> {
     let shape = (n, elements.len().checked_div(n).unwrap_or(0));

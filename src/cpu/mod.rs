@@ -40,6 +40,7 @@ use factor::Factored;
 use pointwise::Compiled;
 use rayon::prelude::*;
 use schedule::{Home, Schedule};
+use std::mem::take;
 use std::ops::Range;
 use std::sync::Mutex;
 use table::Table;
@@ -393,7 +394,7 @@ impl<T: Real> Executor<T> {
         for op in &self.program.ops {
             let Op::Linear { weight, .. } = op else { continue };
             if !self.is_turned(*weight) && turned[weight.index()].is_empty() {
-                turned[weight.index()] = self.weight(*weight, call).reversed_axes().iter().copied().collect();
+                turned[weight.index()] = lift::transposed(self.weight(*weight, call));
             }
         }
         turned
@@ -441,25 +442,28 @@ impl<T: Real> Executor<T> {
     /// The means, by value: chunks added in order.
     fn combine(&self, run: &Run<T>, done: &[Workspace<T>], points: usize) -> Vec<Option<Vec<T>>> {
         let scale = if points == 0 { 0.0 } else { 1.0 / points as f64 };
+        let mut means: Vec<Vec<T>> = self.schedule.sums.iter().map(|n| vec![T::zero(); *n]).collect();
+        // pieces of all sums in one parallel loop
+        const PIECE: usize = 2048;
+        let mut pieces = Vec::new();
+        for (sum, mean) in means.iter_mut().enumerate() {
+            pieces.extend(mean.chunks_mut(PIECE).enumerate().map(|(k, mean)| (sum, k, mean)));
+        }
+        pieces.into_par_iter().for_each(|(sum, k, mean)| {
+            let mut total = [0.0; PIECE];
+            for w in done {
+                let part = &w.sums[sum][k * PIECE..][..mean.len()];
+                total.iter_mut().zip(part).for_each(|(t, x)| *t += x.to_f64());
+            }
+            mean.iter_mut().zip(total).for_each(|(y, t)| *y = T::lit(t * scale));
+        });
         let mut reduced: Vec<Option<Vec<T>>> = Vec::new();
         for (op, home) in self.program.ops.iter().zip(&self.schedule.homes) {
             let value = match (home, op) {
                 (Home::Late, Op::FactorAdjoint { factor, bar }) => {
                     reduced[bar.index()].as_ref().map(|bar| self.factor_adjoint(run, *factor, bar))
                 }
-                (Home::Sum(sum), _) => {
-                    const PIECE: usize = 2048;
-                    let mut mean = vec![T::zero(); self.schedule.sums[*sum]];
-                    mean.par_chunks_mut(PIECE).enumerate().for_each(|(k, mean)| {
-                        let mut total = [0.0; PIECE];
-                        for w in done {
-                            let part = &w.sums[*sum][k * PIECE..][..mean.len()];
-                            total.iter_mut().zip(part).for_each(|(t, x)| *t += x.to_f64());
-                        }
-                        mean.iter_mut().zip(total).for_each(|(y, t)| *y = T::lit(t * scale));
-                    });
-                    Some(mean)
-                }
+                (Home::Sum(sum), _) => Some(take(&mut means[*sum])),
                 (Home::Late, Op::Add { a, b }) => match (&reduced[a.index()], &reduced[b.index()]) {
                     (Some(a), Some(b)) => Some(a.iter().zip(b).map(|(a, b)| *a + *b).collect()),
                     _ => None,

@@ -6,10 +6,9 @@
 use crate::net::Element;
 use crate::program::Training;
 use crate::vector::{Kernel, dispatch};
-use rayon::prelude::*;
 
 /// Elements that one thread updates at a time.
-const CHUNK: usize = 1 << 15;
+pub const CHUNK: usize = 1 << 12;
 
 /// The optimiser's constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,15 +43,6 @@ impl Adam {
     /// The constants of a `train` statement.
     pub fn new(training: &Training) -> Self {
         Adam { beta1: training.beta1, beta2: training.beta2, epsilon: training.epsilon }
-    }
-
-    /// Update number `t` (from 1) of one tensor with its moments `m` and `v`; all slices have one length.
-    pub fn update<T: Element>(&self, t: u64, rate: f64, w: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
-        let update = self.at(t, rate);
-        let chunks = (w.par_chunks_mut(CHUNK), g.par_chunks(CHUNK), m.par_chunks_mut(CHUNK), v.par_chunks_mut(CHUNK));
-        chunks.into_par_iter().for_each(|(w, g, m, v)| {
-            update.run(w, g, m, v);
-        });
     }
 
     /// The constants of update number `t` (from 1).
@@ -122,11 +112,11 @@ mod tests {
     #[test]
     fn hand_computed() {
         let (mut w, mut m, mut v) = ([1.0], [0.0], [0.0]);
-        ADAM.update(1, 0.1, &mut w, &[2.0], &mut m, &mut v);
+        ADAM.at(1, 0.1).run(&mut w, &[2.0], &mut m, &mut v);
         assert!((m[0] - 0.2f64).abs() < 1e-16 && (v[0] - 0.004f64).abs() < 1e-16);
         // The first step is the rate times the sign of the gradient.
         assert!((w[0] - (1.0 - 0.1 * 2.0 / (2.0 + 1e-8))).abs() < 1e-12);
-        ADAM.update(2, 0.1, &mut w, &[-1.0], &mut m, &mut v);
+        ADAM.at(2, 0.1).run(&mut w, &[-1.0], &mut m, &mut v);
         // m = 0.9*0.2 - 0.1 = 0.08, v = 0.999*0.004 + 0.001 = 0.004996; m/0.19 = 0.421052..., v/0.001999 = 2.499249...
         assert!((m[0] - 0.08).abs() < 1e-15 && (v[0] - 0.004996).abs() < 1e-15);
         assert!((w[0] - (0.9 - 0.1 * 0.421052631579 / 2.499249624812f64.sqrt())).abs() < 1e-8);
@@ -135,7 +125,7 @@ mod tests {
     #[test]
     fn zero_gradients_move_nothing_and_precisions_agree() {
         let (mut w, mut m, mut v) = ([1.0f32], [0.0], [0.0]);
-        ADAM.update(1, 0.1, &mut w, &[0.0], &mut m, &mut v);
+        ADAM.at(1, 0.1).run(&mut w, &[0.0], &mut m, &mut v);
         assert_eq!(w, [1.0]);
         let n = CHUNK + 3;
         let g: Vec<f64> = (0..n).map(|i| (i as f64 * 0.37).sin()).collect();
@@ -143,8 +133,8 @@ mod tests {
         let g32: Vec<f32> = g.iter().map(|x| *x as f32).collect();
         let (mut w32, mut m32, mut v32) = (vec![0.5f32; n], vec![0.0f32; n], vec![0.0f32; n]);
         for t in 1..4 {
-            ADAM.update(t, 1e-2, &mut w, &g, &mut m, &mut v);
-            ADAM.update(t, 1e-2, &mut w32, &g32, &mut m32, &mut v32);
+            ADAM.at(t, 1e-2).run(&mut w, &g, &mut m, &mut v);
+            ADAM.at(t, 1e-2).run(&mut w32, &g32, &mut m32, &mut v32);
         }
         assert!(w.iter().zip(&w32).all(|(a, b)| (a - f64::from(*b)).abs() < 1e-5));
         assert!(w[CHUNK + 1] != 0.5, "the last chunk is updated too");

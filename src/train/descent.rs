@@ -1,10 +1,11 @@
 //! One update of all tensors, piece by piece where a gradient is too large to exist as a whole.
 
-use super::adam::{Adam, Moments, Update};
+use super::adam::{Adam, CHUNK, Moments};
 use super::run::Objective;
 use crate::net::Element;
 use rayon::prelude::*;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Update number `t` (from 1) at a rate, after the objective's step. Where a gradient is not finite, the tensor's number is
 /// the error, and the tensors are not to be used any more.
@@ -16,43 +17,57 @@ pub fn descend<T: Element>(
     gradients: &[Vec<T>],
     moments: &mut Moments<T>,
 ) -> Result<(), usize> {
-    if let Some(k) = gradients.iter().position(|g| !g.iter().all(|x| x.is_finite())) {
-        return Err(k);
-    }
+    // all pieces of all tensors in one parallel loop: to start one costs as much as a small tensor's update
+    let update = adam.at(t, rate);
     let moments = moments.first.iter_mut().zip(&mut moments.second);
+    let mut pieces = Vec::new();
     for (k, ((w, g), (m, v))) in values.iter_mut().zip(gradients).zip(moments).enumerate() {
-        match objective.row_length(k) {
-            None => adam.update(t, rate, w, g, m, v),
-            Some(row) if rows(objective, (k, row), &adam.at(t, rate), w, m, v) => {}
-            Some(_) => return Err(k),
-        }
+        let rows = objective.row_length(k).map(|row| row.max(1));
+        let size = rows.map_or(CHUNK, |row| ROWS * row);
+        let each = w.chunks_mut(size).zip(m.chunks_mut(size)).zip(v.chunks_mut(size)).enumerate();
+        pieces.extend(each.map(|(n, ((w, m), v))| {
+            let gradient = match rows {
+                None => Gradient::Whole(&g[n * size..][..w.len()]),
+                Some(row) => Gradient::Rows(n * ROWS..n * ROWS + w.len() / row),
+            };
+            Piece { tensor: k, gradient, w, m, v }
+        }));
     }
-    Ok(())
+    let wrong = AtomicUsize::new(usize::MAX);
+    pieces.into_par_iter().for_each_init(Vec::new, |room: &mut Vec<T>, piece| {
+        let Piece { tensor, gradient, w, m, v } = piece;
+        let g = match gradient {
+            Gradient::Whole(g) => g,
+            Gradient::Rows(rows) => {
+                room.resize(w.len(), T::zero());
+                objective.gradient_rows(tensor, rows, w, room);
+                room
+            }
+        };
+        if !update.run(w, g, m, v) {
+            wrong.fetch_min(tensor, Ordering::Relaxed);
+        }
+    });
+    match wrong.into_inner() {
+        usize::MAX => Ok(()),
+        tensor => Err(tensor),
+    }
 }
 
-/// Updates a tensor piece by piece with its gradient; false where that is not finite.
-fn rows<T: Element>(
-    objective: &dyn Objective<T>,
-    (tensor, row): (usize, usize),
-    update: &Update<T>,
-    w: &mut [T],
-    m: &mut [T],
-    v: &mut [T],
-) -> bool {
-    // A piece and its moments stay in the second cache.
-    const ROWS: usize = 32;
-    let piece = (ROWS * row).max(1);
-    let finite = AtomicBool::new(true);
-    let pieces = (w.par_chunks_mut(piece), m.par_chunks_mut(piece), v.par_chunks_mut(piece));
-    pieces.into_par_iter().enumerate().for_each_init(
-        || vec![T::zero(); piece],
-        |g, (k, (w, m, v))| {
-            let g = &mut g[..w.len()];
-            objective.gradient_rows(tensor, k * ROWS..k * ROWS + w.len() / row.max(1), w, g);
-            if !update.run(w, g, m, v) {
-                finite.store(false, Ordering::Relaxed);
-            }
-        },
-    );
-    finite.into_inner()
+/// Rows of a piece of a gradient that is made piece by piece: it and its moments stay in the second cache.
+const ROWS: usize = 32;
+
+/// A piece of a tensor, its moments, and where its gradient is.
+struct Piece<'a, T> {
+    tensor: usize,
+    gradient: Gradient<'a, T>,
+    w: &'a mut [T],
+    m: &'a mut [T],
+    v: &'a mut [T],
+}
+
+enum Gradient<'a, T> {
+    Whole(&'a [T]),
+    /// Rows that the objective makes.
+    Rows(Range<usize>),
 }
