@@ -5,7 +5,7 @@ use jetc::jet::{Inputs, JetProgram, Op, ValueId, interpret};
 use jetc::net::Parameters;
 use jetc::plan::{Options, plan};
 use jetc::program::Overrides;
-use jetc::solver::{Evaluator, compile};
+use jetc::solver::{Evaluator, compile, variances};
 use std::collections::BTreeMap;
 
 const FIELD: &str = "space x[4]\ncoef c[4] ~ uniform(-1..2, seed = 3)\n\
@@ -383,4 +383,52 @@ fn gradient_terms_have_the_same_mean() {
     assert!(all > 1.001 * exact, "the term counts: {all} for {exact}");
     let sampled = with(2);
     assert!((sampled - all).abs() < 0.02 * (all - exact), "{sampled} for {all}");
+}
+
+fn planned(text: &str) -> jetc::plan::PointSet {
+    let (program, diagnostics) = compile(text, &Overrides::default());
+    let program = program.unwrap_or_else(|| panic!("{text}\n{diagnostics:?}"));
+    plan(&program, Options::default()).unwrap_or_else(|e| panic!("{text}\n{e:?}")).sets.remove(0)
+}
+
+/// min(d, width) + 2 rows in any dimension, and what is cheap enough stays exact.
+#[test]
+fn the_planner_chooses() {
+    let text = |d: usize, statement: &str| {
+        format!(
+            "space x[{d}] in ball(radius = 1)\nnet N = mlp(width = 9, depth = 3, activation = tanh)\nfield u = N(x)\n\
+             solve interior: lap(u) = 1\n{statement}\nsample interior = 100\n"
+        )
+    };
+    let rows = |d, statement: &str| planned(&text(d, statement)).networks[0].rows;
+    assert_eq!(rows(5, ""), 7);
+    assert_eq!(rows(50, ""), 52);
+    assert_eq!(rows(100_000, ""), 11);
+    assert_eq!(rows(100_000, "estimate interior by compressed"), 11);
+    assert_eq!(rows(100_000, "estimate lap(u) by sparse(16)"), 18);
+    assert_eq!(rows(100_000, "estimate lap(u) by auto"), 11);
+    // a layer that is wide makes the exact operator too dear for `auto`
+    let dear = text(300, "estimate lap(u) by auto").replace("width = 9", "width = 200");
+    assert_eq!(planned(&dear).networks[0].rows, 18);
+    assert!(planned(&dear).estimators.iter().any(|e| e.contains("compressed(16)")), "{:?}", planned(&dear).estimators);
+}
+
+/// What `plan --variance` prints is the variance that the closed forms give.
+#[test]
+fn measured_variances() {
+    let text = format!("{FIELD}output a = lap(u)\nestimate a by sparse(2)\n");
+    let (program, _) = compile(&text, &Overrides::default());
+    let program = program.expect("it resolves");
+    let parameters = Parameters::<f64>::initial(&program, 3);
+    let comparisons = variances(&program, &parameters, std::path::Path::new(""), 1).expect("it runs");
+    let [c] = &comparisons[..] else { panic!("{comparisons:?}") };
+    let of = |name: &str| {
+        let found = c.methods.iter().find(|m| m.0 == name).unwrap_or_else(|| panic!("no {name} in {c:?}"));
+        found.1.clone().unwrap_or_else(|e| panic!("{name}: {e}")).variance
+    };
+    assert_eq!(of("exact"), 0.0);
+    assert_eq!(of("sparse(2) (as written)"), of("sparse(2)"));
+    assert!(of("sparse(2)") > 0.0);
+    // 2/k |H|^2 against 2/k (|H|^2 - sum H_ii^2)
+    assert!(of("gaussian(2)") > of("rademacher(2)"));
 }

@@ -52,7 +52,8 @@ pub fn text(comparisons: &[Comparison]) -> String {
             match measured {
                 Ok(m) => {
                     let share = if m.variance == 0.0 { 0.0 } else { m.variance / m.mean_square };
-                    let work = efficiency(&c.methods[0].1, m).map_or("-".into(), |e| format!("{e:.2}"));
+                    let work = efficiency(&c.methods[0].1, m)
+                        .map_or("-".into(), |e| if e >= 0.1 { format!("{e:.2}") } else { format!("{e:.1e}") });
                     let _ = writeln!(
                         out,
                         "  {name:<28}{:>6}{:>12.3e}{share:>15.2e}{:>17.2e}{work:>17}",
