@@ -15,10 +15,10 @@ mod targets;
 
 pub use cost::Cost;
 
-use crate::algebra::{self, Compared, JetAlgebra, Polynomial};
+use crate::algebra::{self, Coefficient, Compared, JetAlgebra, Monomial, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{Activation, JetProgram, Op, adjoint, mean_square};
-use crate::operator::{Graph, Id, Lowering, Node, Printer, Symbol, Unfit, compress, fold};
+use crate::operator::{Argument, Graph, Id, Lowering, Node, Printer, Symbol, Unfit, compress, fold};
 use crate::program::{ExprId, Learning, NetId, Program, Region, ReportKind};
 use crate::rewrite::{self, rewrite};
 use auto::Choice;
@@ -364,10 +364,24 @@ impl Planner<'_> {
             if self.algebras == Algebras::FullJet {
                 wanted.extend(all_derivatives(&wanted));
             }
-            let algebra = algebra::closure(&wanted).map_err(|e| {
-                Diagnostic::error(span, format!("this needs derivatives of order {} with {} rows", e.order, e.rows))
-                    .note(format!("at most order {} and {} rows are compiled", algebra::MAX_ORDER, algebra::MAX_ROWS))
-            })?;
+            let close = |wanted: &[Polynomial]| {
+                algebra::closure(wanted).map_err(|e| {
+                    let message = format!("this needs derivatives of order {} with {} rows", e.order, e.rows);
+                    let limits = format!("at most order {} and {} rows", algebra::MAX_ORDER, algebra::MAX_ROWS);
+                    Diagnostic::error(span, message).note(format!("{limits} are compiled"))
+                })
+            };
+            let mut algebra = close(&wanted)?;
+            if is_long(&graph.calls[*call as usize].arguments) {
+                // a row whose seeds vary by point is a dense row of the input: rather a row more with a constant seed
+                let varying = |(_, symbol, c): (usize, u32, Coefficient)| (!c.is_constant()).then_some(symbol);
+                let symbols: BTreeSet<u32> = algebra.seeds().into_iter().filter_map(varying).collect();
+                let single = |s: &u32| Polynomial::term(Monomial::symbol(*s), Coefficient::one());
+                if !symbols.is_empty() {
+                    wanted.extend(symbols.iter().map(single));
+                    algebra = close(&wanted)?;
+                }
+            }
             let net = &self.program.nets[graph.calls[*call as usize].net.index()];
             if net.activation == Activation::Relu && net.depth > 1 && algebra.order > 1 {
                 return Err(Diagnostic::error(span, format!("`relu` has no derivative of order {}", algebra.order))
@@ -380,17 +394,23 @@ impl Planner<'_> {
     }
 }
 
+/// Whether a network reads so many adjacent columns that its input jet must not be written out.
+fn is_long(arguments: &[Argument]) -> bool {
+    const LONG: usize = 64;
+    matches!(arguments, [Argument::Columns { len, .. }] if *len > LONG)
+}
+
 /// Every derivative of the highest order in the symbols that occur.
 fn all_derivatives(targets: &[Polynomial]) -> Vec<Polynomial> {
     let symbols: BTreeSet<u32> = targets.iter().flat_map(|p| p.symbols()).collect();
     let order = targets.iter().map(Polynomial::degree).max().unwrap_or(0);
-    let mut monomials = vec![algebra::Monomial::one()];
+    let mut monomials = vec![Monomial::one()];
     for _ in 0..order {
-        let longer: BTreeSet<algebra::Monomial> =
-            monomials.iter().flat_map(|m| symbols.iter().map(|s| m.times(&algebra::Monomial::symbol(*s)))).collect();
+        let longer: BTreeSet<Monomial> =
+            monomials.iter().flat_map(|m| symbols.iter().map(|s| m.times(&Monomial::symbol(*s)))).collect();
         monomials = longer.into_iter().collect();
     }
-    monomials.into_iter().map(|m| Polynomial::term(m, algebra::Coefficient::one())).collect()
+    monomials.into_iter().map(|m| Polynomial::term(m, Coefficient::one())).collect()
 }
 
 /// Gives each derivative a network application of its own. Sums over derivatives are written out.
