@@ -214,6 +214,39 @@ fn mean_loss(statement: &str) -> f64 {
     mean_loss_of(&format!("solve interior: lap(u) + norm2(grad(u)) = 1\n{statement}\n"))
 }
 
+/// Random directions are held fixed while the weight is differentiated; the mean of that is the gradient of the mean.
+#[test]
+fn gradients_through_a_factor_have_the_right_mean() {
+    let gradient = |method: &str, points: usize| {
+        let text = format!(
+            "space x[12] in box(-1..1)\nnet N = mlp(width = 5, depth = 3, activation = tanh)\nfield u = N(x)\n\
+             solve interior: lap(u) = 1\nestimate lap(u) by {method}\n"
+        );
+        let (program, _) = compile(&text, &Overrides::default());
+        let program = program.expect("it resolves");
+        let training = planned(&text).training.expect("a condition");
+        let evaluator = Evaluator::<f64>::new(&training).expect("it was planned");
+        let parameters = Parameters::<f64>::initial(&program, 3);
+        let point: Vec<f64> = (0..12).map(|k| ((k * 37 + 11) % 23) as f64 / 23.0 - 0.4).collect();
+        let points = (points, point.repeat(points));
+        let (mut outputs, mut gradients) = evaluator.buffers();
+        evaluator
+            .run_into(&parameters, (points.0, &points.1, &[]), (5, 0), &mut outputs, &mut gradients)
+            .expect("shapes fit");
+        let mut sum = vec![0.0; 60];
+        for ((t, _), g) in training.gradients.iter().zip(&gradients) {
+            if training.tensors[t.index()].name == "N.0.weight" {
+                sum.iter_mut().zip(g).for_each(|(s, g)| *s += g);
+            }
+        }
+        sum
+    };
+    let (exact, mean) = (gradient("exact", 1), gradient("compressed(1) unbiased", 200_000));
+    let norm = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let difference: Vec<f64> = exact.iter().zip(&mean).map(|(a, b)| a - b).collect();
+    assert!(norm(&difference) < 0.02 * norm(&exact), "{} of {}", norm(&difference), norm(&exact));
+}
+
 /// The same of a condition and its estimates.
 fn mean_loss_of(condition: &str) -> f64 {
     let text = format!(

@@ -142,6 +142,15 @@ fn verified() {
          solve interior: sum(i in 0..60: x[i]^2*d(u, x[i], x[i])) = u\nestimate interior by importance(3)\n\
          solve second: sum(i in 0..60: x[i]^2*d(u, x[i], x[i])) = u\nestimate second by rademacher(2)\n\
          train adam(lr = 1e-3), steps = 1\n",
+        // directions that are known by their images, beside coefficients that vary by point
+        "space x[20] from normal()\ntime t in 0..1\nnet N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = N(x, t)\n\
+         solve interior: t*d_t(u) + lap(u) - dot(x, grad(u)) = u\nestimate lap(u) by compressed(2)\n\
+         solve second: t*d_t(u) + lap(u) - dot(x, grad(u)) = u\nestimate second by compressed\n\
+         train adam(lr = 1e-3), steps = 1\n",
+        // many columns with such coefficients
+        "space x[80] from normal()\ntime t in 0..1\nnet N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = N(x, t)\n\
+         solve interior: t*d_t(u) - dot(x, grad(u)) + sum(i in 0..80: x[i]^2*d(u, x[i], x[i])) = u\n\
+         estimate interior by sparse(4)\ntrain adam(lr = 1e-3), steps = 1\n",
         // blocks of coordinates that share weights
         "space x[121] in ball(radius = 1)\nnet N = mlp(width = 6, depth = 3, activation = tanh, share = block(2))\n\
          field u = (1 - norm2(x))*N(x)\nsolve interior: lap(u) = 1\nestimate lap(u) by sparse(3)\n\
@@ -167,4 +176,26 @@ fn verified() {
             assert!(r.passed(), "{text}\n{r:?}");
         }
     }
+}
+
+/// What STDE ran can be planned, in a million dimensions too where the file has them.
+#[test]
+fn the_problems_of_stde_are_planned() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/stde");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the examples are there") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|e| e != "jet") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a text");
+        let many = text.contains("\nconst d = ") && !path.ends_with("biharmonic_dense.jet");
+        for set in [vec![], vec![("d".to_string(), "1000000".to_string())]].into_iter().take(1 + many as usize) {
+            let (program, diagnostics) = compile(&text, &Overrides { set, ..Overrides::default() });
+            let program = program.unwrap_or_else(|| panic!("{}: {diagnostics:?}", path.display()));
+            plan(&program, Options::default()).unwrap_or_else(|e| panic!("{}: {e:?}", path.display()));
+        }
+        count += 1;
+    }
+    assert!(count >= 28, "{count} problems");
 }

@@ -266,7 +266,9 @@ pub enum Op {
         /// As in `Inject`.
         seeds: Vec<Seed>,
     },
-    /// Adjoint of the weight of a factor: (L-bar L^+) W in the factor's columns, 0 in others: [out, in].
+    /// Adjoint of the weight of a factor: (L-bar L^+) W in the factor's columns, 0 in others: [out, in]. The directions q,
+    /// W q = L, and their combinations, stay where they are: exact for what depends on L L^T alone, and of the right mean
+    /// for random directions.
     FactorAdjoint {
         /// The `Factor`.
         factor: ValueId,

@@ -20,6 +20,8 @@ pub enum Unbuildable {
     TooManyInputs(usize),
     /// Its arguments are computed one by one, so that there are no blocks of columns to share weights.
     NoBlocks,
+    /// The same, for directions that are known by their images under the first layer.
+    NoColumns,
 }
 
 /// Emits the networks of the functionals and then the residuals; gives the value of the residuals: [1, roots].
@@ -61,6 +63,7 @@ fn network(
     let mut x = match lift(graph, builder, targets, call, algebra) {
         Some(op) => builder.push(op),
         None if builder.shared_layer(application.net).is_some() => return Err(Unbuildable::NoBlocks),
+        None if !injected.is_empty() => return Err(Unbuildable::NoColumns),
         None => general_input(graph, builder, targets, call, algebra)?,
     };
     let net = application.net;

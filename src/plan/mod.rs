@@ -372,8 +372,10 @@ impl Planner<'_> {
                 })
             };
             let mut algebra = close(&wanted)?;
-            if is_long(&graph.calls[*call as usize].arguments) {
-                // a row whose seeds vary by point is a dense row of the input: rather a row more with a constant seed
+            let factored = |s: &Symbol| matches!(s, Symbol::Direction { sampler, .. } if graph.is_factor(*sampler));
+            if is_long(&graph.calls[*call as usize].arguments) || targets.symbols[call].iter().any(factored) {
+                // a row whose seeds vary by point is a dense row of the input, and directions that are known by their images
+                // have none: rather a row more with a constant seed
                 let varying = |(_, symbol, c): (usize, u32, Coefficient)| (!c.is_constant()).then_some(symbol);
                 let symbols: BTreeSet<u32> = algebra.seeds().into_iter().filter_map(varying).collect();
                 let single = |s: &u32| Polynomial::term(Monomial::symbol(*s), Coefficient::one());
@@ -557,6 +559,7 @@ fn unbuildable(why: Unbuildable, span: Span) -> Diagnostic {
     let message = match why {
         Unbuildable::TooManyInputs(n) => format!("a network with {n} inputs that are not adjacent coordinates"),
         Unbuildable::NoBlocks => "a network whose blocks of inputs share weights takes coordinates as they are".into(),
+        Unbuildable::NoColumns => "a compressed operator takes coordinates as they are".into(),
     };
     Diagnostic::error(span, message).note(note)
 }
