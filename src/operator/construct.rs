@@ -12,6 +12,11 @@ pub(super) fn rational(n: i64) -> BigRational {
     BigRational::from_integer(n.into())
 }
 
+/// n / d
+pub(super) fn ratio(n: i64, d: i64) -> BigRational {
+    BigRational::new(n.into(), d.into())
+}
+
 impl Graph {
     /// A number.
     pub fn num(&mut self, value: BigRational) -> Id {

@@ -1,15 +1,11 @@
 //! Chain and product rule: derivatives of expressions down to [`Atom`]s.
 
+use super::construct::ratio;
 use super::graph::{Argument, Atom, Func, Graph, Id, Node};
 use super::index::Symbol;
 use crate::program::{Function, Reduction};
-use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::One;
-
-fn ratio(n: i64, d: i64) -> BigRational {
-    BigRational::new(BigInt::from(n), BigInt::from(d))
-}
 
 impl Graph {
     /// The derivative of an expression along a symbol as a node of its own; at once for leaves.

@@ -1,8 +1,8 @@
 //! Sampled sums to sums over draws.
 
+use super::construct::ratio;
 use super::graph::{Graph, Id, Node, SamplerKind};
 use super::index::{Index, IndexVar, LoopVar, Slot, Symbol};
-use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::One;
 use std::collections::HashMap;
@@ -76,8 +76,7 @@ impl Graph {
         }
         let mut otherwise = Vec::new();
         for (c, d) in distinct.into_iter().enumerate().take(k as usize) {
-            let ratio = BigRational::new(BigInt::from(n - c as i64), BigInt::from(k - c as i64));
-            otherwise.push((d, ratio));
+            otherwise.push((d, ratio(n - c as i64, k - c as i64)));
         }
         let otherwise = self.linear(otherwise);
         let unknown = self.sub(one, known);

@@ -339,7 +339,7 @@ impl Graph {
 
     /// Whether a derivative of a network occurs.
     pub fn holds_derivative(&self, id: Id) -> bool {
-        self.any(id, &|node| match node {
+        self.any(id, |node| match node {
             Node::Derivative(_, of) => self.has_atom(*of),
             Node::Atom(a) => !a.symbols.is_empty(),
             _ => false,
@@ -347,13 +347,20 @@ impl Graph {
     }
     /// Whether a sum that this sampler estimates occurs.
     pub fn is_sampled_by(&self, id: Id, sampler: u32) -> bool {
-        self.any(id, &|node| matches!(node, Node::Reduce { sampler: Some(s), .. } if *s == sampler))
+        self.any(id, |node| matches!(node, Node::Reduce { sampler: Some(s), .. } if *s == sampler))
     }
     /// Whether some node on a way to a network is like this.
-    fn any(&self, id: Id, is: &dyn Fn(&Node) -> bool) -> bool {
+    fn any(&self, id: Id, is: impl Fn(&Node) -> bool) -> bool {
+        self.find(id, |id| self.has_atom(id), is)
+    }
+    /// Whether some node of an expression is like this.
+    pub fn holds(&self, id: Id, is: impl Fn(&Node) -> bool) -> bool {
+        self.find(id, |_| true, is)
+    }
+    fn find(&self, id: Id, enter: impl Fn(Id) -> bool, is: impl Fn(&Node) -> bool) -> bool {
         let (mut todo, mut seen) = (vec![id], HashSet::new());
         while let Some(id) = todo.pop() {
-            if self.has_atom(id) && seen.insert(id) {
+            if enter(id) && seen.insert(id) {
                 if is(self.node(id)) {
                     return true;
                 }

@@ -33,14 +33,26 @@ pub struct Lowering<'a> {
     orders: HashMap<ExprId, usize>,
     /// The condition or output that is being lowered: its region, and the estimator of all its sums.
     region: Option<Region>,
-    scope: Option<(Method, String)>,
+    scope: Option<Scope>,
     /// What `auto` stands for, and what is done where there is no estimate.
     auto: Method,
     unnamed: Method,
+    /// Whether one of them changed an expression.
+    pub has_chosen: bool,
     /// Whether `unbiased` estimates draw again.
     again: bool,
     /// Sums in operators that an estimate of their own names.
     settled: HashSet<Id>,
+}
+
+/// How all sums of an expression are estimated.
+#[derive(Clone)]
+struct Scope {
+    method: Method,
+    /// Of the draws.
+    name: String,
+    /// Whether the planner chose the method, rather than the program.
+    is_choice: bool,
 }
 
 type Lowered = Result<Id, Diagnostic>;
@@ -59,6 +71,7 @@ impl<'a> Lowering<'a> {
             scope: None,
             auto: Method::Exact,
             unnamed: Method::Exact,
+            has_chosen: false,
             again: false,
             settled: HashSet::new(),
         }
@@ -73,7 +86,10 @@ impl<'a> Lowering<'a> {
     pub fn output(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
         let output = &self.program.outputs[k];
         let method = self.estimate(|t| matches!(t, EstimateTarget::Output(n) if *n == k));
-        let scope = method.map_or((self.unnamed, output.name.clone()), |e| (self.chosen(e), output.name.clone()));
+        let scope = match method {
+            Some(e) => self.scope_of(e, output.name.clone()),
+            None => Scope { method: self.unnamed, name: output.name.clone(), is_choice: true },
+        };
         self.scoped(None, Some(scope), output.value)
     }
 
@@ -91,8 +107,8 @@ impl<'a> Lowering<'a> {
         let condition = &self.program.conditions[k];
         let method = self.estimate(|t| matches!(t, EstimateTarget::Condition(n) if *n == k));
         let scope = match method {
-            Some(e) => (self.chosen(e), self.named(&condition.name, e)),
-            None => (self.unnamed, condition.name.clone()),
+            Some(e) => self.scope_of(e, self.named(&condition.name, e)),
+            None => Scope { method: self.unnamed, name: condition.name.clone(), is_choice: true },
         };
         self.scoped(Some(condition.region.clone()), Some(scope), condition.residual)
     }
@@ -105,7 +121,7 @@ impl<'a> Lowering<'a> {
     fn scoped(
         &mut self,
         region: Option<Region>,
-        scope: Option<(Method, String)>,
+        scope: Option<Scope>,
         e: ExprId,
     ) -> Result<Vec<Id>, Diagnostic> {
         // what was lowered under another scope may differ in its samplers and normals
@@ -121,22 +137,25 @@ impl<'a> Lowering<'a> {
                 .note(format!("at most order {MAX_ORDER} and {MAX_ROWS} rows are compiled")));
         }
         let mut out = self.components(e)?;
-        if let Some((method, name)) = self.scope.clone() {
+        if let Some(scope) = self.scope.clone() {
             for value in &mut out {
-                *value = self.estimated(e, *value, method, &name)?;
+                *value = self.estimated(e, *value, &scope)?;
             }
         }
         Ok(out)
     }
 
-    fn estimated(&mut self, e: ExprId, value: Id, method: Method, name: &str) -> Lowered {
+    fn estimated(&mut self, e: ExprId, value: Id, scope: &Scope) -> Lowered {
+        let Scope { method, name, is_choice } = scope;
         let program = self.program;
         let learned = |p: crate::program::ParamId| program.params[p.index()].learn != Learning::Fixed;
-        let how = Estimate { method, name, settled: &self.settled, learned: &learned };
-        estimate(&mut self.graph, value, &how).map_err(|why| {
+        let how = Estimate { method: *method, name, settled: &self.settled, learned: &learned };
+        let out = estimate(&mut self.graph, value, &how).map_err(|why| {
             Diagnostic::error(self.span(e), format!("`{method}` cannot estimate this: {}", why.0))
                 .note("`sparse(k)` estimates any sum")
-        })
+        })?;
+        self.has_chosen |= *is_choice && out != value;
+        Ok(out)
     }
 
     /// The most derivatives that are taken of anything in an expression.
@@ -159,8 +178,9 @@ impl<'a> Lowering<'a> {
     fn estimate(&self, is: impl Fn(&EstimateTarget) -> bool) -> Option<&'a crate::program::Estimate> {
         self.program.estimates.iter().rev().find(|e| is(&e.target))
     }
-    fn chosen(&self, estimate: &crate::program::Estimate) -> Method {
-        if estimate.method == Method::Auto { self.auto } else { estimate.method }
+    fn scope_of(&self, estimate: &crate::program::Estimate, name: String) -> Scope {
+        let is_choice = estimate.method == Method::Auto;
+        Scope { method: if is_choice { self.auto } else { estimate.method }, name, is_choice }
     }
     /// The name of an estimate's draws.
     fn named(&self, name: &str, estimate: &crate::program::Estimate) -> String {
@@ -216,18 +236,18 @@ impl<'a> Lowering<'a> {
             return Ok(*done);
         }
         let mut out = self.component_of(e, at)?;
-        if let Some((method, name)) = self.operator_estimate(e) {
-            out = self.estimated(e, out, method, &name)?;
+        if let Some(scope) = self.operator_estimate(e) {
+            out = self.estimated(e, out, &scope)?;
             sums(&self.graph, out, &mut self.settled);
         }
         self.memo.insert(key, out);
         Ok(out)
     }
 
-    fn operator_estimate(&self, e: ExprId) -> Option<(Method, String)> {
+    fn operator_estimate(&self, e: ExprId) -> Option<Scope> {
         self.program.estimates.iter().rev().find_map(|estimate| match estimate.target {
             EstimateTarget::Expression(t) if self.program.same(t, e) => {
-                Some((self.chosen(estimate), self.named(&format!("estimate{}", estimate.span.start), estimate)))
+                Some(self.scope_of(estimate, self.named(&format!("estimate{}", estimate.span.start), estimate)))
             }
             _ => None,
         })
@@ -464,7 +484,7 @@ impl<'a> Lowering<'a> {
     fn laplacian(&mut self, e: ExprId, of: ExprId, at: &[Index]) -> Lowered {
         let value = self.component(of, at)?;
         let mut runs = self.space_runs();
-        let method = self.operator_estimate(e).or_else(|| self.scope.clone()).map(|m| m.0);
+        let method = self.operator_estimate(e).or_else(|| self.scope.clone()).map(|s| s.method);
         if matches!(method, Some(Method::Rademacher { .. } | Method::Gaussian { .. })) {
             // directions do not care where one coordinate ends and the next begins
             runs = join(&runs);

@@ -41,7 +41,7 @@ impl Planner<'_> {
         let is_wide = self.program.nets.iter().any(|n| n.sizes().get(1).is_some_and(|w| space > MANY.max(*w)));
         let exact = |this: &Self, plan: &mut dyn FnMut(&Self, Choice) -> Result<PointSet, Diagnostic>| {
             if is_wide && let Ok(mut set) = plan(this, Choice::COMPRESSED) {
-                if set.is_compressed() {
+                if set.has_chosen {
                     set.estimators
                         .push("chosen: compressed has no variance, and fewer rows than all derivatives".into());
                 }
@@ -73,6 +73,8 @@ impl Planner<'_> {
                 sampled.estimators.push(format!("auto: {name}, because the exact operator cannot be compiled"));
                 Ok(sampled)
             }
+            // no `auto` concerns this set
+            (Ok((exact, _)), Ok(sampled)) if exact.program == sampled.program => Ok(exact),
             (Ok((mut exact, _)), Ok(mut sampled)) => {
                 let (a, b) = (work(&exact), work(&sampled));
                 let compared = format!("{a:.2e} flops per step, {b:.2e} with {name}");

@@ -5,6 +5,15 @@ use crate::operator::Index;
 use crate::program::{Activation, CoefId, Learning, NetId, ParamId, Program};
 use std::collections::{BTreeSet, HashMap};
 
+/// What draws come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DrawSource {
+    /// A sampler of the graph, by number.
+    Sampler(u32),
+    /// A weighting of the graph, by number.
+    Weighting(u32),
+}
+
 /// A program under construction.
 pub struct Builder<'p> {
     program: &'p Program,
@@ -14,16 +23,16 @@ pub struct Builder<'p> {
     pub jets: HashMap<u32, ValueId>,
     points: Option<ValueId>,
     data: Option<ValueId>,
-    draws: HashMap<(u32, i64), ValueId>,
+    draws: HashMap<(DrawSource, i64), ValueId>,
     /// The samplers whose draws the program reads.
     pub samplers: BTreeSet<u32>,
-    /// The first generator stream of this program's draws.
-    pub stream: u32,
+    /// The number of the point set among those of the program.
+    set: u32,
 }
 
 impl<'p> Builder<'p> {
-    /// An empty program with this name; random draws come from streams that start at `stream`.
-    pub fn new(program: &'p Program, name: &str, data_columns: usize, stream: u32) -> Self {
+    /// An empty program with this name, for the point set of this number.
+    pub fn new(program: &'p Program, name: &str, data_columns: usize, set: u32) -> Self {
         let jet =
             JetProgram { name: name.to_string(), columns: program.columns(), data_columns, ..JetProgram::default() };
         Builder {
@@ -34,7 +43,7 @@ impl<'p> Builder<'p> {
             data: None,
             draws: HashMap::new(),
             samplers: BTreeSet::new(),
-            stream,
+            set,
         }
     }
 
@@ -62,8 +71,21 @@ impl<'p> Builder<'p> {
         self.data = Some(v);
         v
     }
+    /// The generator stream of a source: no two of a program are the same. Bits 30 and up tell these streams from all others;
+    /// the first 128 sources of a kind are numbered within 8 bits, more within 16.
+    pub fn stream(&self, source: DrawSource) -> u32 {
+        let (kind, number) = match source {
+            DrawSource::Sampler(n) => (0, n),
+            DrawSource::Weighting(n) => (1, n),
+        };
+        match number {
+            0..128 => 0x4000_0000 | self.set << 8 | kind << 7 | number,
+            _ => 0x8000_0000 | kind << 30 | self.set << 16 | number,
+        }
+    }
+
     /// A value that is made when it is first asked for.
-    pub fn once(&mut self, key: (u32, i64), make: impl FnOnce(&mut Self) -> ValueId) -> ValueId {
+    pub fn once(&mut self, key: (DrawSource, i64), make: impl FnOnce(&mut Self) -> ValueId) -> ValueId {
         if let Some(v) = self.draws.get(&key) {
             return *v;
         }

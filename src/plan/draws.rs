@@ -1,6 +1,6 @@
 //! The values of draws: columns and directions that symbols and scalar code refer to.
 
-use super::builder::Builder;
+use super::builder::{Builder, DrawSource};
 use super::scalar::table;
 use crate::jet::{Draw, Op, ValueId};
 use crate::operator::{Argument, Graph, Index, IndexVar, LoopVar, Node, SamplerKind, Slot, Symbol};
@@ -12,9 +12,9 @@ pub fn columns(graph: &mut Graph, builder: &mut Builder, sampler: u32, by: i64) 
     builder.samplers.insert(sampler);
     match s.kind {
         SamplerKind::Sparse { k, shared } => {
-            let stream = builder.stream + sampler;
+            let stream = builder.stream(DrawSource::Sampler(sampler));
             let op = Op::Sample { stream, first: (s.lo + by) as usize, len: (s.hi - s.lo) as usize, k, shared };
-            (builder.once((sampler, by), |b| b.push(op)), 0)
+            (builder.once((DrawSource::Sampler(sampler), by), |b| b.push(op)), 0)
         }
         SamplerKind::Weighted { weighting, second } => (pairs(graph, builder, weighting, by), second as u32),
         _ => unreachable!("directions are no indices"),
@@ -24,30 +24,28 @@ pub fn columns(graph: &mut Graph, builder: &mut Builder, sampler: u32, by: i64) 
 /// Indices and worths of a weighting: [3, k].
 pub fn pairs(graph: &mut Graph, builder: &mut Builder, weighting: u32, by: i64) -> ValueId {
     let w = graph.weightings[weighting as usize].clone();
-    // weightings are numbered after the samplers
-    let (key, stream) = (WEIGHTINGS + weighting, builder.stream + WEIGHTINGS + weighting);
-    builder.once((key, by), |builder| {
+    let source = DrawSource::Weighting(weighting);
+    builder.once((source, by), |builder| {
         let weight = graph.expand(w.weight);
         let code = table(graph, builder, w.indices[0], w.indices[1], weight);
         let weights = builder.push(Op::Pointwise(code));
         let first = w.indices.map(|(_, lo, _)| (lo + by).max(0) as usize);
+        let stream = builder.stream(source);
         builder.push(Op::SampleWeighted { stream, weights, k: w.k, first })
     })
 }
 
-/// Weightings have the upper half of the numbers that are left to the draws of one condition.
-const WEIGHTINGS: u32 = 128;
-
 /// Random or computed vectors: [k, len].
 pub fn directions(graph: &mut Graph, builder: &mut Builder, sampler: u32) -> ValueId {
     let s = graph.samplers[sampler as usize].clone();
+    let source = DrawSource::Sampler(sampler);
     builder.samplers.insert(sampler);
     match s.kind {
         SamplerKind::Dense { k, gaussian } => {
-            let op = Op::Directions { stream: builder.stream + sampler, len: (s.hi - s.lo) as usize, k, gaussian };
-            builder.once((sampler, 0), |b| b.push(op))
+            let op = Op::Directions { stream: builder.stream(source), len: (s.hi - s.lo) as usize, k, gaussian };
+            builder.once((source, 0), |b| b.push(op))
         }
-        SamplerKind::Vectors { k, slot, column, component } => builder.once((sampler, 0), |builder| {
+        SamplerKind::Vectors { k, slot, column, component } => builder.once((source, 0), |builder| {
             let component = graph.expand(component);
             let code = table(graph, builder, (slot, 0, k as i64), (column, s.lo, s.hi), component);
             builder.push(Op::Pointwise(code))
@@ -67,7 +65,7 @@ pub fn factor(graph: &Graph, builder: &mut Builder, sampler: u32) -> (ValueId, O
     let op = Op::Factor { weight, first: s.lo as usize - first, len: (s.hi - s.lo) as usize, rank };
     let known = builder.jet.ops.iter().position(|o| *o == op);
     let value = known.map_or_else(|| builder.push(op), |k| ValueId(k as u32));
-    let stream = builder.stream + sampler;
+    let stream = builder.stream(DrawSource::Sampler(sampler));
     let directions = k.map(|k| builder.push(Op::Directions { stream, len: rank, k, gaussian: false }));
     (value, directions)
 }

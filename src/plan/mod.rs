@@ -17,7 +17,7 @@ pub use cost::Cost;
 
 use crate::algebra::{self, Coefficient, Compared, JetAlgebra, Monomial, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::jet::{Activation, JetProgram, Op, adjoint, mean_square};
+use crate::jet::{Activation, JetProgram, adjoint, mean_square};
 use crate::operator::{Argument, Graph, Id, Lowering, Node, Printer, Symbol, Unfit, compress, fold};
 use crate::program::{ExprId, Learning, NetId, Program, Region, ReportKind};
 use crate::rewrite::{self, rewrite};
@@ -60,8 +60,10 @@ pub struct PointSet {
     pub folded: Vec<String>,
     /// The algebra's basis for each network, as text.
     pub bases: Vec<Vec<String>>,
-    /// What is sampled, as text.
+    /// What is sampled and what was chosen, as text.
     pub estimators: Vec<String>,
+    /// Whether the planner chose an estimator.
+    pub has_chosen: bool,
     /// What the e-graph did.
     pub rewriting: rewrite::Report,
     /// For each residual that was rewritten, why the two forms are equal.
@@ -87,13 +89,6 @@ pub struct NetworkPlan {
     pub order: usize,
     /// Other methods.
     pub compared: Compared,
-}
-
-impl PointSet {
-    /// Whether some operator is carried out in the variables of a first layer.
-    pub fn is_compressed(&self) -> bool {
-        self.program.ops.iter().any(|op| matches!(op, Op::Factor { .. }))
-    }
 }
 
 /// Plans outputs and conditions.
@@ -179,7 +174,7 @@ fn plan_expressions_here(program: &Program, name: &str, expressions: &[ExprId]) 
         roots.extend(lowering.expression(*e)?);
     }
     let span = expressions.first().map_or(Span::default(), |e| program.expr(*e).span);
-    let wanted = Wanted { name, roots, condition: None, halves: false, span };
+    let wanted = Wanted { name, roots, condition: None, halves: false, has_chosen: false, span };
     Planner { program, explain: false, algebras: Algebras::Minimal }.set(lowering.graph, wanted)
 }
 
@@ -210,6 +205,7 @@ struct Wanted<'a> {
     condition: Option<usize>,
     /// The second half of the roots estimates the same as the first, independently.
     halves: bool,
+    has_chosen: bool,
     span: Span,
 }
 
@@ -231,7 +227,9 @@ impl Planner<'_> {
             roots.extend(lowering.output(k)?);
         }
         let span = self.program.outputs[0].span;
-        self.set(lowering.graph, Wanted { name: "outputs", roots, condition: None, halves: false, span })
+        let has_chosen = lowering.has_chosen;
+        let wanted = Wanted { name: "outputs", roots, condition: None, halves: false, has_chosen, span };
+        self.set(lowering.graph, wanted)
     }
 
     fn condition(&self, k: usize) -> Result<PointSet, Diagnostic> {
@@ -264,13 +262,13 @@ impl Planner<'_> {
         if halves {
             roots.extend(again);
         }
-        let (name, span) = (&condition.name, condition.span);
-        self.set(lowering.graph, Wanted { name, roots, condition: Some(k), halves, span })
+        let (name, span, has_chosen) = (&condition.name, condition.span, lowering.has_chosen);
+        self.set(lowering.graph, Wanted { name, roots, condition: Some(k), halves, has_chosen, span })
     }
 
     fn set(&self, mut graph: Graph, wanted: Wanted) -> Result<PointSet, Diagnostic> {
         let program = self.program;
-        let Wanted { name, roots, condition, halves, span } = wanted;
+        let Wanted { name, roots, condition, halves, has_chosen, span } = wanted;
         let shown = if halves { roots.len() / 2 } else { roots.len() };
         let expanded: Vec<Id> = roots.iter().map(|r| graph.expand(*r)).collect();
         let residuals: Vec<String> =
@@ -290,10 +288,10 @@ impl Planner<'_> {
         let folded = fold(&mut graph, &drawn);
         let targets = Targets::new(&mut graph, &folded.functionals).map_err(|e| too_many(e.0, span))?;
         let algebras = self.algebras(&graph, &targets, span)?;
-        let normals = rewritten.roots.iter().any(|r| reads(&graph, *r, |n| matches!(n, Node::Normal(_))));
+        let normals = rewritten.roots.iter().any(|r| graph.holds(*r, |n| matches!(n, Node::Normal(_))));
         let data_columns = self.data_columns(condition, normals, &graph, &rewritten.roots);
-        let stream = 0x4000_0000 | condition.map_or(0, |k| (k as u32 + 1) << 8);
-        let mut builder = Builder::new(program, name, data_columns, stream);
+        let number = condition.map_or(0, |k| k as u32 + 1);
+        let mut builder = Builder::new(program, name, data_columns, number);
         let result = build(&mut graph, &mut builder, &folded, &targets, &algebras).map_err(|e| unbuildable(e, span))?;
         let used = builder.samplers;
         let mut jet = builder.jet;
@@ -318,6 +316,7 @@ impl Planner<'_> {
             folded: lines,
             bases,
             estimators: show::estimators(&printer, &used, halves),
+            has_chosen,
             rewriting: rewritten.report,
             explanation,
             cost: Cost::of(training.as_ref().unwrap_or(&jet)),
@@ -353,7 +352,7 @@ impl Planner<'_> {
         }
         let read = |d: &crate::program::Data| d.columns.len();
         let uses =
-            |k: usize| roots.iter().any(|r| reads(graph, *r, |n| matches!(n, Node::Data(d, _) if d.index() == k)));
+            |k: usize| roots.iter().any(|r| graph.holds(*r, |n| matches!(n, Node::Data(d, _) if d.index() == k)));
         (0..self.program.data.len()).find(|k| uses(*k)).map_or(0, |k| read(&self.program.data[k]))
     }
 
@@ -488,7 +487,7 @@ fn networks(
 
 /// Refuses residuals that are 1/0 or hold numbers beyond 64 bits, and those of a condition that nothing can change.
 fn judge(program: &Program, graph: &Graph, roots: &[Id], condition: bool, span: Span) -> Result<(), Diagnostic> {
-    let any = |is: &dyn Fn(&Node) -> bool| roots.iter().any(|r| reads(graph, *r, is));
+    let any = |is: &dyn Fn(&Node) -> bool| roots.iter().any(|r| graph.holds(*r, is));
     let zero = |id: &Id| graph.is_zero(*id);
     if any(&|n| matches!(n, Node::Mul(factors) if factors.iter().any(|(f, e)| *e < 0 && zero(f)))) {
         return Err(
@@ -517,20 +516,6 @@ fn judge(program: &Program, graph: &Graph, roots: &[Id], condition: bool, span: 
     Ok(())
 }
 
-fn reads(graph: &Graph, id: Id, is: impl Fn(&Node) -> bool) -> bool {
-    let mut seen = BTreeSet::new();
-    let mut todo = vec![id];
-    while let Some(id) = todo.pop() {
-        if seen.insert(id) {
-            if is(graph.node(id)) {
-                return true;
-            }
-            todo.extend(graph.children(id));
-        }
-    }
-    false
-}
-
 /// Columns of points are numbered with 32 bits.
 fn too_many_columns(program: &Program) -> Result<(), Diagnostic> {
     let (columns, most) = (program.columns(), u32::MAX as usize);
@@ -549,9 +534,9 @@ fn incompressible(why: &Unfit, span: Span) -> Diagnostic {
 }
 
 fn too_many(terms: usize, span: Span) -> Diagnostic {
-    Diagnostic::error(span, format!("exact derivatives here have {terms} terms: too many rows to compile"))
+    Diagnostic::error(span, format!("the derivatives here have {terms} terms: too many rows to compile"))
         .note(format!("at most {} terms and {} rows are compiled", targets::MAX_TERMS, algebra::MAX_ROWS))
-        .note("estimate the operator instead: `estimate lap(u) by sparse(16)`")
+        .note("estimate the operator, with few samples: `estimate lap(u) by sparse(16)`")
 }
 
 fn unbuildable(why: Unbuildable, span: Span) -> Diagnostic {

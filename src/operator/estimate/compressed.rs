@@ -8,11 +8,10 @@
 //! This holds of expanded expressions only: a product such as (1 - norm2(x)) N(x) is no function of W x.
 
 use super::Unfit;
+use crate::operator::construct::{ratio, rational};
 use crate::operator::graph::{Argument, Graph, Id, Node, SamplerKind};
 use crate::operator::index::{Index, IndexVar, LoopVar, Slot, Symbol};
 use crate::program::{NetId, Reduction};
-use num_bigint::BigInt;
-use num_rational::BigRational;
 use std::collections::HashMap;
 
 /// Replaces the sums that are marked as compressed. `width` gives the number of outputs of a network's first layer, none
@@ -72,7 +71,7 @@ impl Compress<'_> {
     fn contract(&mut self, graph: &mut Graph, sum: Sum, body: Id) -> Result<Id, Unfit> {
         let varies = |graph: &Graph, id: Id| graph.free_vars(id).contains(&sum.var);
         if !varies(graph, body) {
-            return Ok(graph.scale(BigRational::from_integer(BigInt::from(sum.hi - sum.lo)), body));
+            return Ok(graph.scale(rational(sum.hi - sum.lo), body));
         }
         let factors = match graph.node(body) {
             Node::Mul(factors) => factors.clone(),
@@ -184,7 +183,7 @@ impl Compress<'_> {
         let body = along(graph, atoms, var, &Symbol::Direction { sampler: factor, slot: Slot::Loop(slot) });
         let body = graph.mul(value, body);
         let sum = graph.reduce(Reduction::Sum, slot, 0, count, body, None);
-        let mean = BigRational::new(BigInt::from(1), BigInt::from(if k.is_some() { count } else { 1 }));
+        let mean = ratio(1, if k.is_some() { count } else { 1 });
         Ok(graph.scale(mean, sum))
     }
 }

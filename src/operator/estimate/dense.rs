@@ -15,12 +15,13 @@
 
 use super::terms::{Place, Term, collect};
 use super::{Estimate, Unfit, mark};
+use crate::operator::construct::ratio;
 use crate::operator::graph::{Func, Graph, Id, Node, SamplerKind};
 use crate::operator::index::{Index, LoopVar, Slot, Symbol};
 use crate::program::{Function, Reduction};
-use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Signed};
+use std::collections::HashMap;
 
 pub fn estimate(graph: &mut Graph, id: Id, how: &Estimate, k: usize, gaussian: bool) -> Result<Id, Unfit> {
     let terms = collect(graph, id, how, &mut |g, c| estimate(g, c, how, k, gaussian))?;
@@ -30,10 +31,6 @@ pub fn estimate(graph: &mut Graph, id: Id, how: &Estimate, k: usize, gaussian: b
         sum.push((value, BigRational::one()));
     }
     Ok(graph.linear(sum))
-}
-
-fn ratio(n: i64, d: i64) -> BigRational {
-    BigRational::new(BigInt::from(n), BigInt::from(d))
 }
 
 fn unfit(why: &str) -> Unfit {
@@ -141,7 +138,7 @@ impl Dense<'_, '_> {
         for (mut ranges, factors) in sets {
             ranges.sort_unstable();
             let coefficient = self.graph.product(factors);
-            if self.is_learned(coefficient) {
+            if self.graph.holds(coefficient, |n| matches!(n, Node::Param(p) if (self.how.learned)(*p))) {
                 return Err(unfit("a coefficient that varies with the index holds a learned parameter"));
             }
             let places: Vec<Place> = places.iter().filter(|p| ranges.contains(&p.range)).copied().collect();
@@ -149,11 +146,6 @@ impl Dense<'_, '_> {
         }
         groups.sort_by_key(|g| g.ranges[0]);
         Ok((rest, groups))
-    }
-
-    fn is_learned(&self, id: Id) -> bool {
-        let here = matches!(self.graph.node(id), Node::Param(p) if (self.how.learned)(*p));
-        here || self.graph.children(id).into_iter().any(|c| self.is_learned(c))
     }
 
     /// One index, and the same coefficient for all its values.
@@ -243,7 +235,7 @@ impl Dense<'_, '_> {
                 this.graph.mul(factor, r)
             })
         };
-        if self.is_positive(c) {
+        if self.is_positive(c, &mut HashMap::new()) {
             let root = |g: &mut Graph| g.call(Function::Sqrt, vec![c]);
             let first = scaled(self, a, &mut { root });
             let second = if a.offset == b.offset { first } else { scaled(self, b, &mut { root }) };
@@ -263,20 +255,25 @@ impl Dense<'_, '_> {
     }
 
     /// Whether an expression is nonnegative whatever the point.
-    fn is_positive(&self, id: Id) -> bool {
-        match self.graph.node(id) {
+    fn is_positive(&self, id: Id, known: &mut HashMap<Id, bool>) -> bool {
+        if let Some(answer) = known.get(&id) {
+            return *answer;
+        }
+        let answer = match self.graph.node(id) {
             Node::Num(v) => !v.is_negative(),
             Node::Pi | Node::Delta(_) | Node::Inside(..) => true,
             Node::Add(terms, constant) => {
-                !constant.is_negative() && terms.iter().all(|(t, c)| !c.is_negative() && self.is_positive(*t))
+                !constant.is_negative() && terms.iter().all(|(t, c)| !c.is_negative() && self.is_positive(*t, known))
             }
-            Node::Mul(factors) => factors.iter().all(|(f, e)| e % 2 == 0 || self.is_positive(*f)),
-            Node::Power(base, _) => self.is_positive(*base),
+            Node::Mul(factors) => factors.iter().all(|(f, e)| e % 2 == 0 || self.is_positive(*f, known)),
+            Node::Power(base, _) => self.is_positive(*base, known),
             Node::Call(Func::AtLeast, _) => true,
             Node::Call(Func::Of(f), _) => matches!(f, Function::Exp | Function::Sqrt | Function::Abs | Function::Cosh),
-            Node::Reduce { body, .. } => self.is_positive(*body),
+            Node::Reduce { body, .. } => self.is_positive(*body, known),
             _ => false,
-        }
+        };
+        known.insert(id, answer);
+        answer
     }
 
     /// The term with one symbol at all these places.
