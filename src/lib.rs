@@ -30,6 +30,7 @@ pub mod algebra;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;
+pub mod cuda;
 pub mod diagnostic;
 mod ids;
 pub mod jet;

@@ -1,0 +1,5 @@
+//! CUDA kernels from the same [`JetProgram`](crate::jet::JetProgram)s that the CPU runs.
+
+mod module;
+
+pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
