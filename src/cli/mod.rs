@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod doctor;
 mod eval;
+mod flow;
 mod plan;
 pub mod plot;
 pub mod render;

@@ -7,8 +7,9 @@ use super::source::{Loaded, device, load};
 use super::{Done, Failure, print};
 use crate::net::{Metadata, Parameters};
 use crate::plan::{Options as PlanOptions, Plan, plan};
+use crate::solver::flow::FlowObjective;
 use crate::solver::{Number, Picture, SolverObjective, picture};
-use crate::train::{self as training, Flow, Measurement, Observer, Options, Outcome, Progress};
+use crate::train::{self as training, Flow, Measurement, Objective, Observer, Options, Outcome, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,9 +23,14 @@ const CHEAP: usize = 1_000_000;
 /// `jetc train FILE`
 pub fn train(args: &Train) -> Done {
     let loaded = load(&args.source)?;
-    loaded.reject_flow()?;
     device(&args.device)?;
-    if loaded.program.conditions.is_empty() {
+    if loaded.program.flow.is_some() && loaded.program.fit.is_none() {
+        return Err(Failure::Input(format!(
+            "{}: there is nothing to train the flow on; add `fit flow to DATA, horizon = 1`",
+            loaded.name
+        )));
+    }
+    if loaded.program.conditions.is_empty() && loaded.program.flow.is_none() {
         return Err(Failure::Input(format!("{}: there is no `solve` to train", loaded.name)));
     }
     if loaded.program.training.is_none() {
@@ -32,6 +38,12 @@ pub fn train(args: &Train) -> Done {
             "{}: there is no `train` statement; add `train adam(lr = 1e-3), steps = 3000`",
             loaded.name
         )));
+    }
+    if loaded.program.flow.is_some() {
+        return match args.precision {
+            Precision::F32 => run_flow::<f32>(args, &loaded),
+            Precision::F64 => run_flow::<f64>(args, &loaded),
+        };
     }
     let plan = plan(&loaded.program, PlanOptions::default()).map_err(|e| loaded.say(&e))?;
     match args.precision {
@@ -47,7 +59,37 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
     let mut parameters = Parameters::<T>::initial(program, args.seed);
     let mut objective =
         SolverObjective::new(program, plan, &parameters, &loaded.folder(), args.seed).map_err(|e| loaded.failure(e))?;
-    let options = options(args, loaded, plan);
+    let options = options(args, loaded, json(plan).to_string());
+    let outcome = drive(args, &mut objective, &mut parameters, &options)?;
+    pictures(program, &parameters, &outcome, &options.out).map_err(|e| picture_failure(loaded, e))?;
+    summary(&outcome, &options.out);
+    Ok(())
+}
+
+fn run_flow<T: Number>(args: &Train, loaded: &Loaded) -> Done {
+    let program = &loaded.program;
+    loaded.make_room::<T>(4, 0)?;
+    let plan = super::flow::planned(loaded)?;
+    let mut parameters = Parameters::<T>::initial(program, args.seed);
+    let options = options(args, loaded, super::flow::json(&plan).to_string());
+    let batch = options.training.batch;
+    let mut objective = FlowObjective::new(program, plan, &parameters, &loaded.folder(), batch, args.seed)
+        .map_err(|e| loaded.failure(e))?;
+    let outcome = drive(args, &mut objective, &mut parameters, &options)?;
+    let names = objective.conditions();
+    loss_picture(&names, &outcome, &options.out)?;
+    super::flow::pictures(loaded, &objective, &parameters, &options.out, args.seed)?;
+    summary(&outcome, &options.out);
+    Ok(())
+}
+
+/// Runs, with a progress bar, until the end or an interrupt.
+fn drive<T: Number>(
+    args: &Train,
+    objective: &mut dyn Objective<T>,
+    parameters: &mut Parameters<T>,
+    options: &Options,
+) -> Result<Outcome, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
@@ -57,26 +99,24 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
         }
     })?;
     let mut watcher = Watcher { bar: bar(options.training.steps, args.quiet), stop };
-    let result = training::train(&mut objective, &mut parameters, &options, &mut watcher);
+    let result = training::train(objective, parameters, options, &mut watcher);
     watcher.bar.finish_and_clear();
-    let outcome = result.map_err(|e| match e {
+    result.map_err(|e| match e {
         e @ (training::Error::Loss { .. } | training::Error::Gradient { .. } | training::Error::Objective { .. }) => {
             Failure::Work(e.to_string())
         }
         e => e.into(),
-    })?;
-    pictures(program, &parameters, &outcome, &options.out).map_err(|e| match e {
-        PictureError::Solver(e) => loaded.failure(e),
-        PictureError::Plot(e) => e.into(),
-    })?;
-    summary(&outcome, &options.out);
-    if !outcome.finished {
-        print(&format!("stopped at step {}; continue with --resume", outcome.step));
-    }
-    Ok(())
+    })
 }
 
-fn options(args: &Train, loaded: &Loaded, plan: &Plan) -> Options {
+fn picture_failure(loaded: &Loaded, error: PictureError) -> Failure {
+    match error {
+        PictureError::Solver(e) => loaded.failure(e),
+        PictureError::Plot(e) => e.into(),
+    }
+}
+
+fn options(args: &Train, loaded: &Loaded, plan: String) -> Options {
     let stem = args.source.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(stem));
     let mut training = loaded.program.training.clone().expect("checked by the caller");
@@ -96,7 +136,7 @@ fn options(args: &Train, loaded: &Loaded, plan: &Plan) -> Options {
     options.metadata = Metadata::from([
         ("jetc.program".to_string(), loaded.text.clone()),
         ("jetc.overrides".to_string(), loaded.overrides.clone()),
-        ("jetc.plan".to_string(), json(plan).to_string()),
+        ("jetc.plan".to_string(), plan),
         ("jetc.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
     ]);
     options
@@ -138,6 +178,9 @@ fn summary(outcome: &Outcome, out: &Path) {
     }
     let rate = outcome.steps_per_second.map_or(String::new(), |r| format!(", {r:.1} steps/s"));
     print(&format!("{} steps in {:.1} s{rate}; results in {}", outcome.step, outcome.seconds, out.display()));
+    if !outcome.finished {
+        print(&format!("stopped at step {}; continue with --resume", outcome.step));
+    }
 }
 
 fn measurement_line(m: &Measurement) -> String {
@@ -153,6 +196,12 @@ fn measurement_line(m: &Measurement) -> String {
     }
     if let Some(e) = m.l1_relative {
         line += &format!(", L1 {e:.3e}");
+    }
+    if let Some(r) = &m.rollout {
+        line += &format!(", {} evaluations, stiffness {:.2}", r.evaluations, r.stiffness);
+        if let Some(t) = r.left_at {
+            line += &format!("; left the finite numbers, or its steps became too small, about time {t:.6}");
+        }
     }
     if let Some(e) = m.best_constant {
         line += &format!("; best constant network {e:.3e}");
@@ -172,10 +221,18 @@ fn pictures<T: Number>(
     outcome: &Outcome,
     out: &Path,
 ) -> Result<(), PictureError> {
+    let names: Vec<String> = program.conditions.iter().map(|c| c.name.clone()).collect();
+    loss_picture(&names, outcome, out).map_err(PictureError::Plot)?;
+    match picture(program, parameters).map_err(PictureError::Solver)? {
+        Some(p) => draw(&p, &out.join("solution.png")).map_err(PictureError::Plot),
+        None => Ok(()),
+    }
+}
+
+fn loss_picture(names: &[String], outcome: &Outcome, out: &Path) -> Result<(), plot::PlotError> {
     let history = &outcome.history;
     let column = |name: &str| history.column(name).unwrap_or_default();
-    let conditions: Vec<(String, Vec<f64>)> =
-        program.conditions.iter().map(|c| (c.name.clone(), column(&c.name))).collect();
+    let conditions: Vec<(String, Vec<f64>)> = names.iter().map(|name| (name.clone(), column(name))).collect();
     let errors: Vec<(String, Vec<f64>)> = outcome
         .measurements
         .iter()
@@ -187,11 +244,6 @@ fn pictures<T: Number>(
     }
     let path = out.join("loss.png");
     plot::loss(&path, &column("step"), &column("loss"), &curves(&conditions), &curves(&errors))
-        .map_err(PictureError::Plot)?;
-    match picture(program, parameters).map_err(PictureError::Solver)? {
-        Some(p) => draw(&p, &out.join("solution.png")).map_err(PictureError::Plot),
-        None => Ok(()),
-    }
 }
 
 fn draw(p: &Picture, path: &Path) -> Result<(), plot::PlotError> {
