@@ -6,9 +6,11 @@ mod args;
 mod bench;
 mod doctor;
 mod eval;
+#[cfg(feature = "plot")]
+mod pictures;
 mod plan;
+#[cfg(feature = "plot")]
 pub mod plot;
-pub mod render;
 mod source;
 mod train;
 mod variance;
