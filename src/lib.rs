@@ -28,6 +28,8 @@
 
 #[cfg(feature = "compiler")]
 pub mod algebra;
+#[cfg(feature = "compiler")]
+pub mod build;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;

@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod build;
 mod doctor;
 mod eval;
 #[cfg(feature = "plot")]
@@ -69,6 +70,7 @@ fn run(command: Command) -> Done {
         Command::Check(a) => plan::check(&a),
         Command::Plan(a) => plan::plan(&a),
         Command::Emit(a) => plan::emit(&a),
+        Command::Build(a) => build::build(&a),
         Command::Eval(a) => eval::eval(&a),
         Command::Train(a) => train::train(&a),
         Command::Verify(a) => verify::verify(&a),

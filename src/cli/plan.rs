@@ -42,6 +42,14 @@ pub fn emit(args: &args::Emit) -> Done {
     loaded.reject_flow()?;
     let plan = make_plan(&loaded.program, Options::default()).map_err(|e| loaded.say(&e))?;
     let mut out = String::new();
+    if args.target == args::Target::Rust {
+        let artifact = crate::artifact(&loaded.program, &plan, &loaded.text, &loaded.overrides);
+        let artifact = artifact.map_err(|d| loaded.say(&[d]))?;
+        let stem = args.source.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let quantities = artifact.parts.first().map_or(&[][..], |p| &p.quantities);
+        let text = crate::build::module(&stem, &artifact.inputs, quantities, crate::build::Precision::F64)?;
+        return write_or_print(args.out.as_deref(), &text);
+    }
     for set in &plan.sets {
         let program = match (&set.training, args.gradient) {
             (Some(training), true) => training,
