@@ -57,5 +57,6 @@ pub mod train;
 mod vector;
 
 pub use embed::*;
+pub use cpu::Number;
 pub use ndarray;
 pub use net::Parameters;
