@@ -179,7 +179,7 @@ impl<'a> Emitter<'a> {
         let body = std::mem::take(&mut self.body);
         body.text.lines().for_each(|l| self.text.line(l));
         self.text.line("}");
-        let kernel = Kernel { name, grid, threads: threads as u32, shared: shared as u32, arguments };
+        let kernel = Kernel { name, grid, threads: threads as u32, shared: shared as u32, arguments, count: None };
         self.kernels.push(kernel);
         self.launches.push(KernelId(self.kernels.len() as u32 - 1));
         KernelId(self.kernels.len() as u32 - 1)

@@ -4,11 +4,13 @@
 //! all operations, and what is added up over the blocks afterwards. The building blocks are in `kernels/`.
 //!
 //! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
-//!   `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
+//! `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
 //! - `module`: what is made, for those who run it.
 
 mod activations;
 mod emitter;
+#[cfg(all(feature = "cuda", unix))]
+pub mod host;
 mod late;
 mod layers;
 mod layout;

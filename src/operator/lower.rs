@@ -118,12 +118,7 @@ impl<'a> Lowering<'a> {
         self.scoped(None, None, e)
     }
 
-    fn scoped(
-        &mut self,
-        region: Option<Region>,
-        scope: Option<Scope>,
-        e: ExprId,
-    ) -> Result<Vec<Id>, Diagnostic> {
+    fn scoped(&mut self, region: Option<Region>, scope: Option<Scope>, e: ExprId) -> Result<Vec<Id>, Diagnostic> {
         // what was lowered under another scope may differ in its samplers and normals
         self.memo.clear();
         self.settled.clear();
