@@ -25,7 +25,7 @@ mod schedule;
 mod strips;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tile;
 mod wide;
 #[cfg(test)]

@@ -27,11 +27,6 @@ impl Text {
             self.depth += 1;
         }
     }
-
-    /// Lines at the end.
-    pub fn append(&mut self, other: Text) {
-        self.text.push_str(&other.text);
-    }
 }
 
 /// A literal.
