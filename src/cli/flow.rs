@@ -2,17 +2,16 @@
 
 use super::args::{self, Target};
 use super::source::{Loaded, write_or_print};
-use super::{Done, Failure, plot, print};
-use crate::net::Parameters;
+use super::{Done, Failure, print};
+use crate::net::{Metadata, Parameters};
 use crate::plan::{FlowPlan, plan_flow};
 use crate::program::Program;
 use crate::solver::Number;
-use crate::solver::flow::{FlowObjective, Interval, Runner, Stopped, rollout};
-use crate::solver::{Evaluator, Tensors};
+use crate::solver::Tensors;
+use crate::solver::flow::{FlowObjective, Interval, Runner, Stopped};
 use crate::train::Objective;
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::path::Path;
 use std::time::Instant;
 
 /// The plan of the file's flow.
@@ -26,6 +25,16 @@ pub fn plan(args: &args::Plan, loaded: &Loaded) -> Done {
     let plan = planned(loaded)?;
     let text = if args.json { format!("{:#}\n", json(&plan)) } else { text(&loaded.program, &plan) };
     write_or_print(args.out.as_deref(), &text)
+}
+
+/// What goes with the weights of a flow: its text and its plan.
+pub fn metadata(loaded: &Loaded, plan: &FlowPlan) -> Metadata {
+    Metadata::from([
+        ("jetc.program".to_string(), loaded.text.clone()),
+        ("jetc.overrides".to_string(), loaded.overrides.clone()),
+        ("jetc.plan".to_string(), json(plan).to_string()),
+        ("jetc.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+    ])
 }
 
 /// The plan as JSON.
@@ -118,50 +127,6 @@ pub fn eval<T: Number>(
         ))),
     }
 }
-
-/// `trajectory.png`: the first run of the data that it was fitted to beside its rollout; `midpoint.png`: what was learned of
-/// the step along it.
-pub fn pictures<T: Number>(
-    loaded: &Loaded,
-    objective: &FlowObjective<T>,
-    parameters: &Parameters<T>,
-    out: &Path,
-    seed: u64,
-) -> Done {
-    let (runner, rows) = (objective.runner(), objective.first_run());
-    let tensors = Tensors::of(parameters);
-    let found = rollout(runner, &tensors, &rows, usize::MAX, seed)?;
-    let (first, n) = runner.plan.state;
-    let state = loaded.program.flow.as_ref().map_or("s", |f| loaded.program.groups[f.state.index()].name.as_str());
-    let shown = n.min(SHOWN);
-    let times: Vec<f64> = found.rows.iter().map(|row| rows.times[*row]).collect();
-    let series = |points: &dyn Fn(usize) -> f64| (0..found.rows.len()).map(points).collect::<Vec<f64>>();
-    let mut named = Vec::new();
-    for c in 0..shown {
-        let column = |p: &[f64]| p[first + c];
-        let predicted = series(&|k| column(&found.points[k * rows.columns..(k + 1) * rows.columns]));
-        named.push((format!("{state}[{c}]"), predicted, Some(series(&|k| column(rows.point(found.rows[k]))))));
-    }
-    plot::trajectories(&out.join("trajectory.png"), "rollout (lines) and data (dashes)", &times, &named)?;
-    if let Some(learned) = &runner.plan.learned {
-        let evaluator = Evaluator::<T>::new(learned)?;
-        let points: Vec<T> = found.points.iter().map(|x| T::of(*x)).collect();
-        let mut data = Vec::new();
-        for row in &found.rows {
-            data.extend(runner.plan.inputs.iter().flat_map(|_| rows.values(*row)).map(|x| T::of(*x)));
-            data.push(T::of(0.0));
-        }
-        let values = evaluator.run(parameters, found.rows.len(), &points, &data, seed, 0)?;
-        let m = evaluator.width();
-        let named: Vec<_> =
-            (0..m.min(SHOWN)).map(|c| (format!("g[{c}]"), series(&|k| values[k * m + c].f64()), None)).collect();
-        plot::trajectories(&out.join("midpoint.png"), "midpoint or correction along the rollout", &times, &named)?;
-    }
-    Ok(())
-}
-
-/// Components in a picture.
-const SHOWN: usize = 6;
 
 /// `jetc bench` of a flow: steps of trajectories, and of training where the data are there.
 pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded) -> Done {

@@ -5,6 +5,7 @@ pub(crate) mod assemble;
 pub mod factor;
 mod interpreter;
 mod parse;
+pub mod powers;
 pub mod random;
 mod reverse;
 mod text;

@@ -10,12 +10,14 @@ mod cost;
 mod draws;
 mod flow;
 mod gradient;
+mod report;
 mod scalar;
 mod show;
 mod targets;
 
 pub use cost::Cost;
 pub use flow::{FlowPlan, plan_flow};
+pub use report::{json, text};
 
 use crate::algebra::{self, Coefficient, Compared, JetAlgebra, Monomial, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
