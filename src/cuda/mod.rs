@@ -5,7 +5,7 @@
 //!
 //! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
 //!   `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
-//! - `step`, `points`: a whole training step;  - `host`: runs a module on the CPU, as a check;
+//! - `step`, `points`, `wide`, `wide_pass`: a whole training step;  - `host`: runs a module on the CPU, as a check;
 //! - `module`: what is made, for those who run it.
 
 mod activations;
@@ -23,6 +23,8 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod text;
+mod wide;
+mod wide_pass;
 
 pub use emitter::emit;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
