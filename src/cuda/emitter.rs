@@ -195,6 +195,10 @@ impl<'a> Emitter<'a> {
         text += &format!("\n#define JETC_DOUBLE {}\n", u32::from(self.options.precision == Precision::Fp64));
         text += &format!("constexpr int PRODUCT = {products};\n");
         for (name, block) in BLOCKS {
+            #[cfg(test)]
+            let read = std::env::var("JETC_TEST_KERNELS").map(|f| std::fs::read_to_string(format!("{f}/{name}.cuh")).unwrap());
+            #[cfg(test)]
+            let block = read.as_deref().unwrap_or(block);
             text += &format!("\n// --- kernels/{name}.cuh\n{block}");
         }
         text += &format!("\n// --- {}\n\n", self.program.name);
