@@ -4,7 +4,8 @@
 //! all operations, and what is added up over the blocks afterwards. The building blocks are in `kernels/`.
 //!
 //! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
-//! `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
+//!   `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
+//! - `step`, `points`, `wide`, `wide_pass`: a whole training step;  - `host`: runs a module on the CPU, as a check;
 //! - `module`: what is made, for those who run it.
 
 mod activations;
@@ -16,13 +17,18 @@ mod layers;
 mod layout;
 mod lifts;
 mod module;
+mod points;
 mod scalar;
+mod step;
 #[cfg(test)]
 mod tests;
 mod text;
+mod wide;
+mod wide_pass;
 
 pub use emitter::emit;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
+pub use step::{Condition, Training, step};
 
 /// How text is made.
 #[derive(Clone, Debug)]
