@@ -56,8 +56,8 @@ pub mod syntax;
 pub mod train;
 mod vector;
 
-pub use embed::*;
 pub use cpu::Number;
+pub use embed::*;
 pub use ndarray;
 pub use net::Parameters;
 

@@ -1,7 +1,7 @@
 //! Artifacts: what is written is read; what is damaged is refused, each kind with its own error; nothing panics.
 
-use jetc::net::{TensorFile, checksum};
 use jetc::ndarray::array;
+use jetc::net::{TensorFile, checksum};
 use jetc::{ArtifactError, Compiled, Error, Solver, TrainOptions, train::Silent};
 use proptest::prelude::*;
 use std::io::Write;
