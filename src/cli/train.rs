@@ -72,6 +72,7 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
     summary(&outcome, &options.out);
     if !outcome.finished {
         print(&format!("stopped at step {}; continue with --resume", outcome.step));
+        return Err(Failure::Stopped);
     }
     Ok(())
 }
