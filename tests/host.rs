@@ -413,7 +413,11 @@ fn no_barrier_can_be_left_out() {
         for barrier in host.barriers() {
             let is_same = |order| on_host(case, &host, order, Some(barrier)).is_ok_and(|found| bits(&found) == truth);
             if orders.into_iter().all(is_same) {
-                let at = module.text.match_indices("__sync").filter(|m| !is_comment(&module.text, m.0)).nth(barrier as usize);
+                let at = module
+                    .text
+                    .match_indices("__sync")
+                    .filter(|m| !is_comment(&module.text, m.0))
+                    .nth(barrier as usize);
                 let line = at.map_or(0, |m| module.text[..m.0].lines().count());
                 let around: Vec<&str> = module.text.lines().skip(line.saturating_sub(6)).take(9).collect();
                 unnoticed.lock().expect("no panic").push(format!("{}, line {line}:\n{}", case.name, around.join("\n")));
@@ -433,7 +437,10 @@ fn is_comment(text: &str, at: usize) -> bool {
 fn an_index_that_is_off_is_noticed() {
     let case = &conditions("narrow", DRAWN[0].1, 7)[0];
     let module = emit(&case.program, &Options::new(Precision::Fp32)).expect("it emits");
-    let mutations = [("(first + p) * ROWS + r", "(first + p + 1) * ROWS + r"), ("const unsigned first = tile * ", "const unsigned first = 1 + tile * ")];
+    let mutations = [
+        ("(first + p) * ROWS + r", "(first + p + 1) * ROWS + r"),
+        ("const unsigned first = tile * ", "const unsigned first = 1 + tile * "),
+    ];
     for (from, to) in mutations {
         assert!(module.text.contains(from), "{from}");
         let mutated = Module { text: module.text.replace(from, to), ..module.clone() };
