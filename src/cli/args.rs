@@ -27,6 +27,8 @@ pub enum Command {
     Plan(Plan),
     /// Print the compiled program
     Emit(Emit),
+    /// Write a program and its weights as one file that can be evaluated without the compiler
+    Build(Build),
     /// Evaluate the outputs (or fields) of a program at points
     Eval(Eval),
     /// Train the networks of a program and write weights, history, report and pictures
@@ -108,6 +110,8 @@ pub struct Plan {
 pub enum Target {
     /// The intermediate representation
     Jet,
+    /// A typed Rust module that reads the file of `jetc build`
+    Rust,
 }
 
 /// `jetc emit`
@@ -135,12 +139,32 @@ pub enum Precision {
     F64,
 }
 
+/// `jetc build`
+#[derive(ClapArgs, Debug)]
+pub struct Build {
+    #[command(flatten)]
+    pub source: Source,
+    /// Weights (safetensors); without them the initial ones of the seed
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights: Option<PathBuf>,
+    /// Where the artifact goes
+    #[arg(short, long, value_name = "NAME.solver")]
+    pub out: PathBuf,
+    /// Precision of the tensors in it
+    #[arg(long, value_enum, default_value = "f64")]
+    pub precision: Precision,
+    /// Seed of initial weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
 /// `jetc eval`
 #[derive(ClapArgs, Debug)]
 pub struct Eval {
     #[command(flatten)]
     pub source: Source,
-    /// Points: an NPY file [points, coordinates], f32 or f64; columns in the order of the declarations
+    /// Points: an NPY file [points, coordinates], f32 or f64, columns in the order of the declarations; or a CSV file
+    /// whose first line names them
     #[arg(long, value_name = "P.npy")]
     pub points: PathBuf,
     /// Weights (safetensors); without them the initial ones of the seed

@@ -1,9 +1,8 @@
 //! Reading a program file, and saying what is wrong with it.
 
 use super::args;
-use super::render::render;
 use super::{Failure, print};
-use crate::diagnostic::{Diagnostic, Span};
+use crate::diagnostic::{Diagnostic, Span, render};
 use crate::net::{Element, Parameters, layout, write_atomically};
 use crate::program::{Overrides, Program};
 use crate::solver::compile;

@@ -3,22 +3,12 @@
 //! Lanes run over points. A number is made where it is needed, and is the same however the blocks are cut.
 
 use super::real::{Kernel, Real};
+use crate::jet::columns::Directions;
 use crate::net::philox4x32;
 use std::ops::Range;
 
 /// Points that are worked on together.
 const LANES: usize = 16;
-
-/// The directions of one operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Directions {
-    /// Generator stream.
-    pub stream: u32,
-    /// Elements of a direction.
-    pub len: usize,
-    /// Normal numbers, else signs.
-    pub gaussian: bool,
-}
 
 /// Elements of one direction at some points, to be made.
 pub struct Fill<'a, T> {

@@ -2,11 +2,11 @@
 //! stored: a block of columns is made where a first layer, or its gradient, is multiplied with it.
 
 use super::PointSource;
-use super::columns::{Columns, Drawn};
 use super::directions::Fill;
 use super::real::Real;
 use super::strips::{Block, Given, Strips};
 use crate::jet::ValueId;
+use crate::jet::columns::{Columns, Drawn};
 use std::ops::Range;
 
 /// How the vectors of a program are made.

@@ -2,9 +2,12 @@
 
 mod adjoint;
 pub(crate) mod assemble;
+pub(crate) mod columns;
 pub mod factor;
+pub(crate) mod hoist;
 mod interpreter;
 mod parse;
+pub mod powers;
 pub mod random;
 mod reverse;
 mod text;

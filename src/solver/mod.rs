@@ -8,7 +8,8 @@ mod picture;
 mod variance;
 mod verify;
 
-pub use evaluator::{Error, Evaluator, Number, Tensors, column_names};
+pub use crate::cpu::Number;
+pub use evaluator::{Error, Evaluator, Tensors, column_names};
 pub use objective::SolverObjective;
 pub use picture::{Picture, picture};
 pub use variance::{Comparison, Measured, variances};

@@ -148,7 +148,7 @@ impl Compress<'_> {
         let (first, last) = (lo + offset, hi + offset);
         if places == 1 {
             if graph.free_vars(value).iter().any(|v| *v != var) {
-                return Err(unfit("the coefficient of a derivative depends on two indices"));
+                return Err(unfit("a coefficient holds the indices of two sums"));
             }
             let (slot, column) = graph.vector_vars(1, first, last);
             let component = graph.substitute(value, var, &Index::of_loop(column).shift(-offset));

@@ -3,14 +3,14 @@
 //! The loops of scalar code that only read columns `i + shift` of the points, of random directions and of tensors become one list
 //! of nodes, each a function of i for all i at once. A node is normalised so that it reads nothing before column i: cos(x[i + 1])
 //! is the node cos(x[.]) at shift 1, and equal nodes are one, whichever loop and shift they came from. [`super::hoist`] finds
-//! them in scalar code, [`super::strips`] works them out.
+//! them in scalar code, a backend works them out.
 
-use super::directions::Directions;
 use crate::jet::{Binary, Fold, TensorId, Unary, ValueId};
 use std::collections::HashMap;
 
 /// The slot of what has none.
 pub const NOWHERE: usize = usize::MAX;
+
 /// A node at a shift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Argument {
@@ -47,6 +47,17 @@ pub struct Sum {
     pub lo: usize,
     pub hi: usize,
     pub node: usize,
+}
+
+/// The random directions of one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Directions {
+    /// Generator stream.
+    pub stream: u32,
+    /// Elements of a direction.
+    pub len: usize,
+    /// Normal numbers, else signs.
+    pub gaussian: bool,
 }
 
 /// A random direction that nodes read.

@@ -4,8 +4,7 @@
 //! [1, sums]. Short loops around such loops (over the directions of a draw) are unrolled. Code that fills a table with an element
 //! for each column, as the components of a direction, becomes a vector, and is not run at all.
 
-use super::columns::{Argument, Columns, Drawn, Node, Sum, Vector};
-use super::directions::Directions;
+use super::columns::{Argument, Columns, Directions, Drawn, Node, Sum, Vector};
 use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Source, ValueId};
 use std::collections::HashMap;
 
@@ -47,6 +46,19 @@ pub fn sums(
 ) -> Option<Pointwise> {
     let body = Hoist::new(columns, dense, code, is_points).block(&code.code, true)?;
     Some(Pointwise { code: body, ..code.clone() })
+}
+
+/// Whether loops read the points: those that [`sums`] left.
+pub fn has_reading_loops(code: &Pointwise, is_points: &dyn Fn(Source) -> bool) -> bool {
+    fn reads(body: &[Instruction], within: bool, is_points: &dyn Fn(u32) -> bool) -> bool {
+        body.iter().any(|i| match i {
+            Instruction::Load { input, .. } => within && is_points(*input),
+            Instruction::Loop { body, .. } => reads(body, true, is_points),
+            _ => false,
+        })
+    }
+    // the input behind the code's own is that of the sums
+    reads(&code.code, false, &|input| code.inputs.get(input as usize).is_some_and(|s| is_points(*s)))
 }
 
 /// The rows of a table, by number, as vectors; the element at 0 is for column `first`. None where it is not filled column by column.
