@@ -481,7 +481,7 @@ fn measured_variances() {
 }
 
 /// The plan of a condition on normal points.
-fn planned(head: &str, operator: &str, method: &str) -> Result<jetc::plan::Plan, String> {
+fn condition_by(head: &str, operator: &str, method: &str) -> Result<jetc::plan::Plan, String> {
     let rest = format!("solve r: {operator} = 0\nsample r = 10\nestimate r by {method}\n");
     let text = format!("{head}{rest}").replace("space x[4]", "space x[4] from normal()");
     let (program, diagnostics) = compile(&text, &Overrides::default());
@@ -493,8 +493,8 @@ fn planned(head: &str, operator: &str, method: &str) -> Result<jetc::plan::Plan,
 fn only_unbiased_estimates_are_made_twice() {
     let operator = "sum(i in 0..4: c[i]*d(u, x[i], x[i]))";
     for method in ["sparse(2)", "importance(2)", "rademacher(2)", "gaussian(2)"] {
-        assert!(!planned(FIELD, operator, method).unwrap().sets[0].is_unbiased, "{method}");
-        assert!(planned(FIELD, operator, &format!("{method} unbiased")).unwrap().sets[0].is_unbiased, "{method}");
+        assert!(!condition_by(FIELD, operator, method).unwrap().sets[0].is_unbiased, "{method}");
+        assert!(condition_by(FIELD, operator, &format!("{method} unbiased")).unwrap().sets[0].is_unbiased, "{method}");
     }
 }
 
@@ -502,6 +502,6 @@ fn only_unbiased_estimates_are_made_twice() {
 fn coefficients_of_two_indices_are_not_compressed() {
     let wide = FIELD.replace("[4]", "[9]");
     let operator = "sum(i in 0..9: sum(j in 0..9: 0.5^abs(i - j)*d(u, x[i], x[j])))";
-    let error = planned(&wide.replace("space x[9]", "space x[9] from normal()"), operator, "compressed").unwrap_err();
+    let error = condition_by(&wide.replace("space x[9]", "space x[9] from normal()"), operator, "compressed").unwrap_err();
     assert!(error.contains("the indices of two sums"), "{error}");
 }

@@ -7,7 +7,7 @@
 //!
 //! A first layer with very many columns has another path, [`super::wide`]: here its gradient is dense, once per chunk.
 
-use super::product::product;
+use super::product::{AddRows, product};
 use super::real::Real;
 use crate::jet::Seed;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
@@ -104,12 +104,15 @@ impl<'a, T: Real> Lift<'a, T> {
             let value = T::lit(seed.value);
             match self.draws[sample as usize] {
                 Draw::Columns(columns, k) => {
+                    if let Some(x) = weight.to_slice() {
+                        let from = |p| self.column(columns, k, p, seed.at) * out;
+                        let places: Vec<_> = (0..n).map(|p| (p * out, from(p), value)).collect();
+                        T::add_rows(AddRows { places: &places, width: out, x, y });
+                        continue;
+                    }
                     for (p, y) in y.chunks_exact_mut(out).enumerate() {
                         let column = weight.row(self.column(columns, k, p, seed.at));
-                        match column.to_slice() {
-                            Some(column) => y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w),
-                            None => y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w),
-                        }
+                        y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w);
                     }
                 }
                 Draw::Row0 => y.iter_mut().zip(&*row0).for_each(|(y, x)| *y += value * *x),

@@ -4,7 +4,7 @@ use super::activation::Taylor;
 use super::directions::Fill;
 use super::gemm::Gemm;
 use super::pointwise::Scalar;
-use super::product::{AddColumns, AddToEach, Inner, Outer};
+use super::product::{AddColumns, AddRows, AddToEach, Inner, Outer, SumParts};
 use super::strips::Block;
 use super::table::Apply;
 pub use crate::vector::Kernel;
@@ -220,4 +220,4 @@ macro_rules! kernels {
         }
     };
 }
-kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns columns Block fill Fill);
+kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns columns Block fill Fill add_rows AddRows sum_parts SumParts);

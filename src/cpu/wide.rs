@@ -10,7 +10,7 @@
 //! Blocks and the order in which they are added depend on the program and the number of points alone.
 
 use super::lift::{matrix, matrix_mut};
-use super::product::product;
+use super::product::{AddRows, SumParts, product};
 use super::real::Real;
 use super::shared::{Drawn, Part as SharedPart, Shared, SharedGradient};
 use super::strips::{Block, Given, Strips};
@@ -339,9 +339,8 @@ impl Wide {
         for (k, layer) in self.layers.iter().enumerate() {
             let mut sum = vec![T::zero(); (1 + layer.vectors.len()) * n * layer.out];
             sum.par_chunks_mut(4096).enumerate().for_each(|(c, sum)| {
-                for (i, y) in sum.iter_mut().enumerate() {
-                    *y = T::lit(done.iter().map(|d| d.layers[k][c * 4096 + i].to_f64()).sum());
-                }
+                let parts: Vec<&[T]> = done.iter().map(|d| &d.layers[k][c * 4096..][..sum.len()]).collect();
+                T::sum_parts(SumParts { parts: &parts, y: sum });
             });
             layers[layer.op] = sum;
         }
@@ -582,10 +581,9 @@ impl<T: Real> Streamed<T> {
         }
         let bars = &self.stored[part.gradient.bar];
         let begin = part.drawn.partition_point(|d| d.0 < rows.start);
-        for (column, at, value) in part.drawn[begin..].iter().take_while(|d| d.0 < rows.end) {
-            let out = &mut out[(column - rows.start) * width..][..width];
-            out.iter_mut().zip(&bars[*at..]).for_each(|(y, b)| *y += *value * *b);
-        }
+        let drawn = part.drawn[begin..].iter().take_while(|d| d.0 < rows.end);
+        let places: Vec<_> = drawn.map(|(column, at, value)| ((column - rows.start) * width, *at, *value)).collect();
+        T::add_rows(AddRows { places: &places, width, x: bars, y: out });
         true
     }
 }

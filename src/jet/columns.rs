@@ -5,11 +5,12 @@
 //! is the node cos(x[.]) at shift 1, and equal nodes are one, whichever loop and shift they came from. [`super::hoist`] finds
 //! them in scalar code, a backend works them out.
 
-use super::{Binary, Fold, TensorId, Unary, ValueId};
+use crate::jet::{Binary, Fold, TensorId, Unary, ValueId};
 use std::collections::HashMap;
 
 /// The slot of what has none.
 pub const NOWHERE: usize = usize::MAX;
+
 /// A node at a shift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Argument {
@@ -48,7 +49,7 @@ pub struct Sum {
     pub node: usize,
 }
 
-/// The directions of one operation.
+/// The random directions of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Directions {
     /// Generator stream.

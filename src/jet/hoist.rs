@@ -5,7 +5,7 @@
 //! for each column, as the components of a direction, becomes a vector, and is not run at all.
 
 use super::columns::{Argument, Columns, Directions, Drawn, Node, Sum, Vector};
-use super::{Address, Binary, Fold, Instruction, Pointwise, Source, ValueId};
+use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Source, ValueId};
 use std::collections::HashMap;
 
 /// Largest shift, and largest whole exponent, that is served.
@@ -46,6 +46,19 @@ pub fn sums(
 ) -> Option<Pointwise> {
     let body = Hoist::new(columns, dense, code, is_points).block(&code.code, true)?;
     Some(Pointwise { code: body, ..code.clone() })
+}
+
+/// Whether loops read the points: those that [`sums`] left.
+pub fn has_reading_loops(code: &Pointwise, is_points: &dyn Fn(Source) -> bool) -> bool {
+    fn reads(body: &[Instruction], within: bool, is_points: &dyn Fn(u32) -> bool) -> bool {
+        body.iter().any(|i| match i {
+            Instruction::Load { input, .. } => within && is_points(*input),
+            Instruction::Loop { body, .. } => reads(body, true, is_points),
+            _ => false,
+        })
+    }
+    // the input behind the code's own is that of the sums
+    reads(&code.code, false, &|input| code.inputs.get(input as usize).is_some_and(|s| is_points(*s)))
 }
 
 /// The rows of a table, by number, as vectors; the element at 0 is for column `first`. None where it is not filled column by column.
