@@ -354,7 +354,7 @@ const DRAWN: [(&str, &str); 6] = [
     ),
     (
         "Brownian",
-        "state x[5] in brownian(scale = 0.7)\ntime t in 0..2\nnet N = mlp(width = 8, depth = 2, activation = sin)\n\
+        "space x[5] from brownian(scale = 0.7)\ntime t in 0..2\nnet N = mlp(width = 8, depth = 2, activation = sin)\n\
          field u = N(x, t)\nsolve pde: d_t(u) + lap(u) = u\nsolve end on t = 2: u = norm2(x)\n\
          train adam(lr = 1e-2), steps = 10\n",
     ),

@@ -27,6 +27,8 @@ pub enum Command {
     Plan(Plan),
     /// Print the compiled program
     Emit(Emit),
+    /// Write a program and its weights as one file that can be evaluated without the compiler
+    Build(Build),
     /// Evaluate the outputs (or fields) of a program at points
     Eval(Eval),
     /// Train the networks of a program and write weights, history, report and pictures
@@ -70,6 +72,13 @@ fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+fn duration(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(t) if f64::is_finite(t) && t > 0.0 => Ok(t),
+        _ => Err("expected a time, more than 0".into()),
+    }
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     if name.trim().is_empty() || value.trim().is_empty() {
@@ -108,6 +117,8 @@ pub struct Plan {
 pub enum Target {
     /// The intermediate representation
     Jet,
+    /// A typed Rust module that reads the file of `jetc build`
+    Rust,
 }
 
 /// `jetc emit`
@@ -135,17 +146,40 @@ pub enum Precision {
     F64,
 }
 
+/// `jetc build`
+#[derive(ClapArgs, Debug)]
+pub struct Build {
+    #[command(flatten)]
+    pub source: Source,
+    /// Weights (safetensors); without them the initial ones of the seed
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights: Option<PathBuf>,
+    /// Where the artifact goes
+    #[arg(short, long, value_name = "NAME.solver")]
+    pub out: PathBuf,
+    /// Precision of the tensors in it
+    #[arg(long, value_enum, default_value = "f64")]
+    pub precision: Precision,
+    /// Seed of initial weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
 /// `jetc eval`
 #[derive(ClapArgs, Debug)]
 pub struct Eval {
     #[command(flatten)]
     pub source: Source,
-    /// Points: an NPY file [points, coordinates], f32 or f64; columns in the order of the declarations
+    /// Points: an NPY file [points, coordinates], f32 or f64, columns in the order of the declarations; or a CSV file
+    /// whose first line names them
     #[arg(long, value_name = "P.npy")]
     pub points: PathBuf,
     /// Weights (safetensors); without them the initial ones of the seed
     #[arg(long, value_name = "W.safetensors")]
     pub weights: Option<PathBuf>,
+    /// For a flow: how long it runs from the points; by default one step. The values are the points at the end
+    #[arg(long, value_name = "T", value_parser = duration)]
+    pub until: Option<f64>,
     /// Where the values go: NPY [points, components]; without it they are printed as CSV
     #[arg(long, value_name = "R.npy")]
     pub out: Option<PathBuf>,

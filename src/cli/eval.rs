@@ -5,7 +5,9 @@ use super::source::{Loaded, device, load, write_or_print};
 use super::{Done, Failure};
 use crate::net::{read_matrix, write_atomically};
 use crate::plan::{Options, plan, plan_expressions};
+use crate::program::Program;
 use crate::solver::{Evaluator, Number};
+use crate::train::Table;
 use ndarray::Array2;
 use ndarray_npy::{WritableElement, WriteNpyExt};
 use std::fmt::Write;
@@ -15,17 +17,20 @@ use std::path::Path;
 /// `jetc eval FILE --points P.npy`
 pub fn eval(args: &Eval) -> Done {
     let loaded = load(&args.source)?;
-    loaded.reject_flow()?;
     device(&args.device)?;
-    let points = read_points(&args.points)?;
+    let points = read_points(&loaded.program, &args.points)?;
     match args.precision {
         Precision::F32 => run::<f32>(args, &loaded, &points),
         Precision::F64 => run::<f64>(args, &loaded, &points),
     }
 }
 
-/// A 2-D array of f64 or f32.
-fn read_points(path: &Path) -> Result<Array2<f64>, Failure> {
+/// A 2-D array of f64 or f32, or a CSV file with the coordinates' names.
+fn read_points(program: &Program, path: &Path) -> Result<Array2<f64>, Failure> {
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+        let table = Table::points(program, path)?;
+        return Ok(Array2::from_shape_vec((table.rows, program.columns()), table.points)?);
+    }
     let bytes = std::fs::read(path).map_err(|e| Failure::Input(format!("cannot read {}: {e}", path.display())))?;
     read_matrix(&bytes).map_err(|e| {
         let path = path.display();
@@ -43,6 +48,15 @@ fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array
             points.ncols(),
             crate::solver::column_names(program).join(", ")
         )));
+    }
+    if args.until.is_some() && program.flow.is_none() {
+        return Err(Failure::Input(format!("{}: --until belongs to a flow, and there is none", loaded.name)));
+    }
+    if program.flow.is_some() && program.outputs.is_empty() {
+        let parameters = loaded.parameters::<T>(args.weights.as_deref(), args.seed)?;
+        let start: Vec<f64> = points.iter().copied().collect();
+        let values = super::flow::eval(loaded, &parameters, &start, args.until, args.seed)?;
+        return write_values(args, values.iter().map(|x| T::of(*x)).collect(), points.nrows(), columns);
     }
     let (jet, data_columns) = if program.outputs.is_empty() {
         let fields: Vec<_> = program.fields.iter().map(|f| f.value).collect();
@@ -68,7 +82,12 @@ fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array
     loaded.make_room::<T>(1, points.nrows())?;
     let flat: Vec<T> = points.iter().map(|x| T::of(*x)).collect();
     let values = evaluator.run(&parameters, points.nrows(), &flat, &[], args.seed, 0)?;
-    let result = Array2::from_shape_vec((points.nrows(), evaluator.width()), values)?;
+    write_values(args, values, points.nrows(), evaluator.width())
+}
+
+/// Writes an array, or prints it.
+fn write_values<T: Number + WritableElement>(args: &Eval, values: Vec<T>, rows: usize, width: usize) -> Done {
+    let result = Array2::from_shape_vec((rows, width), values)?;
     match &args.out {
         Some(path) => {
             let write = |file: &mut std::io::BufWriter<&File>| {

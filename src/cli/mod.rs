@@ -4,11 +4,15 @@
 
 mod args;
 mod bench;
+mod build;
 mod doctor;
 mod eval;
+mod flow;
+#[cfg(feature = "plot")]
+mod pictures;
 mod plan;
+#[cfg(feature = "plot")]
 pub mod plot;
-pub mod render;
 mod source;
 mod train;
 mod variance;
@@ -67,6 +71,7 @@ fn run(command: Command) -> Done {
         Command::Check(a) => plan::check(&a),
         Command::Plan(a) => plan::plan(&a),
         Command::Emit(a) => plan::emit(&a),
+        Command::Build(a) => build::build(&a),
         Command::Eval(a) => eval::eval(&a),
         Command::Train(a) => train::train(&a),
         Command::Verify(a) => verify::verify(&a),

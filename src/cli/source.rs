@@ -1,9 +1,8 @@
 //! Reading a program file, and saying what is wrong with it.
 
 use super::args;
-use super::render::render;
 use super::{Failure, print};
-use crate::diagnostic::{Diagnostic, Span};
+use crate::diagnostic::{Diagnostic, Span, render};
 use crate::net::{Element, Parameters, layout, write_atomically};
 use crate::program::{Overrides, Program};
 use crate::solver::compile;
@@ -67,17 +66,6 @@ impl Loaded {
     /// The folder that data paths are relative to.
     pub fn folder(&self) -> PathBuf {
         Path::new(&self.name).parent().map(Path::to_path_buf).unwrap_or_default()
-    }
-
-    /// An error where the program is a flow, which is not compiled.
-    pub fn reject_flow(&self) -> Result<(), Failure> {
-        if self.program.has_flow {
-            return Err(Failure::Input(format!(
-                "{}: `flow` is reserved: this version checks it, and compiles outputs and conditions only",
-                self.name
-            )));
-        }
-        Ok(())
     }
 
     /// An error where `copies` of the parameters, and `points` points, do not fit in memory.

@@ -35,7 +35,7 @@ pub use wide::Streamed;
 
 use crate::jet::powers::Powers;
 use crate::jet::{Invalid, JetProgram, Op, TensorId, Type, ValueId};
-use crate::net::{WIDE, is_turned};
+use crate::net::{Element, WIDE, is_turned};
 use factor::Factored;
 use pointwise::Compiled;
 use rayon::prelude::*;
@@ -52,6 +52,11 @@ pub const CHUNKS: usize = 16;
 
 /// Numbers that a streamed call keeps for its backward phase, at most: a call of more points is not streamed.
 const KEPT: usize = 1 << 26;
+
+/// The precisions in which programs run.
+pub trait Number: Real + Element {}
+impl Number for f32 {}
+impl Number for f64 {}
 
 /// A program, compiled for this CPU: slots planned, algebras prepared, scalar code flattened.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ mod text;
 mod types;
 mod validate;
 
-pub use adjoint::{adjoint, mean_square};
+pub use adjoint::{adjoint, mean_square, vjp};
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -2,13 +2,15 @@
 //! verification, pictures. The command line and embedding programs stand on this room.
 
 mod evaluator;
+pub mod flow;
 mod measure;
 mod objective;
 mod picture;
 mod variance;
 mod verify;
 
-pub use evaluator::{Error, Evaluator, Number, Tensors, column_names};
+pub use crate::cpu::Number;
+pub use evaluator::{Error, Evaluator, Tensors, column_names};
 pub use objective::SolverObjective;
 pub use picture::{Picture, picture};
 pub use variance::{Comparison, Measured, variances};

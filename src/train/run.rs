@@ -40,6 +40,10 @@ pub trait Objective<T>: Sync {
     /// Rows of such a gradient at the last step, into `out`; `values` are these rows of the tensor, as they were then (others
     /// may have changed since).
     fn gradient_rows(&self, _tensor: usize, _rows: Range<usize>, _values: &[T], _out: &mut [T]) {}
+    /// Whether a tensor and its moments stay as they are at step `step`.
+    fn rests(&self, _step: u64, _tensor: usize) -> bool {
+        false
+    }
     /// All reports, in the order of the program.
     fn measure(&mut self, tensors: &[Vec<T>]) -> Result<Vec<Measurement>, ObjectiveError>;
 }
@@ -54,8 +58,8 @@ pub struct Options {
     pub training: Training,
     /// Of all random numbers.
     pub seed: u64,
-    /// Folder of the results; made if missing.
-    pub out: PathBuf,
+    /// Folder of the results; made if missing. None: nothing is written.
+    pub out: Option<PathBuf>,
     /// Continue from the checkpoint in `out`, if there is one.
     pub resume: bool,
     /// At least this long between checkpoints (longer where writing takes long). One is written at the end in any case.
@@ -78,7 +82,7 @@ impl Options {
         Options {
             training,
             seed: 0,
-            out: out.into(),
+            out: Some(out.into()),
             resume: false,
             checkpoint_every: Duration::from_secs(10),
             measure_every: None,
@@ -133,8 +137,19 @@ pub enum Flow {
 pub trait Observer {
     /// Called once if the run continues an earlier one.
     fn resumed(&mut self, _step: u64) {}
+    /// The learning rate of a step (from 0); `planned` is that of the schedule.
+    fn rate(&mut self, _step: u64, planned: f64) -> f64 {
+        planned
+    }
     /// Called after every step: be quick.
     fn progress(&mut self, progress: &Progress<'_>) -> Flow;
+}
+
+/// A closure watches.
+impl<F: FnMut(&Progress<'_>) -> Flow> Observer for F {
+    fn progress(&mut self, progress: &Progress<'_>) -> Flow {
+        self(progress)
+    }
 }
 
 /// Nobody watches.
@@ -260,7 +275,7 @@ struct Run<'a, T> {
     gradients: Vec<Vec<T>>,
     losses: Vec<f64>,
     measurements: Vec<Measurement>,
-    file: HistoryFile,
+    file: Option<HistoryFile>,
     /// Step of the checkpoint on disk, when it was written, how long that took.
     saved: Option<u64>,
     saved_at: Instant,
@@ -281,12 +296,15 @@ impl<'a, T: Element> Run<'a, T> {
         let conditions = objective.conditions();
         let identity = options.identity::<T>();
         let logarithmic = logarithmic(parameters, &tensors)?;
-        std::fs::create_dir_all(&options.out).map_err(write_error(&options.out))?;
-        let path = options.out.join("checkpoint.safetensors");
+        if let Some(out) = &options.out {
+            std::fs::create_dir_all(out).map_err(write_error(out))?;
+        }
         let kept = as_kept(parameters, &tensors);
-        let resume = options.resume && path.exists();
-        let state: State<T> = match resume {
-            true => {
+        let checkpoint = options.out.as_ref().map(|out| out.join("checkpoint.safetensors"));
+        let checkpoint = checkpoint.filter(|path| options.resume && path.exists());
+        let resume = checkpoint.is_some();
+        let state: State<T> = match checkpoint {
+            Some(path) => {
                 let at: Vec<usize> = tensors.iter().filter_map(|t| parameters.position(&t.0)).collect();
                 let mut values: Vec<Vec<T>> =
                     at.iter().map(|k| std::mem::take(&mut parameters.values_mut()[*k])).collect();
@@ -299,7 +317,7 @@ impl<'a, T: Element> Run<'a, T> {
                     }
                 }
             }
-            false => State {
+            None => State {
                 step: 0,
                 moments: Moments::zeros(tensors.iter().map(|t| t.1.iter().product())),
                 values: vec![],
@@ -308,8 +326,8 @@ impl<'a, T: Element> Run<'a, T> {
             },
         };
         let resumed_from = resume.then_some(state.step);
-        let history = options.out.join("history.csv");
-        let file = match HistoryFile::start(&history, &state.history) {
+        let history = options.out.as_ref().map(|out| out.join("history.csv"));
+        let file = match history.as_ref().map(|path| HistoryFile::start(path, &state.history)).transpose() {
             Ok(file) => file,
             Err(e) => {
                 for ((name, _), values) in tensors.iter().zip(state.values) {
@@ -317,7 +335,7 @@ impl<'a, T: Element> Run<'a, T> {
                         parameters.values_mut()[at] = values;
                     }
                 }
-                return Err(write_error(&history)(e));
+                return Err(write_error(&history.unwrap_or_default())(e));
             }
         };
         let gradient = |(k, t): (usize, &(String, Vec<usize>))| match objective.row_length(k) {
@@ -392,7 +410,7 @@ impl<'a, T: Element> Run<'a, T> {
         let (began, before) = (Instant::now(), self.state.seconds);
         while self.state.step < steps {
             let started = Instant::now();
-            let rate = self.options.training.rate_at(self.state.step);
+            let rate = observer.rate(self.state.step, self.options.training.rate_at(self.state.step));
             self.step(objective, rate)?;
             self.stepping += started.elapsed();
             self.stepped += 1;
@@ -488,14 +506,17 @@ impl<'a, T: Element> Run<'a, T> {
         let headlines = self.measurements.iter().map(|m| m.headline().unwrap_or(f64::NAN));
         row.extend(headlines.filter(|_| measured).chain(std::iter::repeat(f64::NAN)).take(errors));
         row.push(self.state.seconds);
-        self.file.push(&row).map_err(write_error(&self.options.out.join("history.csv")))?;
+        if let (Some(file), Some(out)) = (&mut self.file, &self.options.out) {
+            file.push(&row).map_err(write_error(&out.join("history.csv")))?;
+        }
         self.state.history.rows.push(row);
         Ok(())
     }
 
     fn save(&mut self) -> Result<(), Error> {
+        let Some(out) = &self.options.out else { return Ok(()) };
         let started = Instant::now();
-        let path = self.options.out.join("checkpoint.safetensors");
+        let path = out.join("checkpoint.safetensors");
         checkpoint::save(&path, &self.identity, &self.kept, &self.state)?;
         (self.saved, self.saved_at, self.save_cost) = (Some(self.state.step), Instant::now(), started.elapsed());
         Ok(())
@@ -514,11 +535,12 @@ impl<'a, T: Element> Run<'a, T> {
             steps_per_second: (self.stepped > 0).then(|| self.stepped as f64 / self.stepping.as_secs_f64()),
             resumed_from: self.resumed_from,
         };
+        let Some(out) = &self.options.out else { return Ok(outcome) };
         let mut metadata = self.options.metadata.clone();
         metadata.insert("step".into(), outcome.step.to_string());
         metadata.insert("seed".into(), self.options.seed.to_string());
-        parameters.save(&self.options.out.join("solver.safetensors"), &metadata)?;
-        let path = self.options.out.join("report.json");
+        parameters.save(&out.join("solver.safetensors"), &metadata)?;
+        let path = out.join("report.json");
         let report = report::to_json(&outcome, &self.options.device, self.options.seed);
         report::write(&path, &report).map_err(write_error(&path))?;
         Ok(outcome)
