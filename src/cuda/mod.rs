@@ -20,7 +20,7 @@ mod module;
 mod points;
 mod scalar;
 mod step;
-#[cfg(test)]
+#[cfg(all(test, feature = "cuda", unix))]
 mod tests;
 mod text;
 mod wide;
