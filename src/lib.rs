@@ -33,6 +33,7 @@ pub mod build;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;
+#[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod diagnostic;
 mod embed;
@@ -56,7 +57,7 @@ pub mod syntax;
 pub mod train;
 mod vector;
 
-pub use embed::*;
 pub use cpu::Number;
+pub use embed::*;
 pub use ndarray;
 pub use net::Parameters;

@@ -1,7 +1,7 @@
 //! Artifacts: what is written is read; what is damaged is refused, each kind with its own error; nothing panics.
 
-use jetc::net::{TensorFile, checksum};
 use jetc::ndarray::array;
+use jetc::net::{TensorFile, checksum};
 use jetc::{ArtifactError, Compiled, Error, Solver, TrainOptions, train::Silent};
 use proptest::prelude::*;
 use std::io::Write;
@@ -81,7 +81,7 @@ fn what_is_written_is_read() {
 
 #[test]
 fn a_training_run_leaves_an_artifact() {
-    let text = "space x in 0..1\nnet N = mlp(width = 4, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
+    let text = "space x in box(0..1)\nnet N = mlp(width = 4, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
                 solve interior: lap(u) = 1\nsample interior = 8\ntrain adam(lr = 1e-2), steps = 3\n";
     let folder = tempfile::tempdir().unwrap();
     let options = TrainOptions { out: Some(folder.path().into()), ..TrainOptions::default() };
