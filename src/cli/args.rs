@@ -163,7 +163,8 @@ pub struct Build {
 pub struct Eval {
     #[command(flatten)]
     pub source: Source,
-    /// Points: an NPY file [points, coordinates], f32 or f64; columns in the order of the declarations
+    /// Points: an NPY file [points, coordinates], f32 or f64, columns in the order of the declarations; or a CSV file
+    /// whose first line names them
     #[arg(long, value_name = "P.npy")]
     pub points: PathBuf,
     /// Weights (safetensors); without them the initial ones of the seed

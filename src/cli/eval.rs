@@ -5,7 +5,9 @@ use super::source::{Loaded, device, load, write_or_print};
 use super::{Done, Failure};
 use crate::net::{read_matrix, write_atomically};
 use crate::plan::{Options, plan, plan_expressions};
+use crate::program::Program;
 use crate::solver::{Evaluator, Number};
+use crate::train::Table;
 use ndarray::Array2;
 use ndarray_npy::{WritableElement, WriteNpyExt};
 use std::fmt::Write;
@@ -17,15 +19,19 @@ pub fn eval(args: &Eval) -> Done {
     let loaded = load(&args.source)?;
     loaded.reject_flow()?;
     device(&args.device)?;
-    let points = read_points(&args.points)?;
+    let points = read_points(&loaded.program, &args.points)?;
     match args.precision {
         Precision::F32 => run::<f32>(args, &loaded, &points),
         Precision::F64 => run::<f64>(args, &loaded, &points),
     }
 }
 
-/// A 2-D array of f64 or f32.
-fn read_points(path: &Path) -> Result<Array2<f64>, Failure> {
+/// A 2-D array of f64 or f32, or a CSV file with the coordinates' names.
+fn read_points(program: &Program, path: &Path) -> Result<Array2<f64>, Failure> {
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+        let table = Table::points(program, path)?;
+        return Ok(Array2::from_shape_vec((table.rows, program.columns()), table.points)?);
+    }
     let bytes = std::fs::read(path).map_err(|e| Failure::Input(format!("cannot read {}: {e}", path.display())))?;
     read_matrix(&bytes).map_err(|e| {
         let path = path.display();

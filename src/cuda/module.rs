@@ -141,6 +141,8 @@ pub struct Kernel {
     pub shared: u32,
     /// Its arguments: pointers, in this order; then the number of points, `unsigned int`.
     pub arguments: Vec<BufferId>,
+    /// Its number of points, where it has one of its own (of a condition of a training step), whatever the module is bound to.
+    pub count: Option<u32>,
 }
 
 /// CUDA text with everything that is needed to run it.
@@ -171,6 +173,8 @@ pub struct Bound {
     pub lengths: Vec<u64>,
     /// By kernel: how many blocks.
     pub blocks: Vec<u32>,
+    /// By kernel: the number of points that it is launched with.
+    pub counts: Vec<u32>,
 }
 
 impl Element {
@@ -186,12 +190,13 @@ impl Element {
 impl Module {
     /// Lengths and grids for so many points.
     pub fn bind(&self, count: u32) -> Bound {
-        let blocks: Vec<u32> = self.kernels.iter().map(|k| k.grid.blocks(count.into())).collect();
+        let counts: Vec<u32> = self.kernels.iter().map(|k| k.count.unwrap_or(count)).collect();
+        let blocks: Vec<u32> = self.kernels.iter().zip(&counts).map(|(k, n)| k.grid.blocks((*n).into())).collect();
         let length = |b: &Buffer| {
             let per_block = b.extent.per_block.map_or(0, |(n, k)| n * u64::from(blocks[k.index()]));
             b.extent.fixed + b.extent.per_point * u64::from(count) + per_block
         };
-        Bound { count, lengths: self.buffers.iter().map(length).collect(), blocks }
+        Bound { count, lengths: self.buffers.iter().map(length).collect(), blocks, counts }
     }
 
     /// Bytes of device memory that so many points take.
