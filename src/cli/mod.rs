@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod doctor;
 mod eval;
+mod flow;
 #[cfg(feature = "plot")]
 mod pictures;
 mod plan;

@@ -10,10 +10,9 @@
 //!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `lift`: first layers;
 //! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;
-//! - `wide`, `columns`, `strips`: points and weights in blocks of columns;  - `math`, `real`: functions and precisions.
+//! - `wide`, `strips`: points and weights in blocks of columns;  - `math`, `real`: functions and precisions.
 
 mod activation;
-mod columns;
 mod factor;
 mod gemm;
 mod lift;
@@ -25,7 +24,7 @@ mod schedule;
 mod strips;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tile;
 mod wide;
 #[cfg(test)]
@@ -34,6 +33,7 @@ mod wide_tests;
 pub use real::Real;
 pub use wide::Streamed;
 
+use crate::jet::powers::Powers;
 use crate::jet::{Invalid, JetProgram, Op, TensorId, Type, ValueId};
 use crate::net::{Element, WIDE, is_turned};
 use factor::Factored;
@@ -43,7 +43,6 @@ use schedule::{Home, Schedule};
 use std::mem::take;
 use std::ops::Range;
 use std::sync::Mutex;
-use table::Table;
 use thiserror::Error;
 use tile::{Run, Workspace};
 use wide::Wide;
@@ -65,7 +64,7 @@ pub struct Executor<T> {
     program: JetProgram,
     types: Vec<Type>,
     schedule: Schedule,
-    tables: Vec<Table>,
+    tables: Vec<Powers>,
     /// By operation: its scalar code.
     scalar: Vec<Option<Compiled>>,
     /// By operation: its result is the gradient of a weight that lies as [in, out], and lies so too.
@@ -166,7 +165,7 @@ impl<T: Real> Executor<T> {
         let streamed = |k: usize| wide.as_ref().is_some_and(|w: &Wide| w.is_streamed(program, k));
         Ok(Executor {
             schedule: Schedule::new(program, &types, &streamed),
-            tables: program.algebras.iter().map(Table::new).collect(),
+            tables: program.algebras.iter().map(Powers::new).collect(),
             scalar,
             types,
             turned,

@@ -1,7 +1,53 @@
 //! CUDA kernels from the same [`JetProgram`](crate::jet::JetProgram)s that the CPU runs.
+//!
+//! [`emit`] makes one text per program: factors of first layers, a main kernel in which each block takes tiles of points through
+//! all operations, and what is added up over the blocks afterwards. The building blocks are in `kernels/`.
+//!
+//! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
+//!   `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
+//! - `step`, `points`, `wide`, `wide_pass`: a whole training step;  - `host`: runs a module on the CPU, as a check;
+//! - `module`: what is made, for those who run it.
 
+mod activations;
+mod emitter;
 #[cfg(all(feature = "cuda", unix))]
 pub mod host;
+mod late;
+mod layers;
+mod layout;
+mod lifts;
 mod module;
+mod points;
+mod scalar;
+mod step;
+#[cfg(test)]
+mod tests;
+mod text;
+mod wide;
+mod wide_pass;
 
+pub use emitter::emit;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
+pub use step::{Condition, Training, step};
+
+/// How text is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How products and scalar code are computed.
+    pub precision: Precision,
+    /// Points of a tile, where the emitter is not to choose: few keep a small call on many processors, many save traffic.
+    pub tile: Option<usize>,
+    /// File and line that errors of the compiler are to name.
+    pub source: Option<(String, u32)>,
+}
+
+impl Options {
+    /// Of a precision, the rest as the emitter chooses.
+    pub fn new(precision: Precision) -> Self {
+        Options { precision, tile: None, source: None }
+    }
+
+    fn bytes(&self) -> usize {
+        Element::Real.bytes(self.precision) as usize
+    }
+}

@@ -2,9 +2,11 @@
 
 mod adjoint;
 pub(crate) mod assemble;
+pub(crate) mod columns;
 pub mod factor;
 mod interpreter;
 mod parse;
+pub mod powers;
 pub mod random;
 mod reverse;
 mod text;

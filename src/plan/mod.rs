@@ -8,6 +8,7 @@ mod build;
 mod builder;
 mod cost;
 mod draws;
+mod flow;
 mod gradient;
 mod report;
 mod scalar;
@@ -15,6 +16,7 @@ mod show;
 mod targets;
 
 pub use cost::Cost;
+pub use flow::{FlowPlan, plan_flow};
 pub use report::{json, text};
 
 use crate::algebra::{self, Coefficient, Compared, JetAlgebra, Monomial, Polynomial};
@@ -157,6 +159,7 @@ pub fn check_reports(program: &Program) -> Vec<Diagnostic> {
         let expressions = match &report.kind {
             ReportKind::Error { value, exact, .. } => vec![*value, *exact],
             ReportKind::Value { value, .. } => vec![*value],
+            ReportKind::Rollout { .. } => return None,
         };
         plan_expressions(program, &report.label, &expressions).err()
     };

@@ -152,7 +152,7 @@ impl<'a> Resolver<'a> {
                 ItemKind::Operator { name, parameters, body } => self.operator(name, parameters, body),
                 ItemKind::Output { name, .. } => self.result(name, ResultName::Output(None)),
                 ItemKind::Solve { name, .. } => self.result(name, ResultName::Condition(None)),
-                ItemKind::Flow { .. } => self.program.has_flow = true,
+                ItemKind::Flow { .. } => self.has_flow = true,
                 _ => {}
             }
         }
