@@ -65,7 +65,7 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
     #[cfg(feature = "plot")]
     super::pictures::pictures(loaded, &parameters, &outcome, &out)?;
     summary(&outcome, &out);
-    Ok(())
+    ended(&outcome)
 }
 
 fn run_flow<T: Number>(args: &Train, loaded: &Loaded) -> Done {
@@ -83,7 +83,7 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded) -> Done {
     #[cfg(feature = "plot")]
     super::pictures::flow(loaded, &objective, &parameters, &outcome, (&out, args.seed))?;
     summary(&outcome, &out);
-    Ok(())
+    ended(&outcome)
 }
 
 /// Runs, with a progress bar, until the end or an interrupt.
@@ -110,6 +110,15 @@ fn drive<T: Number>(
         }
         e => e.into(),
     })
+}
+
+/// A run that was interrupted has not done what was asked for, and can go on.
+fn ended(outcome: &Outcome) -> Done {
+    if outcome.finished {
+        return Ok(());
+    }
+    print(&format!("stopped at step {}; continue with --resume", outcome.step));
+    Err(Failure::Stopped)
 }
 
 /// Where the results go.
@@ -172,9 +181,6 @@ fn summary(outcome: &Outcome, out: &Path) {
     }
     let rate = outcome.steps_per_second.map_or(String::new(), |r| format!(", {r:.1} steps/s"));
     print(&format!("{} steps in {:.1} s{rate}; results in {}", outcome.step, outcome.seconds, out.display()));
-    if !outcome.finished {
-        print(&format!("stopped at step {}; continue with --resume", outcome.step));
-    }
 }
 
 fn measurement_line(m: &Measurement) -> String {

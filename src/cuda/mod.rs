@@ -5,27 +5,33 @@
 //!
 //! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
 //!   `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
-//! - `step`, `points`: a whole training step;  - `host`: runs a module on the CPU, as a check;
+//! - `step`, `points`, `wide`, `wide_pass`: a whole training step;  - `host`: runs a module on the CPU, as a check;
 //! - `module`: what is made, for those who run it.
 
 mod activations;
 mod emitter;
-#[cfg(all(feature = "cuda", unix))]
+#[cfg(unix)]
 pub mod host;
 mod late;
 mod layers;
 mod layout;
 mod lifts;
 mod module;
+#[cfg(feature = "compiler")]
 mod points;
 mod scalar;
+#[cfg(feature = "compiler")]
 mod step;
-#[cfg(test)]
+#[cfg(all(test, feature = "compiler", feature = "cuda", unix))]
 mod tests;
 mod text;
+mod wide;
+#[cfg(feature = "compiler")]
+mod wide_pass;
 
 pub use emitter::emit;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
+#[cfg(feature = "compiler")]
 pub use step::{Condition, Training, step};
 
 /// How text is made.

@@ -2,7 +2,9 @@
 
 mod adjoint;
 pub(crate) mod assemble;
+pub(crate) mod columns;
 pub mod factor;
+pub(crate) mod hoist;
 mod interpreter;
 mod parse;
 pub mod powers;
