@@ -119,6 +119,25 @@ fn text(system: &System) -> String {
     out
 }
 
+/// Two half circles with noise: points of a density. Each is a run whose row of time 1 says how long it flows.
+fn moons() -> String {
+    const POINTS: usize = 4000;
+    let mut random = Random(7);
+    let mut out = String::from("t,s0,s1,s2,run\n");
+    for run in 0..POINTS {
+        let angle = random.uniform(0.0, std::f64::consts::PI);
+        // a sum of uniform numbers is close enough to a normal one
+        let mut noise = || 0.1 * (0..12).map(|_| random.uniform(-0.5, 0.5)).sum::<f64>();
+        let (dx, dy) = (noise(), noise());
+        let (x, y) = match run % 2 {
+            0 => (angle.cos() - 0.5, angle.sin() - 0.25),
+            _ => (0.5 - angle.cos(), 0.25 - angle.sin()),
+        };
+        let _ = writeln!(out, "0,{:.6e},{:.6e},0,{run}\n1,0,0,0,{run}", x + dx, y + dy);
+    }
+    out
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, path] = &arguments[..] else {
@@ -128,7 +147,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for system in &SYSTEMS {
             std::fs::write(Path::new(path).join(format!("{}.csv", system.name)), text(system))?;
         }
-        return Ok(());
+        return Ok(std::fs::write(Path::new(path).join("moons.csv"), moons())?);
+    }
+    if name == "moons" {
+        return Ok(std::fs::write(path, moons())?);
     }
     let Some(system) = SYSTEMS.iter().find(|s| s.name == *name) else {
         let names: Vec<&str> = SYSTEMS.iter().map(|s| s.name).collect();

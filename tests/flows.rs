@@ -6,7 +6,7 @@ use jetc::plan::{FlowPlan, plan_flow};
 use jetc::program::{Overrides, Program};
 use jetc::solver::flow::{Interval, Runner, verify_flow};
 use jetc::solver::{Tensors, compile};
-use ode_solvers::{DVector, Dop853};
+use ode_solvers::{DVector, Dopri5};
 
 fn flow(text: &str) -> (Program, FlowPlan) {
     let (program, diagnostics) = compile(text, &Overrides::default());
@@ -29,7 +29,7 @@ fn after(text: &str, points: &[f64], length: f64) -> Vec<f64> {
     points
 }
 
-/// By Dop853 of the crate ode_solvers.
+/// By Dopri5 of the crate ode_solvers.
 fn reference(field: impl Fn(f64, &[f64]) -> Vec<f64>, t: f64, start: &[f64], length: f64) -> Vec<f64> {
     struct System<F>(F);
     impl<F: Fn(f64, &[f64]) -> Vec<f64>> ode_solvers::System<f64, DVector<f64>> for System<F> {
@@ -38,13 +38,20 @@ fn reference(field: impl Fn(f64, &[f64]) -> Vec<f64>, t: f64, start: &[f64], len
         }
     }
     let start = DVector::from_column_slice(start);
-    let mut solver = Dop853::new(System(field), t, t + length, length, start, 1e-13, 1e-13);
+    let mut solver = Dopri5::new(System(field), t, t + length, length, start, 1e-12, 1e-12);
     solver.integrate().unwrap();
     solver.y_out().last().unwrap().as_slice().to_vec()
 }
 
 fn distance(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt()
+}
+
+/// The solver of somebody else, on an oscillator.
+#[test]
+fn the_reference_is_sound() {
+    let s = reference(|_, s| vec![s[1], -s[0]], 0.3, &[0.0, 1.0], 2.0);
+    assert!(distance(&s, &[2f64.sin(), 2f64.cos()]) < 1e-9, "{s:?}");
 }
 
 /// On s' = l s with order 1 the exact midpoint g, in steps, satisfies e^z = 1 + z + z^2/2 (1 + g z), z = l h: about 0.0820 at

@@ -35,7 +35,6 @@ impl<'a> Resolver<'a> {
         let method = self.integrator(method, state);
         if let (Some(state), Some(right), Some((integrator, step, substeps, tolerance))) = (state, right, method) {
             self.program.flow = Some(Flow { state, right, integrator, step, substeps, tolerance, span });
-            self.one_input_set(span);
         }
     }
 
@@ -201,9 +200,10 @@ impl<'a> Resolver<'a> {
         Some(id)
     }
 
-    /// An error where a flow reads inputs of several data sets.
-    fn one_input_set(&mut self, span: Span) {
+    /// An error where a flow reads inputs of several data sets, or of another one than it is fitted to.
+    pub fn judge_inputs(&mut self) {
         let Some(flow) = &self.program.flow else { return };
+        let span = flow.span;
         let mut roots = vec![flow.right];
         roots.extend(flow.learned());
         let mut sets: Vec<DataId> = Vec::new();
@@ -214,8 +214,9 @@ impl<'a> Resolver<'a> {
                 sets.push(data);
             }
         }
+        sets.extend(self.program.fit.as_ref().map(|fit| fit.data).filter(|d| !sets.is_empty() && !sets.contains(d)));
         if sets.len() > 1 {
-            let error = Diagnostic::error(span, "a flow reads inputs of two data sets");
+            let error = Diagnostic::error(span, "a flow reads inputs of another data set than it is fitted to");
             self.report(error.note("inputs are columns of the data set that the flow is fitted to"));
         }
     }

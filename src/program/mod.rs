@@ -175,6 +175,11 @@ impl<'a> Resolver<'a> {
         if let (Some(place), None, None) = (has(|kind| matches!(kind, ItemKind::Train { .. })), solve, flow) {
             self.report(Diagnostic::warning(place, "nothing is trained: there is no `solve` and no `flow`"));
         }
+        if let (Some(place), Some(flow)) = (solve, flow) {
+            let error = Diagnostic::error(flow, "a file has conditions to solve or a flow, not both");
+            self.report(error.also(place, "a condition").note("write two files"));
+        }
+        self.judge_inputs();
         self.judge_shares();
         if self.failed() {
             return;

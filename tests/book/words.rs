@@ -10,7 +10,7 @@ use jetc::solver::compile;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A list, and a program with a word `zzz` where one of the list could stand.
-const QUESTIONS: [(&str, &str); 25] = [
+const QUESTIONS: [(&str, &str); 28] = [
     ("statements", "zzz"),
     ("bounded domains", "space x in zzz(1)"),
     ("distributions of points", "space x from zzz()"),
@@ -37,6 +37,9 @@ const QUESTIONS: [(&str, &str); 25] = [
     ("integrators", "state s\nflow d_t(s) = s by zzz()"),
     ("taylor options", "state s\nflow d_t(s) = s by taylor(zzz = 1)"),
     ("taylor_lagrange options", "state s\nflow d_t(s) = s by taylor_lagrange(zzz = 1)"),
+    ("hypersolver options", "state s\nflow d_t(s) = s by hypersolver(zzz = 1)"),
+    ("Runge-Kutta options", "state s\nflow d_t(s) = s by rk4(zzz = 1)"),
+    ("dopri5 options", "state s\nflow d_t(s) = s by dopri5(zzz = 1)"),
     ("fit options", "state s\ndata a = \"a.csv\"\nflow d_t(s) = s by taylor()\nfit flow to a, zzz = 1"),
     ("rollout options", "data a = \"a.csv\"\nstate s\nflow d_t(s) = s by taylor()\nreport rollout(a, zzz = 1)"),
 ];

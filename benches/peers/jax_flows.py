@@ -1,0 +1,140 @@
+"""A training step of a flow: s' = F(s), F = 2-32-32-2 with tanh, 500 pairs of states 0.01 apart, mean square, gradient, Adam.
+
+`--method`: `taylor_lagrange` (order 2, the midpoint a second network of that size; derivatives along the flow by
+`jax.experimental.jet`, or by hand with `--by hand`), `rk4` (by hand), `dopri5` (diffrax, tolerance 1e-5, adjoint by
+recursive checkpointing). The peer of `examples/stiff_flow.jet` without its penalty; data as `examples/flow_data.rs` writes it.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+
+p = argparse.ArgumentParser()
+p.add_argument("--method", choices=["taylor_lagrange", "rk4", "dopri5"], default="taylor_lagrange")
+p.add_argument("--by", choices=["jet", "hand"], default="hand")
+p.add_argument("--data", default="examples/flows/stiff.csv")
+p.add_argument("--threads", type=int, default=2)
+p.add_argument("--seconds", type=float, default=5)
+o = p.parse_args()
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: o.threads])
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.jet import jet
+
+H, BATCH = 0.01, 500
+
+
+def network(seed):
+    rng = np.random.default_rng(seed)
+    layers = []
+    for i, n in [(2, 32), (32, 32), (32, 2)]:
+        bound = (6 / (i + n)) ** 0.5
+        layers.append((rng.uniform(-bound, bound, (i, n)).astype(np.float32), np.zeros(n, np.float32)))
+    return layers
+
+
+def apply(layers, x):
+    for k, (w, b) in enumerate(layers):
+        x = x @ w + b
+        x = jnp.tanh(x) if k + 1 < len(layers) else x
+    return x
+
+
+def series(layers, x):
+    """Taylor coefficients of the network along a curve with coefficients x [k, points, 2]."""
+    for n, (w, b) in enumerate(layers):
+        z = x @ w
+        z = z.at[0].add(b)
+        if n + 1 == len(layers):
+            return z
+        y = [jnp.tanh(z[0])]
+        d = [1 - y[0] * y[0]]
+        for k in range(1, len(z)):
+            y.append(sum(i * z[i] * d[k - i] for i in range(1, k + 1)) / k)
+            d.append(-sum(y[i] * y[k - i] for i in range(k + 1)))
+        x = jnp.stack(y)
+
+
+def along(layers, s, order):
+    """h^k/k! times the k-th derivative of the state along the flow, k = 1..order."""
+    terms = [s]
+    for k in range(order):
+        if o.by == "hand":
+            f = series(layers, jnp.stack(terms))[k]
+        elif k == 0:
+            f = apply(layers, s)
+        else:
+            factorial = np.cumprod([1.0, *range(1, k + 1)]).astype(np.float32)
+            _, out = jet(lambda x: apply(layers, x), (s,), ([t * c for t, c in zip(terms[1:], factorial[1:])],))
+            f = out[k - 1] / factorial[k]
+        terms.append(H * f / (k + 1))
+    return terms[1:]
+
+
+def taylor_lagrange(parameters, s):
+    f, g = parameters
+    first, second = along(f, s, 2)
+    middle = s + apply(g, s) * first
+    return s + first + second + along(f, middle, 3)[2]
+
+
+def rk4(parameters, s):
+    f = lambda x: H * apply(parameters[0], x)
+    a = f(s)
+    b = f(s + a / 2)
+    c = f(s + b / 2)
+    return s + (a + 2 * b + 2 * c + f(s + c)) / 6
+
+
+def dopri5(parameters, s):
+    import diffrax
+
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, y, f: apply(f, y)),
+        diffrax.Dopri5(),
+        t0=0.0,
+        t1=H,
+        dt0=H,
+        y0=s,
+        args=parameters[0],
+        stepsize_controller=diffrax.PIDController(rtol=1e-5, atol=1e-7),
+    )
+    return solution.ys[0]
+
+
+step_of = {"taylor_lagrange": taylor_lagrange, "rk4": rk4, "dopri5": dopri5}[o.method]
+
+
+@jax.jit
+def train(state, s, wanted):
+    parameters, m, v, t = state
+    loss, gradient = jax.value_and_grad(lambda q: jnp.mean((step_of(q, s) - wanted) ** 2))(parameters)
+    t = t + 1
+    m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, gradient)
+    v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradient)
+    move = lambda q, m, v: q - 1e-2 * m / (1 - 0.9**t) / (jnp.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return (jax.tree.map(move, parameters, m, v), m, v, t), loss
+
+
+def main():
+    rows = np.loadtxt(o.data, delimiter=",", skiprows=1, dtype=np.float32)
+    pairs = np.flatnonzero(rows[1:, 3] == rows[:-1, 3])
+    parameters = [network(0), network(1)]
+    zeros = jax.tree.map(np.zeros_like, parameters)
+    state = (parameters, zeros, zeros, 0.0)
+    rng, times, start = np.random.default_rng(0), [], time.perf_counter()
+    while len(times) < 12 or sum(times) < o.seconds:
+        pick = rng.choice(pairs, BATCH)
+        at = time.perf_counter()
+        state, loss = train(state, rows[pick, 1:3], rows[pick + 1, 1:3])
+        loss.block_until_ready()
+        times.append(time.perf_counter() - at)
+    result = {"method": o.method, "by": o.by, "steps_per_second": 1 / statistics.median(times[10:]), "loss": float(loss)}
+    print(json.dumps(result | {"first_step": times[0], "seconds": time.perf_counter() - start}))
+
+
+main()

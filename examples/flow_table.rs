@@ -1,0 +1,191 @@
+//! Trains the same flow by several methods and prints a table: loss, error, evaluations, times, remainder, distance to an
+//! accurate solution of the field that was learned. Pictures of a trajectory and of what was learned of the step go into a
+//! folder.
+//!
+//!     cargo run --release --example flow_data -- all examples/flows
+//!     cargo run --release --example flow_table -- stiff 2000 runs/table
+
+use jetc::cli::plot;
+use jetc::net::Parameters;
+use jetc::plan::plan_flow;
+use jetc::program::{Integrator, Overrides, Program};
+use jetc::solver::flow::{FlowObjective, Interval, Rollout, Runner, Trajectories, rollout};
+use jetc::solver::{Evaluator, Tensors, compile};
+use jetc::train::{Options, Silent, Table, train};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Methods by their names in the table; H is the step of the problem.
+const METHODS: [(&str, &str); 7] = [
+    ("dopri5", "dopri5(rtol = 1e-5, atol = 1e-7)"),
+    ("rk4", "rk4(step = H)"),
+    ("heun", "heun(step = H)"),
+    ("euler", "euler(step = H)"),
+    ("taylor 2", "taylor(order = 2, step = H)"),
+    ("taylor-lagrange 1", "taylor_lagrange(order = 1, midpoint = G, step = H)"),
+    ("hypersolver", "hypersolver(method = heun, correction = G, step = H)"),
+];
+
+/// A problem: data, step, the right side, the declarations that it needs.
+struct Problem {
+    name: &'static str,
+    step: &'static str,
+    declarations: &'static str,
+    right: &'static str,
+}
+
+const PROBLEMS: [Problem; 3] = [
+    Problem {
+        name: "stiff",
+        step: "0.01",
+        declarations: "net F = mlp(width = 32, depth = 3, activation = tanh, outputs = 2)",
+        right: "F(s)",
+    },
+    Problem {
+        name: "van_der_pol",
+        step: "0.05",
+        declarations: "net F = mlp(width = 64, depth = 3, activation = tanh)",
+        right: "[s[1], 8*F(s)]",
+    },
+    Problem {
+        name: "brusselator",
+        step: "0.05",
+        declarations: "net F = mlp(width = 32, depth = 3, activation = tanh, outputs = 2)",
+        right: "F(s)",
+    },
+];
+
+fn text(problem: &Problem, method: &str, steps: usize) -> String {
+    let fitted = if method.contains("G") { ", midpoint_every = 10" } else { "" };
+    let fitted =
+        if method.contains("lagrange") { format!("{fitted}, remainder_weight = 1e-4") } else { fitted.to_string() };
+    let learned =
+        if method.contains("G") { "net G = mlp(width = 16, depth = 2, activation = tanh, outputs = 2)\n" } else { "" };
+    format!(
+        "state s[2]\n{}\n{learned}data traj = \"{}.csv\"\nflow d_t(s) = {} by {}\nfit flow to traj, horizon = 1{fitted}\n\
+         train adam(lr = 1e-2, decay = exponential({})), steps = {steps}, batch = 500\nreport rollout(traj), points = 100\n",
+        problem.declarations,
+        problem.name,
+        problem.right,
+        method.replace('H', problem.step),
+        0.01f64.powf(1.0 / steps as f64),
+    )
+}
+
+fn resolved(text: &str) -> Result<Program, Box<dyn Error>> {
+    let (program, diagnostics) = compile(text, &Overrides::default());
+    program.ok_or_else(|| format!("{diagnostics:?}").into())
+}
+
+fn distance(a: &Rollout, b: &Rollout) -> f64 {
+    let square: f64 = a.points.iter().zip(&b.points).map(|(x, y)| (x - y).powi(2)).sum();
+    let norm: f64 = b.points.iter().map(|y| y * y).sum();
+    if a.left_at.is_some() || b.left_at.is_some() { f64::INFINITY } else { (square / norm).sqrt() }
+}
+
+fn row(problem: &Problem, (name, method): (&str, &str), steps: usize, out: &Path) -> Result<String, Box<dyn Error>> {
+    let folder = PathBuf::from("examples/flows");
+    let program = resolved(&text(problem, method, steps))?;
+    let plan = plan_flow(&program)?.ok_or("no flow")?;
+    let mut parameters = Parameters::<f32>::initial(&program, 0);
+    let training = program.training.clone().ok_or("no training")?;
+    let batch = training.batch;
+    let mut objective = FlowObjective::new(&program, plan.clone(), &parameters, &folder, batch, 0)?;
+    let results = out.join(format!("{}_{}", problem.name, name.replace(' ', "_")));
+    let start = Instant::now();
+    let outcome = train(&mut objective, &mut parameters, &Options::new(training, &results), &mut Silent)?;
+    let trained = start.elapsed().as_secs_f64();
+    let tensors = Tensors::of(&parameters);
+    let table = Table::load(&program, program.fit.as_ref().ok_or("no fit")?.data, &folder)?;
+    let rows = Trajectories::new(&program, program.fit.as_ref().ok_or("no fit")?.data, &table, &folder)?;
+    let runner = Runner::<f32>::new(&program, plan)?;
+    let start = Instant::now();
+    let found = rollout(&runner, &tensors, &rows, 100, 0)?;
+    let predicted = start.elapsed().as_secs_f64();
+    // the same field by an accurate solver, in double precision
+    let mut accurate = program.clone();
+    if let Some(flow) = &mut accurate.flow {
+        flow.integrator = Integrator::Dopri5 { rtol: 1e-8, atol: 1e-10 };
+    }
+    let doubles = parameters.cast::<f64>();
+    let fine = Runner::<f64>::new(&accurate, plan_flow(&accurate)?.ok_or("no flow")?)?;
+    let exact = rollout(&fine, &Tensors::of(&doubles), &rows, 100, 0)?;
+    let estimate = match runner.plan.has_estimate {
+        true => format!("{:.1e}", estimate(&runner, &tensors, &rows, problem.step.parse()?)?),
+        false => "".into(),
+    };
+    pictures(&results, &runner, &parameters, &rows)?;
+    let error = outcome.measurements.first().and_then(|m| m.l2_relative).unwrap_or(f64::NAN);
+    Ok(format!(
+        "| {name} | {:.2e} | {error:.3e} | {} | {trained:.1} | {:.1} | {estimate} | {:.1e} |",
+        outcome.loss.unwrap_or(f64::NAN),
+        found.evaluations,
+        1e3 * predicted,
+        distance(&found, &exact),
+    ))
+}
+
+/// The mean absolute error estimate of a step at the rows of the data.
+fn estimate(
+    runner: &Runner<f32>,
+    tensors: &Tensors<'_, f32>,
+    rows: &Trajectories,
+    step: f64,
+) -> Result<f64, Box<dyn Error>> {
+    let count = rows.times.len();
+    let lengths = vec![step; count];
+    let interval = Interval { inputs: &[], lengths: &lengths };
+    let (mut points, mut tape) = (rows.points.clone(), Default::default());
+    let _ = runner.single(tensors, &mut points, interval, &mut tape, (0, 0))?;
+    Ok(tape.remainder / (count * runner.plan.state.1) as f64)
+}
+
+fn pictures(
+    out: &Path,
+    runner: &Runner<f32>,
+    parameters: &Parameters<f32>,
+    rows: &Trajectories,
+) -> Result<(), Box<dyn Error>> {
+    let mut first = rows.clone();
+    first.runs.truncate(1);
+    let found = rollout(runner, &Tensors::of(parameters), &first, usize::MAX, 0)?;
+    let times: Vec<f64> = found.rows.iter().map(|r| rows.times[*r]).collect();
+    let named: Vec<plot::Named> = (0..runner.plan.state.1)
+        .map(|c| {
+            let predicted = found.points.iter().skip(c).step_by(rows.columns).copied().collect();
+            (format!("s[{c}]"), predicted, Some(found.rows.iter().map(|r| rows.point(*r)[c]).collect()))
+        })
+        .collect();
+    plot::trajectories(&out.join("trajectory.png"), "rollout (lines) and data (dashes)", &times, &named)?;
+    if let Some(learned) = &runner.plan.learned {
+        let evaluator = Evaluator::<f32>::new(learned)?;
+        let points: Vec<f32> = found.points.iter().map(|x| *x as f32).collect();
+        let values = evaluator.run(parameters, times.len(), &points, &vec![0.0; times.len()], 0, 0)?;
+        let m = evaluator.width();
+        let of = |c: usize| values.iter().skip(c).step_by(m).map(|v| f64::from(*v)).collect();
+        let named: Vec<plot::Named> = (0..m).map(|c| (format!("g[{c}]"), of(c), None)).collect();
+        plot::trajectories(&out.join("midpoint.png"), "midpoint or correction along the rollout", &times, &named)?;
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let usage = "usage: flow_table PROBLEM STEPS FOLDER";
+    let [name, steps, out] = &arguments[..] else { return Err(usage.into()) };
+    let names: Vec<&str> = PROBLEMS.iter().map(|p| p.name).collect();
+    let problem = PROBLEMS.iter().find(|p| p.name == *name);
+    let problem = problem.ok_or_else(|| format!("there is no problem `{name}`: choose from {}", names.join(", ")))?;
+    println!(
+        "| method | loss | rollout, relative L2 | evaluations | training, s | prediction, ms | estimate | from dopri5 |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for method in METHODS {
+        match row(problem, method, steps.parse()?, Path::new(out)) {
+            Ok(row) => println!("{row}"),
+            Err(why) => println!("| {} | {why} | | | | | | |", method.0),
+        }
+    }
+    Ok(())
+}
