@@ -204,7 +204,10 @@ fn wrong_arguments_are_errors() {
     assert!(matches!(compiled.residual::<f64>("interior"), Err(Error::Missing { .. })));
     assert!(matches!(Compiler::new().device(Device::Cuda(9)).text(TEXT), Err(Error::Device { .. })));
     assert!(matches!(Compiled::from_file("no/such/file.jet"), Err(Error::Read { .. })));
-    assert!(text(compiled.train::<f64>(&TrainOptions::default(), &mut jetc::train::Silent).unwrap_err()).contains("no `solve`"));
+    assert!(
+        text(compiled.train::<f64>(&TrainOptions::default(), &mut jetc::train::Silent).unwrap_err())
+            .contains("no `solve`")
+    );
 }
 
 const POISSON: &str = "space x in 0..1\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
