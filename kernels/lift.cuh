@@ -70,6 +70,22 @@ __device__ void columns_product(unsigned count, bool fresh, X x, Bar bar, real* 
     }
 }
 
+// The same for x(i, point) that are dear: each is made once. With barriers.
+template <int TILE, int OUT, class X, class Bar>
+__device__ void columns_product_made(unsigned count, X x, Bar bar, real* tile) {
+    __shared__ real made[TILE * 36];
+    for (unsigned first = 0; first < count; first += 32) {
+        const int n = count - first < 32 ? count - first : 32;
+        __syncthreads();
+        for (int e = threadIdx.x; e < TILE * n; e += blockDim.x) made[e / n * 36 + e % n] = x(e / n, first + e % n);
+        __syncthreads();
+        const auto put = [=](int i, int o, real sum) { tile[i * OUT + o] += sum; };
+        const auto a = [=](int i, int l) { return made[i * 36 + l]; };
+        const auto b = [=](int l, int o) { return bar(first + l, o); };
+        product<PRODUCT, 2, 1, OUT, 0>(TILE, OUT, n, a, b, put);
+    }
+}
+
 // Drawn columns: draw d < draws of column(d) adds add(d, o) to that column. `found` holds a number per thread and 1024 more. With barriers.
 template <int TILE, int OUT, class Column, class Add>
 __device__ void columns_drawn(wide_word draws, int left, int* found, Column column, Add add, real* tile) {

@@ -40,7 +40,7 @@ __device__ inline real sign_element(word e, word point, wide_word step, word str
     return bits >> e % 32 & 1 ? real(-1) : real(1);
 }
 
-__device__ inline real normal_element(word e, word point, wide_word step, word stream, wide_word seed) {
+static __device__ NOINLINE real normal_element(word e, word point, wide_word step, word stream, wide_word seed) {
     const Words w = philox(e / 4, point, step, stream, seed);
     const word a = e % 4 < 2 ? w.w[0] : w.w[2], b = e % 4 < 2 ? w.w[1] : w.w[3];
 #if JETC_DOUBLE
@@ -91,30 +91,50 @@ __device__ inline void sample(int k, int length, int from, bool shared, int n, w
     }
 }
 
-// Pairs drawn with replacement by the weights [rows, n, columns] of each point: [3, n, k], see `SampleWeighted`.
+// Pairs drawn with replacement by the weights [rows, n, columns] of each point: [3, n, k], see `SampleWeighted`. A thread adds up its share
+// of the weights first; `pad` holds two reals per thread. With barriers.
 __device__ inline void sample_weighted(int k, int rows, int columns, int from0, int from1, int n, word first, word stream,
-                                       const wide_word* state, int weight_pitch, const real* weights, int pitch, real* y) {
-    for (int e = threadIdx.x; e < n * k; e += blockDim.x) {
-        const int p = e / k, s = e % k;
-        double total = 0;
-        for (int i = 0; i < rows * columns; ++i) {
-            total += fabs((double)weights[(i / columns * n + p) * weight_pitch + i % columns]);
-        }
-        const double t = total * ((double)draw_word(s, first + p, state[1], stream, state[0]) / 18446744073709551616.0);
-        double sum = 0, drawn = 0;
-        int at = 0;
-        // the first element whose running sum exceeds t, else the last one of nonzero weight
-        for (int i = 0; i < rows * columns; ++i) {
-            const double w = fabs((double)weights[(i / columns * n + p) * weight_pitch + i % columns]);
-            sum += w;
-            if (w > 0) {
-                at = i;
-                drawn = w;
+                                       const wide_word* state, int weight_pitch, const real* weights, real* pad, int pitch,
+                                       real* y) {
+    double* const shares = (double*)pad;
+    const int all = rows * columns, share = (all + (int)blockDim.x - 1) / (int)blockDim.x;
+    for (int p = 0; p < n; ++p) {
+        const auto weight = [=](int i) {
+            const double w = weights[(i / columns * n + p) * weight_pitch + i % columns];
+            return w < 0 ? -w : w;
+        };
+        double mine = 0;
+        for (int i = threadIdx.x * share; i < (int)(threadIdx.x + 1) * share && i < all; ++i) mine += weight(i);
+        __syncthreads();
+        shares[threadIdx.x] = mine;
+        __syncthreads();
+        for (int s = threadIdx.x; s < k; s += blockDim.x) {
+            double total = 0;
+            for (int t = 0; t < blockDim.x; ++t) total += shares[t];
+            const double t = total * ((double)draw_word(s, first + p, state[1], stream, state[0]) / 18446744073709551616.0);
+            double sum = 0, drawn = 0;
+            int at = 0, i = 0;
+            for (int c = 0; i + share < all && sum + shares[c] <= t; ++c) {
+                sum += shares[c];
+                i += share;
             }
-            if (sum > t) break;
+            const int start = i;
+            // the first element whose running sum exceeds t, else the last one of nonzero weight
+            for (; i < all && sum <= t; ++i) {
+                const double w = weight(i);
+                sum += w;
+                if (w > 0) {
+                    at = i;
+                    drawn = w;
+                }
+            }
+            for (i = start - 1; i >= 0 && drawn == 0; --i) {
+                drawn = weight(i);
+                at = drawn > 0 ? i : 0;
+            }
+            y[p * pitch + s] = (real)(from0 + at / columns);
+            y[(n + p) * pitch + s] = (real)(from1 + at % columns);
+            y[(2 * n + p) * pitch + s] = drawn > 0 ? (real)(total / (k * drawn)) : real(0);
         }
-        y[p * pitch + s] = (real)(from0 + at / columns);
-        y[(n + p) * pitch + s] = (real)(from1 + at % columns);
-        y[(2 * n + p) * pitch + s] = drawn > 0 ? (real)(total / (k * drawn)) : real(0);
     }
 }

@@ -19,6 +19,14 @@ extern __shared__ double shared_memory[];
 
 #define CONSTANT __device__ const
 
+// Functions that are called in several places are compiled once.
+#ifdef JETC_HOST
+#define NOINLINE
+#else
+#define NOINLINE __noinline__
+#pragma nv_diag_suppress 177
+#endif
+
 __device__ inline real not_a_number() { return REAL_FUNCTION(nan)(""); }
 __device__ inline real infinity() { return -REAL_FUNCTION(log)(real(0)); }
 __device__ inline real jet_exp(real x) { return REAL_FUNCTION(exp)(x); }

@@ -84,7 +84,7 @@ __device__ inline void product_tensor(int m, int n, int k, A a, B b, Put put) {
         float sums[DOWN][ACROSS][4];
 #pragma unroll
         for (int e = 0; e < DOWN * ACROSS * 4; ++e) sums[e / 4 / ACROSS][e / 4 % ACROSS][e % 4] = 0;
-#pragma unroll 2
+#pragma unroll 4
         for (int first = 0; first < k; first += 8) {
             word high[ACROSS][2], low[ACROSS][2];
 #pragma unroll
@@ -137,7 +137,7 @@ __device__ inline void product(int m, int n, int k, A a, B b, Put put) {
 
 // y = x W^T, + bias in the first n rows: x [m, IN], W(o, i) = w[o ROW + i COLUMN], y [m, OUT].
 template <int PRODUCT, int DOWN, int ACROSS, int IN, int OUT, int PITCH_X, int PITCH_Y, int ROW, int COLUMN>
-__device__ void layer(int m, int n, const real* x, const real* w, const real* bias, real* y) {
+__device__ NOINLINE void layer(int m, int n, const real* x, const real* w, const real* bias, real* y) {
     const auto a = [=](int i, int l) { return x[i * PITCH_X + l]; };
     const auto b = [=](int l, int j) { return w[j * ROW + l * COLUMN]; };
     const auto put = [=](int i, int j, real sum) { y[i * PITCH_Y + j] = i < n ? sum + bias[j] : sum; };
@@ -148,7 +148,7 @@ __device__ void layer(int m, int n, const real* x, const real* w, const real* bi
 
 // x-bar = y-bar W: y-bar [m, OUT], x-bar [m, IN].
 template <int PRODUCT, int DOWN, int ACROSS, int IN, int OUT, int PITCH_Y, int PITCH_X, int ROW, int COLUMN>
-__device__ void layer_adjoint(int m, const real* bar, const real* w, real* x_bar) {
+__device__ NOINLINE void layer_adjoint(int m, const real* bar, const real* w, real* x_bar) {
     const auto a = [=](int i, int l) { return bar[i * PITCH_Y + l]; };
     const auto b = [=](int l, int j) { return w[l * ROW + j * COLUMN]; };
     const auto put = [=](int i, int j, real sum) { x_bar[i * PITCH_X + j] = sum; };
@@ -159,7 +159,7 @@ __device__ void layer_adjoint(int m, const real* bar, const real* w, real* x_bar
 
 // G = y-bar^T x, or G += it unless `first`: y-bar [m, OUT], x [m, IN], G(o, i) = gradient[o ROW + i COLUMN].
 template <int PRODUCT, int DOWN, int ACROSS, int IN, int OUT, int PITCH_Y, int PITCH_X, int ROW, int COLUMN>
-__device__ void weight_adjoint(int m, bool first, const real* bar, const real* x, real* gradient) {
+__device__ NOINLINE void weight_adjoint(int m, bool first, const real* bar, const real* x, real* gradient) {
     const auto a = [=](int i, int l) { return bar[l * PITCH_Y + i]; };
     const auto b = [=](int l, int j) { return x[l * PITCH_X + j]; };
     const auto put = [=](int i, int j, real sum) {

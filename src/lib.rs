@@ -5,25 +5,27 @@
 //! cheapest equal ones → [`plan`], with [`algebra`] → [`jet`] programs → [`cpu`]. [`solver`] joins them with the parameters of
 //! [`net`] and the loop of [`train`].
 //!
+//! Programs that embed jetc need none of these rooms: what they use is at the root of the crate. `embed` has the design in half a
+//! page; `default-features = false` leaves loading, evaluation and gradients, the feature `compiler` adds text and training.
+//!
 //! # Example
 //!
 //! ```
-//! use jetc::{net::Parameters, plan::{Options, plan}, program::Overrides, solver::{Evaluator, compile}};
+//! # #[cfg(feature = "compiler")] {
+//! use jetc::{Compiled, ndarray::array};
 //!
 //! let text = "space x, y\n\
 //!             net N = mlp(width = 16, depth = 3, activation = tanh)\n\
 //!             field u = N(x, y)\n\
 //!             output r = lap(u) + d_xy(u)\n";
-//! let (program, diagnostics) = compile(text, &Overrides::default());
-//! let program = program.ok_or_else(|| format!("{diagnostics:?}"))?;
-//! let plan = plan(&program, Options::default()).map_err(|e| format!("{e:?}"))?;
+//! let compiled = Compiled::from_text(text)?;
 //! // u, two directions and the operator: four numbers per neuron
-//! assert_eq!(plan.sets[0].networks[0].rows, 4);
-//! let evaluator = Evaluator::<f64>::new(&plan.sets[0].program)?;
-//! let parameters = Parameters::initial(&program, 0);
-//! let values = evaluator.run(&parameters, 1, &[0.1, 0.2], &[], 0, 0)?;
-//! assert_eq!(values.len(), 1);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! assert_eq!(compiled.plan().sets[0].networks[0].rows, 4);
+//! let (operator, parameters) = (compiled.outputs::<f64>()?, compiled.parameters(0));
+//! let values = operator.eval(&parameters, array![[0.1, 0.2], [0.3, 0.4]].view())?;
+//! assert_eq!(values.dim(), (2, 1));
+//! # }
+//! # Ok::<(), jetc::Error>(())
 //! ```
 
 #[cfg(feature = "compiler")]
@@ -33,6 +35,7 @@ pub mod build;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;
+#[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod diagnostic;
 mod embed;
@@ -56,8 +59,8 @@ pub mod syntax;
 pub mod train;
 mod vector;
 
-pub use embed::*;
 pub use cpu::Number;
+pub use embed::*;
 pub use ndarray;
 pub use net::Parameters;
 

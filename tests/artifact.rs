@@ -1,7 +1,7 @@
 //! Artifacts: what is written is read; what is damaged is refused, each kind with its own error; nothing panics.
 
-use jetc::net::{TensorFile, checksum};
 use jetc::ndarray::array;
+use jetc::net::{TensorFile, checksum};
 use jetc::{ArtifactError, Compiled, Error, Solver, TrainOptions, train::Silent};
 use proptest::prelude::*;
 use std::io::Write;
@@ -81,7 +81,7 @@ fn what_is_written_is_read() {
 
 #[test]
 fn a_training_run_leaves_an_artifact() {
-    let text = "space x in 0..1\nnet N = mlp(width = 4, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
+    let text = "space x in box(0..1)\nnet N = mlp(width = 4, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
                 solve interior: lap(u) = 1\nsample interior = 8\ntrain adam(lr = 1e-2), steps = 3\n";
     let folder = tempfile::tempdir().unwrap();
     let options = TrainOptions { out: Some(folder.path().into()), ..TrainOptions::default() };
@@ -183,4 +183,34 @@ proptest! {
             let _ = solver.eval_flagged(array![[0.1, 0.2]].view());
         }
     }
+}
+
+/// A file that the first version wrote: it must load, or this says why not. u = exp(-k pi^2 t) sin(pi x), solved.
+#[test]
+fn old_files_are_read() {
+    let solver = Solver::<f64>::load("examples/embedded/src/heat.safetensors").unwrap();
+    assert_eq!(solver.metadata()["jetc.format"], "1");
+    for (x, t) in [(0.5f64, 0.5f64), (0.2, 1.0), (0.9, 0.1)] {
+        let exact = (-0.1 * std::f64::consts::PI.powi(2) * t).exp() * (std::f64::consts::PI * x).sin();
+        assert!((solver.at(&[x, t]).unwrap() - exact).abs() < 2e-3);
+    }
+}
+
+/// What a build script writes is a module beside an artifact; what is wrong with the program is said as `jetc check` says it.
+#[test]
+fn build_scripts_write_a_module() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("my_plane.jet");
+    std::fs::write(&file, TEXT).unwrap();
+    let written = jetc::build::compile(&file).set("nu", "2").write_to(folder.path()).unwrap();
+    assert!(written.warnings[0].contains("no weights"), "{:?}", written.warnings);
+    let module = std::fs::read_to_string(&written.module).unwrap();
+    assert!(module.contains("pub struct MyPlane {") && module.contains("include_bytes!(\"my_plane.solver\")"));
+    let (solver, half) = (Solver::<f64>::load(&written.solver).unwrap(), Solver::<f64>::from_bytes(bytes()).unwrap());
+    let p = [0.3, 0.7];
+    assert!((solver.at(&p).unwrap() - 4.0 * half.at(&p).unwrap()).abs() < 1e-12);
+    std::fs::write(&file, TEXT.replace("lap(u)", "lpa(u)")).unwrap();
+    let error = jetc::build::compile(&file).write_to(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("my_plane.jet:5:15: error:") && error.contains("did you mean `lap`?"), "{error}");
+    assert!(matches!(jetc::build::compile("no/such.jet").write_to(folder.path()), Err(Error::Read { .. })));
 }

@@ -465,3 +465,40 @@ fn examples_are_accepted() {
     assert_eq!(run.code, Some(0), "{}", run.err);
     assert!(run.out.contains("\"rows\": 18"), "{}", run.out);
 }
+
+/// `build` writes what the library loads, of the weights that it was given; `emit` prints the module for it.
+#[test]
+fn built_artifacts_are_loaded() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("plane.jet"), format!("{PLANE}output r = lap(u)\n")).unwrap();
+    let run = jetc(folder.path(), &["build", "plane.jet", "--seed", "3", "-o", "plane.solver"]);
+    assert_eq!((run.code, run.out.trim()), (Some(0), "plane.solver: r, u"), "{}", run.err);
+    let solver = jetc::Solver::<f64>::load(folder.path().join("plane.solver")).unwrap();
+    let value = solver.at(&[0.25, 0.5]).unwrap();
+    // the artifact is a file of weights too
+    fs::write(folder.path().join("p.csv"), "x,y\n0.25,0.5\n").unwrap();
+    let run = jetc(folder.path(), &["eval", "plane.jet", "--points", "p.csv", "--weights", "plane.solver"]);
+    assert_eq!(
+        (run.code, run.out.trim().lines().last()),
+        (Some(0), Some(format!("{value:?}").as_str())),
+        "{}",
+        run.err
+    );
+    assert_eq!(run.err, "");
+    let again = jetc(folder.path(), &["build", "plane.jet", "--weights", "plane.solver", "-o", "again.solver"]);
+    assert_eq!(again.code, Some(0));
+    let bytes = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    assert_eq!(bytes("again.solver"), bytes("plane.solver"));
+    let run = jetc(folder.path(), &["emit", "plane.jet", "--target", "rust"]);
+    assert!(run.out.contains("pub struct Plane {") && run.out.contains("pub r: f64,"), "{}", run.out);
+    // nothing to evaluate, or nowhere to write
+    fs::write(
+        folder.path().join("none.jet"),
+        format!("{}solve interior: lap(N(x, y)) = 1\n", PLANE.replace("field u = N(x, y)", "")),
+    )
+    .unwrap();
+    let run = jetc(folder.path(), &["build", "none.jet", "-o", "none.solver"]);
+    assert!(run.code == Some(2) && run.err.contains("no output and no field"), "{}", run.err);
+    let run = jetc(folder.path(), &["build", "plane.jet", "-o", "no/such/folder.solver"]);
+    assert!(run.code == Some(2) && run.err.contains("cannot write"), "{}", run.err);
+}

@@ -199,7 +199,7 @@ fn wrong_arguments_are_errors() {
     assert!(matches!(operator.eval(&short, one.view()), Err(Error::Shape(_))));
     let other = Compiled::from_text("space x\nnet M = mlp(width = 2, depth = 2, activation = sin)\noutput r = M(x)\n");
     let foreign = other.unwrap().parameters(0);
-    assert!(text(operator.eval(&foreign, one.view()).unwrap_err()).starts_with("there is no tensor `N.0.weight`"));
+    assert!(text(operator.eval(&foreign, one.view()).unwrap_err()).starts_with("there is no tensor `"));
     assert!(matches!(compiled.solver(foreign), Err(Error::Missing { .. })));
     assert!(matches!(compiled.residual::<f64>("interior"), Err(Error::Missing { .. })));
     assert!(matches!(Compiler::new().device(Device::Cuda(9)).text(TEXT), Err(Error::Device { .. })));
@@ -210,7 +210,7 @@ fn wrong_arguments_are_errors() {
     );
 }
 
-const POISSON: &str = "space x in 0..1\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
+const POISSON: &str = "space x in box(0..1)\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
                        let exact = x*(x - 1)/2\nsolve interior: lap(u) = 1\nsample interior = 32\n\
                        train adam(lr = 1e-2), steps = 60\nreport error(u, exact)\n";
 
@@ -226,7 +226,7 @@ fn training_reports_stops_and_takes_a_schedule() {
     let trained = trained.unwrap();
     assert!(trained.outcome.finished && losses.len() == 60 && losses[59] < 0.1 * losses[0], "{losses:?}");
     let error = trained.outcome.measurements[0].l2_relative.unwrap();
-    assert!(error < trained.outcome.measurements[0].best_constant.unwrap());
+    assert!(error < 0.1, "{error}");
     // u'' = 1 with zero ends: u(1/2) = -1/8
     let middle = trained.solver.at(&[0.5]).unwrap();
     assert!((middle + 0.125).abs() < 0.02, "{middle}");

@@ -115,6 +115,12 @@ fn subsets_of_nested_sums() {
     enumerated(FIELD, "sum(i in 0..4: sum(j in 0..4: x[i]*x[j]*d(u, x[i], x[j])))", "sparse(2)", 12);
     // p-Laplacian, p = 4
     enumerated(FIELD, "div(norm2(grad(u))*grad(u))", "sparse(2)", 12);
+    // sums of values that come out of a nested sum
+    enumerated(CONSTRAINED, "lap(dot(x, grad(u)))", "sparse(2)", 12);
+    // products of sums are double sums
+    enumerated(FIELD, "norm2(grad(u))*lap(u)", "sparse(2)", 12);
+    enumerated(FIELD, "lap(u)^2", "sparse(3)", 24);
+    enumerated(FIELD, "x[1]*lap(u)*sum(i in 0..4: c[i]*d(u, x[i], x[i], x[i]))*d(u, x[0])", "sparse(2)", 12);
     // one draw cannot tell an index from itself: the inner sum draws its own
     enumerated(FIELD, "lap(lap(u))", "sparse(1)", 16);
     // sums over different ranges draw for themselves
@@ -131,6 +137,9 @@ fn weighted_terms() {
     weighted(TIMED, "d_t(u) + sum(i in 0..4: x[i]*d(u, x[i]))", 4);
     // equal weights: without replacement
     enumerated(FIELD, "lap(u)", "importance(2)", 12);
+    // a product of sums of equal weights
+    within_its_error(FIELD, "div(norm2(grad(u))*grad(u))", "importance(2)");
+    within_its_error(FIELD, "norm2(grad(u))*lap(u)", "importance(1)");
     // two draws are two halves
     within_its_error(FIELD, "sum(i in 0..4: c[i]*d(u, x[i], x[i]))", "importance(2)");
 }
@@ -469,4 +478,30 @@ fn measured_variances() {
     assert!(of("sparse(2)") > 0.0);
     // 2/k |H|^2 against 2/k (|H|^2 - sum H_ii^2)
     assert!(of("gaussian(2)") > of("rademacher(2)"));
+}
+
+/// The plan of a condition on normal points.
+fn condition_by(head: &str, operator: &str, method: &str) -> Result<jetc::plan::Plan, String> {
+    let rest = format!("solve r: {operator} = 0\nsample r = 10\nestimate r by {method}\n");
+    let text = format!("{head}{rest}").replace("space x[4]", "space x[4] from normal()");
+    let (program, diagnostics) = compile(&text, &Overrides::default());
+    let program = program.ok_or_else(|| format!("{diagnostics:?}"))?;
+    plan(&program, Options::default()).map_err(|e| format!("{e:?}"))
+}
+
+#[test]
+fn only_unbiased_estimates_are_made_twice() {
+    let operator = "sum(i in 0..4: c[i]*d(u, x[i], x[i]))";
+    for method in ["sparse(2)", "importance(2)", "rademacher(2)", "gaussian(2)"] {
+        assert!(!condition_by(FIELD, operator, method).unwrap().sets[0].is_unbiased, "{method}");
+        assert!(condition_by(FIELD, operator, &format!("{method} unbiased")).unwrap().sets[0].is_unbiased, "{method}");
+    }
+}
+
+#[test]
+fn coefficients_of_two_indices_are_not_compressed() {
+    let wide = FIELD.replace("[4]", "[9]");
+    let operator = "sum(i in 0..9: sum(j in 0..9: 0.5^abs(i - j)*d(u, x[i], x[j])))";
+    let error = condition_by(&wide.replace("space x[9]", "space x[9] from normal()"), operator, "compressed").unwrap_err();
+    assert!(error.contains("the indices of two sums"), "{error}");
 }

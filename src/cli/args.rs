@@ -72,6 +72,13 @@ fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+fn duration(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(t) if f64::is_finite(t) && t > 0.0 => Ok(t),
+        _ => Err("expected a time, more than 0".into()),
+    }
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     if name.trim().is_empty() || value.trim().is_empty() {
@@ -170,6 +177,9 @@ pub struct Eval {
     /// Weights (safetensors); without them the initial ones of the seed
     #[arg(long, value_name = "W.safetensors")]
     pub weights: Option<PathBuf>,
+    /// For a flow: how long it runs from the points; by default one step. The values are the points at the end
+    #[arg(long, value_name = "T", value_parser = duration)]
+    pub until: Option<f64>,
     /// Where the values go: NPY [points, components]; without it they are printed as CSV
     #[arg(long, value_name = "R.npy")]
     pub out: Option<PathBuf>,

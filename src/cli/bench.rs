@@ -12,7 +12,12 @@ use std::time::Instant;
 /// `jetc bench FILE`
 pub fn bench(args: &Bench) -> Done {
     let loaded = load(&args.source)?;
-    loaded.reject_flow()?;
+    if loaded.program.flow.is_some() {
+        return match args.precision {
+            Precision::F32 => super::flow::bench::<f32>(args, &loaded),
+            Precision::F64 => super::flow::bench::<f64>(args, &loaded),
+        };
+    }
     match args.precision {
         Precision::F32 => run::<f32>(args, &loaded),
         Precision::F64 => run::<f64>(args, &loaded),

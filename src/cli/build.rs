@@ -10,7 +10,10 @@ use crate::solver::Number;
 /// `jetc build FILE -o NAME.solver`
 pub fn build(args: &Build) -> Done {
     let loaded = load(&args.source)?;
-    loaded.reject_flow()?;
+    if loaded.program.flow.is_some() {
+        let why = "a flow has no solver file yet; its weights are in `solver.safetensors` after `jetc train`";
+        return Err(Failure::Input(format!("{}: {why}", loaded.name)));
+    }
     match args.precision {
         Precision::F32 => run::<f32>(args, &loaded),
         Precision::F64 => run::<f64>(args, &loaded),

@@ -17,7 +17,6 @@ use std::path::Path;
 /// `jetc eval FILE --points P.npy`
 pub fn eval(args: &Eval) -> Done {
     let loaded = load(&args.source)?;
-    loaded.reject_flow()?;
     device(&args.device)?;
     let points = read_points(&loaded.program, &args.points)?;
     match args.precision {
@@ -50,6 +49,15 @@ fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array
             crate::solver::column_names(program).join(", ")
         )));
     }
+    if args.until.is_some() && program.flow.is_none() {
+        return Err(Failure::Input(format!("{}: --until belongs to a flow, and there is none", loaded.name)));
+    }
+    if program.flow.is_some() && program.outputs.is_empty() {
+        let parameters = loaded.parameters::<T>(args.weights.as_deref(), args.seed)?;
+        let start: Vec<f64> = points.iter().copied().collect();
+        let values = super::flow::eval(loaded, &parameters, &start, args.until, args.seed)?;
+        return write_values(args, values.iter().map(|x| T::of(*x)).collect(), points.nrows(), columns);
+    }
     let (jet, data_columns) = if program.outputs.is_empty() {
         let fields: Vec<_> = program.fields.iter().map(|f| f.value).collect();
         if fields.is_empty() {
@@ -74,7 +82,12 @@ fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array
     loaded.make_room::<T>(1, points.nrows())?;
     let flat: Vec<T> = points.iter().map(|x| T::of(*x)).collect();
     let values = evaluator.run(&parameters, points.nrows(), &flat, &[], args.seed, 0)?;
-    let result = Array2::from_shape_vec((points.nrows(), evaluator.width()), values)?;
+    write_values(args, values, points.nrows(), evaluator.width())
+}
+
+/// Writes an array, or prints it.
+fn write_values<T: Number + WritableElement>(args: &Eval, values: Vec<T>, rows: usize, width: usize) -> Done {
+    let result = Array2::from_shape_vec((rows, width), values)?;
     match &args.out {
         Some(path) => {
             let write = |file: &mut std::io::BufWriter<&File>| {

@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod doctor;
 mod eval;
+mod flow;
 #[cfg(feature = "plot")]
 mod pictures;
 mod plan;
@@ -28,6 +29,8 @@ pub enum Failure {
     Input(String),
     /// The work failed. Exit code 1.
     Work(String),
+    /// Somebody stopped it before its end, and it can be continued. Exit code 130, as of other programs that an interrupt ends.
+    Stopped,
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
             complain(&message);
             ExitCode::from(1)
         }
+        Err(Failure::Stopped) => ExitCode::from(130),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `check`, `plan`, `emit`: what a program means and what it is compiled to.
 
 use super::source::{load, write_or_print};
-use super::{Done, args, print, variance};
+use super::{Done, args, flow, print, variance};
 use crate::plan::{Options, check_reports, json, plan as make_plan, text};
 use std::fmt::Write;
 
@@ -9,6 +9,9 @@ use std::fmt::Write;
 pub fn check(source: &args::Source) -> Done {
     let loaded = load(source)?;
     make_plan(&loaded.program, Options::default()).map_err(|e| loaded.say(&e))?;
+    if loaded.program.flow.is_some() {
+        flow::planned(&loaded)?;
+    }
     let wrong = check_reports(&loaded.program);
     if !wrong.is_empty() {
         return Err(loaded.say(&wrong));
@@ -20,7 +23,9 @@ pub fn check(source: &args::Source) -> Done {
 /// `jetc plan FILE`
 pub fn plan(args: &args::Plan) -> Done {
     let loaded = load(&args.source)?;
-    loaded.reject_flow()?;
+    if loaded.program.flow.is_some() {
+        return flow::plan(args, &loaded);
+    }
     let options = Options { explain: args.explain, ..Options::default() };
     let plan = make_plan(&loaded.program, options).map_err(|e| loaded.say(&e))?;
     let comparisons = if args.variance { Some(variance::measure(args, &loaded)?) } else { None };
@@ -39,7 +44,9 @@ pub fn plan(args: &args::Plan) -> Done {
 /// `jetc emit FILE`
 pub fn emit(args: &args::Emit) -> Done {
     let loaded = load(&args.source)?;
-    loaded.reject_flow()?;
+    if loaded.program.flow.is_some() {
+        return flow::emit(args, &loaded);
+    }
     let plan = make_plan(&loaded.program, Options::default()).map_err(|e| loaded.say(&e))?;
     let mut out = String::new();
     if args.target == args::Target::Rust {

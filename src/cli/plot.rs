@@ -96,6 +96,30 @@ pub fn curves(path: &Path, title: &str, x_name: &str, x: &[f64], curves: &[Curve
     })
 }
 
+/// A name, its values over time, and what they are compared with.
+pub type Named = (String, Vec<f64>, Option<Vec<f64>>);
+
+/// Components of a trajectory over time; dashes where they are compared with data.
+pub fn trajectories(path: &Path, title: &str, times: &[f64], named: &[Named]) -> Result<(), PlotError> {
+    canvas::draw(path, (1000.0, 500.0), |canvas| {
+        let finite = || times.iter().copied().filter(|v| v.is_finite());
+        let x = Axis::exact(finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+        let all = named.iter().flat_map(|(_, values, exact)| values.iter().chain(exact.iter().flatten()).copied());
+        let y = Axis::around(all.collect::<Vec<f64>>().into_iter());
+        let panel = Panel { canvas, edges: [95.0, 40.0, 820.0, 430.0], x, y };
+        panel.axes(title, "t", "", true)?;
+        let mut legend = Vec::new();
+        for ((name, values, exact), colour) in named.iter().zip(PALETTE.iter().cycle()) {
+            panel.line(times, values, *colour, 2.0, false)?;
+            if let Some(exact) = exact {
+                panel.line(times, exact, *colour, 1.2, true)?;
+            }
+            legend.push((name.clone(), *colour, false));
+        }
+        panel.legend(&legend)
+    })
+}
+
 /// A field of one coordinate `axis` at the points `x` (ascending); with the exact solution also their difference.
 pub fn line(
     path: &Path,

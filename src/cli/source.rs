@@ -68,17 +68,6 @@ impl Loaded {
         Path::new(&self.name).parent().map(Path::to_path_buf).unwrap_or_default()
     }
 
-    /// An error where the program is a flow, which is not compiled.
-    pub fn reject_flow(&self) -> Result<(), Failure> {
-        if self.program.has_flow {
-            return Err(Failure::Input(format!(
-                "{}: `flow` is reserved: this version checks it, and compiles outputs and conditions only",
-                self.name
-            )));
-        }
-        Ok(())
-    }
-
     /// An error where `copies` of the parameters, and `points` points, do not fit in memory.
     pub fn make_room<T: Element>(&self, copies: usize, points: usize) -> Result<(), Failure> {
         let numbers = |shape: &[usize]| shape.iter().map(|n| *n as f64).product::<f64>();

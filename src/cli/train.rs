@@ -5,8 +5,9 @@ use super::source::{Loaded, device, load};
 use super::{Done, Failure, print};
 use crate::net::Parameters;
 use crate::plan::{Options as PlanOptions, Plan, plan};
+use crate::solver::flow::FlowObjective;
 use crate::solver::{Number, SolverObjective};
-use crate::train::{self as training, Flow, Measurement, Observer, Options, Outcome, Progress};
+use crate::train::{self as training, Flow, Measurement, Objective, Observer, Options, Outcome, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +21,14 @@ const CHEAP: usize = 1_000_000;
 /// `jetc train FILE`
 pub fn train(args: &Train) -> Done {
     let loaded = load(&args.source)?;
-    loaded.reject_flow()?;
     device(&args.device)?;
-    if loaded.program.conditions.is_empty() {
+    if loaded.program.flow.is_some() && loaded.program.fit.is_none() {
+        return Err(Failure::Input(format!(
+            "{}: there is nothing to train the flow on; add `fit flow to DATA, horizon = 1`",
+            loaded.name
+        )));
+    }
+    if loaded.program.conditions.is_empty() && loaded.program.flow.is_none() {
         return Err(Failure::Input(format!("{}: there is no `solve` to train", loaded.name)));
     }
     if loaded.program.training.is_none() {
@@ -30,6 +36,12 @@ pub fn train(args: &Train) -> Done {
             "{}: there is no `train` statement; add `train adam(lr = 1e-3), steps = 3000`",
             loaded.name
         )));
+    }
+    if loaded.program.flow.is_some() {
+        return match args.precision {
+            Precision::F32 => run_flow::<f32>(args, &loaded),
+            Precision::F64 => run_flow::<f64>(args, &loaded),
+        };
     }
     let plan = plan(&loaded.program, PlanOptions::default()).map_err(|e| loaded.say(&e))?;
     match args.precision {
@@ -46,7 +58,41 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
     let mut objective =
         SolverObjective::new(program, plan, &parameters, &loaded.folder(), args.seed).map_err(|e| loaded.failure(e))?;
     let out = folder(args);
-    let options = options(args, loaded, plan, &out)?;
+    let mut options = options(args, loaded, &out);
+    let artifact = crate::artifact(&loaded.program, plan, &loaded.text, &loaded.overrides);
+    options.metadata = artifact.map_err(|d| loaded.say(&[d]))?.metadata;
+    let outcome = drive(args, &mut objective, &mut parameters, &options)?;
+    #[cfg(feature = "plot")]
+    super::pictures::pictures(loaded, &parameters, &outcome, &out)?;
+    summary(&outcome, &out);
+    ended(&outcome)
+}
+
+fn run_flow<T: Number>(args: &Train, loaded: &Loaded) -> Done {
+    let program = &loaded.program;
+    loaded.make_room::<T>(4, 0)?;
+    let plan = super::flow::planned(loaded)?;
+    let mut parameters = Parameters::<T>::initial(program, args.seed);
+    let out = folder(args);
+    let mut options = options(args, loaded, &out);
+    options.metadata = super::flow::metadata(loaded, &plan);
+    let batch = options.training.batch;
+    let mut objective = FlowObjective::new(program, plan, &parameters, &loaded.folder(), batch, args.seed)
+        .map_err(|e| loaded.failure(e))?;
+    let outcome = drive(args, &mut objective, &mut parameters, &options)?;
+    #[cfg(feature = "plot")]
+    super::pictures::flow(loaded, &objective, &parameters, &outcome, (&out, args.seed))?;
+    summary(&outcome, &out);
+    ended(&outcome)
+}
+
+/// Runs, with a progress bar, until the end or an interrupt.
+fn drive<T: Number>(
+    args: &Train,
+    objective: &mut dyn Objective<T>,
+    parameters: &mut Parameters<T>,
+    options: &Options,
+) -> Result<Outcome, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
@@ -56,21 +102,23 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
         }
     })?;
     let mut watcher = Watcher { bar: bar(options.training.steps, args.quiet), stop };
-    let result = training::train(&mut objective, &mut parameters, &options, &mut watcher);
+    let result = training::train(objective, parameters, options, &mut watcher);
     watcher.bar.finish_and_clear();
-    let outcome = result.map_err(|e| match e {
+    result.map_err(|e| match e {
         e @ (training::Error::Loss { .. } | training::Error::Gradient { .. } | training::Error::Objective { .. }) => {
             Failure::Work(e.to_string())
         }
         e => e.into(),
-    })?;
-    #[cfg(feature = "plot")]
-    super::pictures::pictures(loaded, &parameters, &outcome, &out)?;
-    summary(&outcome, &out);
-    if !outcome.finished {
-        print(&format!("stopped at step {}; continue with --resume", outcome.step));
+    })
+}
+
+/// A run that was interrupted has not done what was asked for, and can go on.
+fn ended(outcome: &Outcome) -> Done {
+    if outcome.finished {
+        return Ok(());
     }
-    Ok(())
+    print(&format!("stopped at step {}; continue with --resume", outcome.step));
+    Err(Failure::Stopped)
 }
 
 /// Where the results go.
@@ -79,7 +127,7 @@ fn folder(args: &Train) -> PathBuf {
     args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(stem))
 }
 
-fn options(args: &Train, loaded: &Loaded, plan: &Plan, out: &Path) -> Result<Options, Failure> {
+fn options(args: &Train, loaded: &Loaded, out: &Path) -> Options {
     let mut training = loaded.program.training.clone().expect("checked by the caller");
     if let Some(steps) = args.steps {
         training.steps = steps;
@@ -94,9 +142,7 @@ fn options(args: &Train, loaded: &Loaded, plan: &Plan, out: &Path) -> Result<Opt
         cheap.then_some((options.training.steps / MEASUREMENTS).max(1))
     });
     options.program = format!("{}{}", loaded.text, loaded.overrides);
-    let artifact = crate::artifact(&loaded.program, plan, &loaded.text, &loaded.overrides);
-    options.metadata = artifact.map_err(|d| loaded.say(&[d]))?.metadata;
-    Ok(options)
+    options
 }
 
 struct Watcher {
@@ -150,6 +196,12 @@ fn measurement_line(m: &Measurement) -> String {
     }
     if let Some(e) = m.l1_relative {
         line += &format!(", L1 {e:.3e}");
+    }
+    if let Some(r) = &m.rollout {
+        line += &format!(", {} evaluations, stiffness {:.2}", r.evaluations, r.stiffness);
+        if let Some(t) = r.left_at {
+            line += &format!("; left the finite numbers, or its steps became too small, about time {t:.6}");
+        }
     }
     if let Some(e) = m.best_constant {
         line += &format!("; best constant network {e:.3e}");

@@ -7,11 +7,13 @@ use super::{Done, Failure, print};
 /// `jetc verify FILE`
 pub fn verify(args: &Verify) -> Done {
     let loaded = load(&args.source)?;
-    loaded.reject_flow()?;
     let parameters = loaded.parameters::<f64>(args.weights.as_deref(), args.seed)?;
-    let results = crate::solver::verify(&loaded.program, &parameters, args.seed)
-        .map_err(|e| loaded.say(&e))?
-        .map_err(|e| loaded.failure(e))?;
+    let verify = match loaded.program.flow {
+        Some(_) => crate::solver::flow::verify_flow,
+        None => crate::solver::verify,
+    };
+    let results =
+        verify(&loaded.program, &parameters, args.seed).map_err(|e| loaded.say(&e))?.map_err(|e| loaded.failure(e))?;
     let mut failed = 0;
     for r in &results {
         let verdict = if r.passed() { "agrees" } else { "DIFFERS" };

@@ -7,7 +7,7 @@
 //!
 //! A first layer with very many columns has another path, [`super::wide`]: here its gradient is dense, once per chunk.
 
-use super::product::product;
+use super::product::{AddRows, product};
 use super::real::Real;
 use crate::jet::Seed;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
@@ -21,6 +21,9 @@ pub enum Draw<'a, T> {
     Row0,
     /// Directions: [k, points, len], in the columns of the lift from the first number on, and len.
     Directions(&'a [T], usize, usize),
+    /// Not the directions, but their products with the weight, without bias: direction k at point p is at k times the second
+    /// number + p times the features.
+    Products(&'a [T], usize),
 }
 
 /// Row 0 of a lift.
@@ -101,18 +104,25 @@ impl<'a, T: Real> Lift<'a, T> {
             let value = T::lit(seed.value);
             match self.draws[sample as usize] {
                 Draw::Columns(columns, k) => {
+                    if let Some(x) = weight.to_slice() {
+                        let from = |p| self.column(columns, k, p, seed.at) * out;
+                        let places: Vec<_> = (0..n).map(|p| (p * out, from(p), value)).collect();
+                        T::add_rows(AddRows { places: &places, width: out, x, y });
+                        continue;
+                    }
                     for (p, y) in y.chunks_exact_mut(out).enumerate() {
                         let column = weight.row(self.column(columns, k, p, seed.at));
-                        match column.to_slice() {
-                            Some(column) => y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w),
-                            None => y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w),
-                        }
+                        y.iter_mut().zip(column).for_each(|(y, w)| *y += value * *w);
                     }
                 }
                 Draw::Row0 => y.iter_mut().zip(&*row0).for_each(|(y, x)| *y += value * *x),
                 Draw::Directions(d, first, len) => {
                     let weight = weight.slice(s![first..first + len, ..]);
                     product(value, self.direction(d, len, seed.at), weight, T::one(), matrix_mut(y, n));
+                }
+                Draw::Products(products, all) => {
+                    let products = &products[seed.at as usize * all..][..n * out];
+                    y.iter_mut().zip(products).for_each(|(y, x)| *y += value * *x);
                 }
             }
         }
@@ -150,6 +160,8 @@ impl<'a, T: Real> Lift<'a, T> {
                     let gradient = gradient.slice_mut(s![.., first..first + len]);
                     product(value, bar.t(), self.direction(d, len, seed.at), T::one(), gradient);
                 }
+                // only where the gradient is made elsewhere
+                Some(Draw::Products(..)) => {}
             }
         }
     }
@@ -159,10 +171,37 @@ impl<'a, T: Real> Lift<'a, T> {
         y.fill(T::zero());
         let (block, n) = (weight.len(), self.n);
         let blocks = self.columns.div_ceil(block);
+        if let Row0::Product(row0) = self.row0 {
+            return self.share_product(row0, weight, blocks, y);
+        }
         self.each_block(block, &mut |Piece { row, point: p, block: j, at }, x| {
             let sum = x.iter().zip(&weight[at..]).fold(T::zero(), |s, (x, w)| s + *x * *w);
             y[(row * n + p) * blocks + j] += sum;
         });
+    }
+
+    /// The same from the products of what is dense.
+    fn share_product(&self, row0: &[T], weight: &[T], blocks: usize, y: &mut [T]) {
+        let (block, n) = (weight.len(), self.n);
+        let one = n * blocks;
+        y[..one].copy_from_slice(row0);
+        for seed in self.seeds {
+            let (y, value) = (&mut y[seed.row as usize * one..][..one], T::lit(seed.value));
+            let mut all = |x: &[T]| y.iter_mut().zip(x).for_each(|(y, x)| *y += value * *x);
+            match seed.sample.map(|s| self.draws[s as usize]) {
+                Some(Draw::Row0) => all(row0),
+                Some(Draw::Products(products, each)) => all(&products[seed.at as usize * each..][..one]),
+                other => {
+                    for (p, y) in y.chunks_exact_mut(blocks).enumerate() {
+                        let column = match other {
+                            Some(Draw::Columns(columns, k)) => self.column(columns, k, p, seed.at),
+                            _ => seed.at as usize,
+                        };
+                        y[column / block] += value * weight[column % block];
+                    }
+                }
+            }
+        }
     }
 
     /// sum += over points and rows of bar times the block: [block]. `bar` is [rows, points, blocks].
@@ -206,6 +245,7 @@ impl<'a, T: Real> Lift<'a, T> {
                     Some(Draw::Directions(d, first, len)) => {
                         dense(row, p, first, value, &mut self.direction(d, len, seed.at).row(p).iter().copied());
                     }
+                    Some(Draw::Products(..)) => {}
                 }
             }
         }
@@ -229,6 +269,7 @@ impl<'a, T: Real> Lift<'a, T> {
                 Some(Draw::Directions(d, first, len)) => {
                     y.slice_mut(s![.., first..first + len]).scaled_add(value, &self.direction(d, len, seed.at));
                 }
+                Some(Draw::Products(..)) => {}
             }
         }
     }

@@ -10,9 +10,11 @@
 //!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `lift`: first layers;
 //! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;
-//! - `wide`, `strips`: points and weights in blocks of columns;  - `math`, `real`: functions and precisions.
+//! - `wide`, `strips`, `vectors`, `directions`, `shared`: points and weights in blocks of columns;
+//! - `math`, `real`: functions and precisions.
 
 mod activation;
+mod directions;
 mod factor;
 mod gemm;
 mod lift;
@@ -21,11 +23,13 @@ mod pointwise;
 mod product;
 mod real;
 mod schedule;
+mod shared;
 mod strips;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tile;
+mod vectors;
 mod wide;
 #[cfg(test)]
 mod wide_tests;
@@ -83,6 +87,8 @@ pub struct Executor<T> {
 pub trait PointSource<T>: Sync {
     /// Some columns of all points of a call: [columns, points]; in `scratch`, or where they lie already.
     fn block<'a>(&'a self, columns: Range<usize>, scratch: &'a mut Vec<T>) -> &'a [T];
+    /// Some columns of some points: [columns, points].
+    fn part(&self, points: Range<usize>, columns: Range<usize>, out: &mut Vec<T>);
     /// One number.
     fn at(&self, point: usize, column: usize) -> T;
 }
@@ -153,7 +159,7 @@ impl<T: Real> Executor<T> {
             let tensor = &program.tensors[t.index()];
             is_turned(&tensor.name, &tensor.shape, wide_from)
         };
-        let (wide, hoisted) = Wide::new(program, &types, &is_turned).filter(|_| streamed).unzip();
+        let (wide, hoisted) = Wide::new(program, &types, &is_turned, wide_from).filter(|_| streamed).unzip();
         let scalar = program.ops.iter().enumerate().map(|(k, op)| match (op, &hoisted) {
             (Op::Pointwise(_), Some(hoisted)) => hoisted[k].as_ref().map(Compiled::new),
             (Op::Pointwise(code), None) => Some(Compiled::new(code)),
@@ -186,7 +192,7 @@ impl<T: Real> Executor<T> {
     pub fn is_streamed(&self, count: usize) -> bool {
         let Some(wide) = &self.wide else { return false };
         let stored: usize = wide.stored.iter().filter_map(|v| self.per_point(*v)).sum();
-        count.saturating_mul(stored + wide.width()) <= KEPT
+        count.saturating_mul(stored + wide.kept()) <= KEPT
     }
 
     /// Positions of the gradients that a call of so many points makes in pieces.
@@ -212,7 +218,7 @@ impl<T: Real> Executor<T> {
         }
         self.check(call, outputs, gradients)?;
         let values: Vec<ValueId> = self.program.outputs.iter().map(|o| o.1).collect();
-        let (Some(wide), count) = (&self.wide, call.count) else {
+        let Some(wide) = &self.wide else {
             let mut rows = Vec::new();
             let points = match call.points {
                 Points::Rows(points) => points,
@@ -240,7 +246,8 @@ impl<T: Real> Executor<T> {
         let stored = results.split_off(outputs.len());
         outputs.iter_mut().zip(results).for_each(|(to, from)| *to = from);
         wide.streamed().for_each(|k| gradients[k].clear());
-        Ok(wide.streamed_parts(count, stored, &maps))
+        wide.shared(call, source, &stored).into_iter().for_each(|(k, gradient)| gradients[k] = gradient);
+        Ok(wide.streamed_parts(call, stored, &maps))
     }
 
     /// The same, with all gradients whole.
@@ -493,6 +500,13 @@ impl<T: Real> PointSource<T> for Rows<'_, T> {
             scratch.extend(self.points.iter().skip(column).step_by(self.columns));
         }
         scratch
+    }
+
+    fn part(&self, points: Range<usize>, columns: Range<usize>, out: &mut Vec<T>) {
+        out.clear();
+        for column in columns {
+            out.extend(points.clone().map(|p| self.points[p * self.columns + column]));
+        }
     }
 
     fn at(&self, point: usize, column: usize) -> T {

@@ -180,7 +180,8 @@ impl Flattener {
     }
 
     fn address(&self, address: &jet::Address) -> Address {
-        let place = |var| self.vars.iter().position(|v| *v == var).unwrap_or(0);
+        // the innermost of that name: loops that were unrolled repeat theirs
+        let place = |var| self.vars.iter().rposition(|v| *v == var).unwrap_or(0);
         Address {
             offset: address.offset,
             terms: address.terms.iter().map(|&(var, c)| (place(var), c)).collect(),
@@ -304,6 +305,8 @@ pub enum Input<'a, T> {
 pub struct Registers<T> {
     lanes: Vec<Lane<T>>,
     vars: Vec<i64>,
+    /// Columns of points that a loop reads: [columns, points], and the first of them.
+    window: (Vec<T>, usize),
 }
 
 /// A run over a tile.
@@ -322,6 +325,8 @@ pub struct Scalar<'a, T> {
 
 /// Summands of a part.
 const PART: i64 = 256;
+/// Columns of points that a loop makes at a time.
+const WINDOW: usize = 64;
 
 impl<T: Real> Kernel for Scalar<'_, T> {
     #[inline(always)]
@@ -333,12 +338,14 @@ impl<T: Real> Kernel for Scalar<'_, T> {
         }
         let lanes = &mut self.registers.lanes;
         let vars_now = &mut self.registers.vars;
+        let window = &mut self.registers.window;
         lanes.clear();
         lanes.resize(*registers, [T::zero(); LANES]);
         vars_now.clear();
         vars_now.resize(*vars, 0);
         for first in (0..self.points).step_by(LANES) {
             let w = LANES.min(self.points - first);
+            window.0.clear();
             let mut at = 0;
             while let Some(instruction) = code.get(at) {
                 at += 1;
@@ -347,6 +354,20 @@ impl<T: Real> Kernel for Scalar<'_, T> {
                     Code::Load { y, input, row, feature } => {
                         if row.register.is_none() && feature.register.is_none() {
                             let place = (row.fixed(vars_now), feature.fixed(vars_now));
+                            if let (Input::Points(source, before, columns), false) =
+                                (&self.inputs[*input], feature.terms.is_empty())
+                                && let Ok(column) = usize::try_from(place.1)
+                                && column < *columns
+                            {
+                                let (made, start) = &mut *window;
+                                if !(*start..*start + made.len() / w).contains(&column) {
+                                    let end = (column + WINDOW).min(*columns);
+                                    source.part(before + first..before + first + w, column..end, made);
+                                    *start = column;
+                                }
+                                lanes[*y][..w].copy_from_slice(&made[(column - *start) * w..][..w]);
+                                continue;
+                            }
                             load(&self.inputs[*input], self.points, first, place, &mut lanes[*y][..w]);
                         } else {
                             for l in 0..w {

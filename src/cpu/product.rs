@@ -132,6 +132,55 @@ impl<T: Real> Kernel for AddColumns<'_, T> {
     }
 }
 
+/// y[to..] += value x[from..], a row each, for each (to, from, value).
+pub struct AddRows<'a, T> {
+    /// Where rows start, and their factors.
+    pub places: &'a [(usize, usize, T)],
+    /// Length of a row.
+    pub width: usize,
+    /// What is added.
+    pub x: &'a [T],
+    /// Sums.
+    pub y: &'a mut [T],
+}
+
+impl<T: Real> Kernel for AddRows<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        for (to, from, value) in self.places {
+            let (y, x) = (&mut self.y[*to..][..self.width], &self.x[*from..][..self.width]);
+            for (y, x) in y.iter_mut().zip(x) {
+                *y += *value * *x;
+            }
+        }
+    }
+}
+
+/// y = the sum of the parts, in f64, part by part.
+pub struct SumParts<'a, T> {
+    /// Each as long as y.
+    pub parts: &'a [&'a [T]],
+    /// Sums.
+    pub y: &'a mut [T],
+}
+
+impl<T: Real> Kernel for SumParts<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        for (first, y) in (0..self.y.len()).step_by(LANES).zip(self.y.chunks_mut(LANES)) {
+            let mut sum = [0.0; LANES];
+            for part in self.parts {
+                for (s, x) in sum.iter_mut().zip(&part[first..][..y.len()]) {
+                    *s += x.to_f64();
+                }
+            }
+            for (y, s) in y.iter_mut().zip(sum) {
+                *y = T::lit(s);
+            }
+        }
+    }
+}
+
 /// Dot product in sixteen interleaved sums.
 #[inline(always)]
 pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {

@@ -1,9 +1,10 @@
 //! The two precisions, and the kernels that are compiled for each.
 
 use super::activation::Taylor;
+use super::directions::Fill;
 use super::gemm::Gemm;
 use super::pointwise::Scalar;
-use super::product::{AddColumns, AddToEach, Inner, Outer};
+use super::product::{AddColumns, AddRows, AddToEach, Inner, Outer, SumParts};
 use super::strips::Block;
 use super::table::Apply;
 pub use crate::vector::Kernel;
@@ -50,6 +51,10 @@ pub trait Real:
     fn quadrant(magic_sum: Self) -> u32;
     /// x minus k quarter turns, for |x| <= TURNS.
     fn less_quarter_turns(self, k: Self) -> Self;
+    /// Two elements of a Gaussian direction from two random words (see `jet::random`).
+    fn gaussian_pair(a: u32, b: u32) -> [Self; 2];
+    /// -1 where the bit is set, else 1.
+    fn sign_of(bit: u32) -> Self;
 }
 
 /// Lengths of the series in `math`.
@@ -120,6 +125,14 @@ impl Real for f64 {
         const C: f64 = f64::from_bits(0x3ba3_198a_2e03_7073);
         ((self - k * A) - k * B) - k * C
     }
+    #[inline(always)]
+    fn gaussian_pair(a: u32, b: u32) -> [f64; 2] {
+        crate::jet::random::gaussian_pair(a, b)
+    }
+    #[inline(always)]
+    fn sign_of(bit: u32) -> f64 {
+        f64::from_bits(1f64.to_bits() | u64::from(bit) << 63)
+    }
 }
 
 impl Real for f32 {
@@ -177,6 +190,15 @@ impl Real for f32 {
         const C: f32 = (std::f64::consts::FRAC_PI_2 - A as f64 - B as f64) as f32;
         f32::mul_add(-k, C, f32::mul_add(-k, B, f32::mul_add(-k, A, self)))
     }
+    #[inline(always)]
+    fn gaussian_pair(a: u32, b: u32) -> [f32; 2] {
+        // half a unit of the last place of the words aside, which single precision does not see
+        <f32 as crate::net::Element>::normal_pair(a, b)
+    }
+    #[inline(always)]
+    fn sign_of(bit: u32) -> f32 {
+        f32::from_bits(1f32.to_bits() | bit << 31)
+    }
 }
 
 macro_rules! kernels {
@@ -198,4 +220,4 @@ macro_rules! kernels {
         }
     };
 }
-kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns columns Block);
+kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns columns Block fill Fill add_rows AddRows sum_parts SumParts);

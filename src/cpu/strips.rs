@@ -1,4 +1,4 @@
-//! Sums over the columns of a block of points: the nodes of [`crate::jet::columns`], strip by strip.
+//! Sums over the columns of a block of points, and vectors: the nodes of [`crate::jet::columns`], strip by strip.
 //!
 //! Values lie as [columns, points], so that reading a node at a shift is reading it from an offset, and every operation runs
 //! along contiguous numbers. A strip has few enough columns for its nodes to stay in the first caches. Sums over a block are
@@ -23,16 +23,27 @@ pub struct Strips<T> {
     parts: Vec<T>,
 }
 
-/// Adds the columns of one block to the sums.
-pub struct Block<'a, T> {
-    /// What is summed.
-    pub columns: &'a Columns,
-    /// [columns of the block and as many behind it as there are and are in reach, points]
+/// What is given in some columns.
+#[derive(Clone, Copy)]
+pub struct Given<'a, T> {
+    /// The first column.
+    pub start: usize,
+    /// The points: [columns, points].
     pub x: &'a [T],
-    /// The columns of the block.
-    pub range: Range<usize>,
+    /// Random directions, by number: [columns, points].
+    pub directions: &'a [Vec<T>],
     /// How many points.
     pub points: usize,
+}
+
+/// Adds the columns of one block to the sums, and writes the vectors there.
+pub struct Block<'a, T> {
+    /// What is wanted.
+    pub columns: &'a Columns,
+    /// What nodes read: the columns of the block, and as many behind it as there are and are in reach.
+    pub given: Given<'a, T>,
+    /// The columns of the block.
+    pub range: Range<usize>,
     /// All tensors of the program.
     pub tensors: &'a [&'a [T]],
     /// A fixed column of all points, for code that reads one.
@@ -41,13 +52,16 @@ pub struct Block<'a, T> {
     pub strips: &'a mut Strips<T>,
     /// [sums, points]
     pub totals: &'a mut [f64],
+    /// By vector: [columns of the block, points].
+    pub vectors: &'a mut [Vec<T>],
 }
 
 impl<T: Real> Kernel for Block<'_, T> {
     #[inline(always)]
     fn run(self) {
-        let Block { columns, x, range, points, tensors, fixed, strips, totals } = self;
-        if columns.sums.is_empty() || points == 0 {
+        let Block { columns, given, range, tensors, fixed, strips, totals, vectors } = self;
+        let points = given.points;
+        if columns.sums.is_empty() && columns.vectors.is_empty() || points == 0 {
             return;
         }
         let Strips { slots, parts } = strips;
@@ -61,7 +75,7 @@ impl<T: Real> Kernel for Block<'_, T> {
             parts.resize(parts.len() + points, start);
         }
         let all = 0..columns.nodes.len();
-        let mut strip = Strip { columns, x, points, tensors, fixed, start: range.start, first: range.start, slots };
+        let mut strip = Strip { columns, given, points, tensors, fixed, first: range.start, slots };
         for k in all.clone().filter(|k| columns.uniform[*k] && columns.slots[*k] != NOWHERE) {
             strip.node(k, capacity);
         }
@@ -75,6 +89,9 @@ impl<T: Real> Kernel for Block<'_, T> {
                 }
                 for &s in &columns.ready[k] {
                     strip.add(s, count, &mut parts[s * points..][..points]);
+                }
+                for &v in &columns.copied[k] {
+                    strip.copy(v, count, &mut vectors[v][(first - range.start) * points..][..count * points]);
                 }
             }
         }
@@ -91,12 +108,10 @@ impl<T: Real> Kernel for Block<'_, T> {
 /// Some columns of a block.
 struct Strip<'a, T> {
     columns: &'a Columns,
-    x: &'a [T],
+    given: Given<'a, T>,
     points: usize,
     tensors: &'a [&'a [T]],
     fixed: &'a dyn Fn(usize, &mut [T]),
-    /// First column of `x`.
-    start: usize,
     /// First column of the strip.
     first: usize,
     slots: &'a mut Vec<Vec<T>>,
@@ -108,7 +123,10 @@ impl<T: Real> Strip<'_, T> {
     fn read(&self, a: Argument, len: usize) -> &[T] {
         let offset = a.shift * self.points;
         let (values, from) = match self.columns.nodes[a.node] {
-            Node::Points => (self.x, (self.first - self.start) * self.points + offset),
+            Node::Points => (self.given.x, (self.first - self.given.start) * self.points + offset),
+            Node::Direction(k) => {
+                (&self.given.directions[k][..], (self.first - self.given.start) * self.points + offset)
+            }
             _ => (&self.slots[self.columns.slots[a.node]][..], offset),
         };
         let end = (from + len).min(values.len());
@@ -119,7 +137,7 @@ impl<T: Real> Strip<'_, T> {
     #[inline(always)]
     fn node(&mut self, k: usize, len: usize) {
         let Columns { nodes, slots, partner, inner, .. } = self.columns;
-        if nodes[k] == Node::Points || partner[k].is_some_and(|p| p < k) {
+        if self.columns.is_given(k) || partner[k].is_some_and(|p| p < k) {
             return;
         }
         // Taken out, so that the node can read the other slots while it writes this one.
@@ -130,7 +148,7 @@ impl<T: Real> Strip<'_, T> {
             y.chunks_exact_mut(self.points).enumerate().for_each(|(c, y)| y.fill(value(self.first + c)));
         };
         match &nodes[k] {
-            Node::Points => {}
+            Node::Points | Node::Direction(_) => {}
             Node::Constant(bits) => y.fill(T::lit(f64::from_bits(*bits))),
             Node::Fixed(column) => y.chunks_exact_mut(self.points).for_each(|y| (self.fixed)(*column, y)),
             Node::Element(t, at) => y.fill(element(*t, *at)),
@@ -162,6 +180,21 @@ impl<T: Real> Strip<'_, T> {
             },
         }
         self.slots[slots[k]] = buffer;
+    }
+
+    /// Writes the strip's part of a vector: [columns, points].
+    #[inline(always)]
+    fn copy(&self, vector: usize, count: usize, out: &mut [T]) {
+        let vector = &self.columns.vectors[vector];
+        let values = self.read(self.columns.argument(vector), count * self.points);
+        out[..values.len()].copy_from_slice(values);
+        out[values.len()..].fill(T::zero());
+        for (c, out) in out.chunks_exact_mut(self.points).enumerate() {
+            let column = (self.first + c) as i64 - self.columns.base();
+            if !(vector.lo as i64..vector.hi as i64).contains(&column) {
+                out.fill(T::zero());
+            }
+        }
     }
 
     /// Adds the strip's columns to a sum.

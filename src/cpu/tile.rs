@@ -204,7 +204,8 @@ impl<T: Real> Run<'_, T> {
                 }
             }
             Op::Share { x, weight, bias } => {
-                if let Some(lift) = self.lift(*x, tile, workspace, None) {
+                let blocks = self.shape(ValueId(k as u32)).1;
+                if let Some(lift) = self.lift(*x, tile, workspace, Some((k, blocks))) {
                     lift.share(self.call.tensors[weight.index()], y);
                 }
                 let bias = self.call.tensors[bias.index()][0];
@@ -222,8 +223,7 @@ impl<T: Real> Run<'_, T> {
                 let weight = self.turned(*weight);
                 let (rows, out) = self.shape(ValueId(k as u32));
                 if self.executor.schedule.homes[x.index()] == Home::Fused {
-                    let product = self.made.as_ref().map(|m| &m.layers[k][tile.first * out..][..n * out]);
-                    if let Some(lift) = self.lift(*x, tile, workspace, product) {
+                    if let Some(lift) = self.lift(*x, tile, workspace, Some((k, out))) {
                         lift.linear(weight, &self.fixed[k], y);
                     }
                 } else {
@@ -325,18 +325,24 @@ impl<T: Real> Run<'_, T> {
         }
     }
 
-    /// The lift that an operation is, on a tile; `product` is that of its row 0, where the points are not at hand.
+    /// The lift that an operation is, on a tile; `layer` is what reads it, and its features, where products with vectors that are
+    /// not at hand are.
     fn lift<'a>(
         &'a self,
         value: ValueId,
         tile: Tile,
         workspace: &'a Workspace<T>,
-        product: Option<&'a [T]>,
+        layer: Option<(usize, usize)>,
     ) -> Option<Lift<'a, T>> {
         let Op::Lift { points, first, features, seeds, samples, .. } = &self.executor.program.ops[value.index()] else {
             return None;
         };
+        let made = self.made.as_ref().zip(self.executor.wide.as_ref()).zip(layer);
         let draw = |sample: &jet::Draw| {
+            if let (jet::Draw::Directions { value, .. }, Some(((made, wide), (op, out)))) = (sample, made) {
+                let products = wide.product(made, op, Some(*value));
+                return Draw::Products(&products[tile.first * out..], self.call.count * out);
+            }
             let elements = sample.value().map_or(&[][..], |v| self.value(v, tile, workspace));
             let features = sample.value().map_or(0, |v| self.shape(v).1);
             match *sample {
@@ -349,8 +355,10 @@ impl<T: Real> Run<'_, T> {
             }
         };
         Some(Lift {
-            row0: match product {
-                Some(product) => Row0::Product(product),
+            row0: match made {
+                Some(((made, wide), (op, out))) => {
+                    Row0::Product(&wide.product(made, op, None)[tile.first * out..][..tile.n * out])
+                }
                 None => Row0::Points(lift::columns(self.value(*points, tile, workspace), tile.n, *first, *features)),
             },
             n: tile.n,

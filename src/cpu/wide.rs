@@ -1,22 +1,24 @@
 //! A first layer with very many columns, streamed.
 //!
-//! Points and the gradient of the layer are never stored: both are made in blocks of columns, where they are used. A step has
-//! three phases. *Forward*, over blocks of columns in parallel: make a block of the points, add its products with the weight
-//! to row 0 of the layer and its part to the sums of scalar code ([`crate::jet::columns`]). *Tiles* of points as ever, with
-//! these two at hand; the adjoint of the layer is stored, the columns that a draw needs are gathered from the weight.
-//! *Backward*, whenever the caller asks for some rows of the gradient ([`Streamed`]): make these columns again, and
+//! Points, directions and the gradient of the layer are never stored: all are made in blocks of columns, where they are used. A
+//! step has three phases. *Forward*, over blocks of columns in parallel: make a block of the points and of the directions, add
+//! their products with the weight to the layer's, and their part to the sums of scalar code ([`crate::jet::columns`]). *Tiles* of
+//! points as ever, with these at hand; the adjoint of the layer is stored, the columns that a draw needs are gathered from the
+//! weight. *Backward*, whenever the caller asks for some rows of the gradient ([`Streamed`]): make these columns again, and
 //! multiply with the adjoint. The weight lies as [in, out], so that a block of columns is contiguous.
 //!
 //! Blocks and the order in which they are added depend on the program and the number of points alone.
 
-use super::lift::matrix;
-use super::product::product;
+use super::lift::{matrix, matrix_mut};
+use super::product::{AddRows, SumParts, product};
 use super::real::Real;
-use super::strips::{Block, Strips};
+use super::shared::{Drawn, Part as SharedPart, Shared, SharedGradient};
+use super::strips::{Block, Given, Strips};
+use super::vectors::{Context, Room, Vectors, fill};
 use super::{Call, PointSource};
-use crate::jet::columns::Columns;
+use crate::jet::columns::{Columns, Directions};
+use crate::jet::hoist::{self, Dense};
 use crate::jet::{Draw, Fold, JetProgram, Op, Pointwise, Seed, Source, TensorId, Type, ValueId};
-use ndarray::ArrayViewMut2;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -33,7 +35,12 @@ pub struct Wide {
     layers: Vec<Layer>,
     gradients: Vec<Gradient>,
     factors: Vec<FactorGradient>,
+    shared: Vec<Shared>,
+    shared_gradients: Vec<SharedGradient>,
     columns: Columns,
+    vectors: Vectors,
+    /// Values that are vectors, and never stored.
+    dense: Vec<ValueId>,
     /// Values that the tiles keep for the backward phase: [points, rows, features].
     pub stored: Vec<ValueId>,
 }
@@ -46,6 +53,8 @@ struct Layer {
     /// Columns of the points.
     columns: Range<usize>,
     out: usize,
+    /// Numbers of the vectors that it is applied to.
+    vectors: Range<usize>,
 }
 
 /// The gradient of such a layer's weight.
@@ -59,8 +68,8 @@ struct Gradient {
     out: usize,
     columns: Range<usize>,
     seeds: Vec<Seed>,
-    /// By draw of the seeds: position among the stored values, numbers per point, and where the columns start among them.
-    draws: Vec<Option<(usize, usize, usize)>>,
+    /// By draw of the seeds.
+    draws: Vec<Drawn>,
 }
 
 /// The gradient of a weight through its factor.
@@ -76,7 +85,7 @@ struct FactorGradient {
 pub struct Made<'a, T> {
     /// The points.
     pub source: &'a dyn PointSource<T>,
-    /// By operation: row 0 of a layer without bias, [points, out].
+    /// By operation: a layer without bias, of the points and of each of its vectors, [1 + vectors, points, out].
     pub layers: Vec<Vec<T>>,
     /// [points, sums]
     pub sums: Vec<T>,
@@ -86,48 +95,25 @@ pub struct Made<'a, T> {
 
 impl Wide {
     /// How to run a program in blocks, and its scalar code without loops over columns, by operation. None where it
-    /// reads the points in another way, or has no layer with a turned weight.
+    /// reads the points in another way, or has no layer with a turned weight, nor a shared one of more than `many` columns.
     pub fn new(
         program: &JetProgram,
         types: &[Type],
         turned: &dyn Fn(TensorId) -> bool,
+        many: usize,
     ) -> Option<(Wide, Vec<Option<Pointwise>>)> {
-        let mut wide = Wide {
-            layers: vec![],
-            gradients: vec![],
-            factors: vec![],
-            columns: Columns::new(program.columns),
-            stored: vec![],
-        };
-        let mut results = program.outputs.iter().map(|o| o.1);
         let is_input = |v: ValueId| matches!(program.ops[v.index()], Op::Points | Op::Lift { .. });
-        if results.any(is_input) {
+        if program.outputs.iter().any(|o| is_input(o.1)) {
             return None;
         }
+        let mut columns = Columns::new(program.columns);
+        let mut dense = dense(program)?;
         let mut scalar = Vec::new();
         for (k, op) in program.ops.iter().enumerate() {
             let mut code = None;
             match op {
-                Op::Lift { samples, .. } => {
-                    samples.iter().all(|d| !matches!(d, Draw::Directions { .. })).then_some(())?;
-                }
-                Op::Linear { x, weight, .. } => {
-                    if let Op::Lift { first, features, .. } = program.ops[x.index()] {
-                        turned(*weight).then_some(())?;
-                        let out = program.tensors[weight.index()].shape[0];
-                        wide.layers.push(Layer { op: k, weight: *weight, columns: first..first + features, out });
-                    }
-                }
-                Op::FactorAdjoint { factor, .. } => {
-                    let Op::Factor { first, len, .. } = program.ops[factor.index()] else { return None };
-                    let position = program.gradients.iter().position(|(t, v)| v.index() == k && turned(*t));
-                    wide.factors.push(FactorGradient { op: k, position: position?, columns: first..first + len });
-                }
-                Op::WeightAdjoint { bar, x } => {
-                    if let Op::Lift { .. } = program.ops[x.index()] {
-                        wide.gradient(program, types, k, *bar, *x, turned)?;
-                    }
-                }
+                Op::Lift { .. } | Op::Linear { .. } | Op::WeightAdjoint { .. } | Op::FactorAdjoint { .. } => {}
+                Op::Share { .. } | Op::ShareAdjoint { .. } => {}
                 Op::Pointwise(source) => {
                     let is_lift =
                         |s: &Source| matches!(s, Source::Value(v) if matches!(program.ops[v.index()], Op::Lift { .. }));
@@ -136,15 +122,129 @@ impl Wide {
                     }
                     let is_points =
                         |s: Source| matches!(s, Source::Value(v) if matches!(program.ops[v.index()], Op::Points));
-                    code = Some(wide.columns.hoist(source, &is_points)?);
+                    let value = ValueId(k as u32);
+                    if let Some((first, None)) = dense.values.get(&value) {
+                        let rows = hoist::table(&mut columns, &dense, source, *first, &is_points)?;
+                        dense.tables.extend(rows.into_iter().map(|(row, vector)| ((value, row), vector)));
+                    } else {
+                        code = Some(hoist::sums(&mut columns, &dense, source, &is_points)?);
+                    }
                 }
-                other if other.arguments().into_iter().any(is_input) => return None,
-                _ => {}
+                other => {
+                    let is_given = |v: ValueId| is_input(v) || dense.values.contains_key(&v);
+                    if other.arguments().into_iter().any(is_given) {
+                        return None;
+                    }
+                }
             }
             scalar.push(code);
         }
-        wide.columns.finish();
-        (!wide.layers.is_empty()).then_some((wide, scalar))
+        let mut rows = Vec::new();
+        for value in lifted(program) {
+            let Type::PerPoint { rows: slots, .. } = types[value.index()] else { return None };
+            for slot in 0..slots {
+                let vector = dense.vector(&mut columns, value, slot)?;
+                columns.vectors.push(vector);
+                rows.push((value, slot));
+            }
+        }
+        let vectors = Vectors::new(&columns, rows);
+        columns.vectors.clear();
+        columns.finish();
+        let mut wide = Wide {
+            layers: vec![],
+            gradients: vec![],
+            factors: vec![],
+            shared: vec![],
+            shared_gradients: vec![],
+            columns,
+            vectors,
+            dense: dense.values.keys().copied().collect(),
+            stored: vec![],
+        };
+        for (k, op) in program.ops.iter().enumerate() {
+            wide.layer(program, types, (k, op), turned, many)?;
+        }
+        (!wide.layers.is_empty() || !wide.shared.is_empty()).then_some((wide, scalar))
+    }
+
+    /// Takes an operation on a lift or a factor over.
+    fn layer(
+        &mut self,
+        program: &JetProgram,
+        types: &[Type],
+        (k, op): (usize, &Op),
+        turned: &dyn Fn(TensorId) -> bool,
+        many: usize,
+    ) -> Option<()> {
+        match op {
+            Op::Share { x, weight, .. } => {
+                let Op::Lift { first, features, samples, .. } = &program.ops[x.index()] else { return None };
+                (*features > many).then_some(())?;
+                let block = program.tensors[weight.index()].len();
+                let (columns, vectors) = (*first..first + features, self.all_numbers(types, samples));
+                self.shared.push(Shared { op: k, weight: *weight, columns, block, vectors });
+            }
+            Op::ShareAdjoint { bar, x, block } => {
+                let Op::Lift { first, features, seeds, samples, .. } = &program.ops[x.index()] else { return None };
+                let Type::PerPoint { rows, .. } = types[bar.index()] else { return None };
+                let position = program.gradients.iter().position(|(_, v)| v.index() == k)?;
+                let draws = self.draws(types, samples)?;
+                let (bar, columns, seeds) = (self.store(*bar), *first..first + features, seeds.clone());
+                let block = *block;
+                self.shared_gradients.push(SharedGradient { op: k, position, bar, rows, columns, block, seeds, draws });
+            }
+            Op::Linear { x, weight, .. } => {
+                if let Op::Lift { first, features, samples, .. } = &program.ops[x.index()] {
+                    turned(*weight).then_some(())?;
+                    let out = program.tensors[weight.index()].shape[0];
+                    let columns = *first..first + features;
+                    let vectors = self.all_numbers(types, samples);
+                    self.layers.push(Layer { op: k, weight: *weight, columns, out, vectors });
+                }
+            }
+            Op::FactorAdjoint { factor, .. } => {
+                let Op::Factor { first, len, .. } = program.ops[factor.index()] else { return None };
+                let position = program.gradients.iter().position(|(t, v)| v.index() == k && turned(*t));
+                self.factors.push(FactorGradient { op: k, position: position?, columns: first..first + len });
+            }
+            Op::WeightAdjoint { bar, x } => {
+                if let Op::Lift { .. } = program.ops[x.index()] {
+                    self.gradient(program, types, k, *bar, *x, turned)?;
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    /// The numbers of the vectors that a draw refers to.
+    fn numbers(&self, types: &[Type], draw: Draw) -> Option<Range<usize>> {
+        let Draw::Directions { value, .. } = draw else { return None };
+        let Type::PerPoint { rows, .. } = types[value.index()] else { return None };
+        let first = self.vectors.number(value, 0)?;
+        Some(first..first + rows)
+    }
+
+    /// Those of all draws: they are numbered by value.
+    fn all_numbers(&self, types: &[Type], samples: &[Draw]) -> Range<usize> {
+        let all = samples.iter().filter_map(|d| self.numbers(types, *d));
+        all.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
+    }
+
+    /// What the draws of a lift stand for in the backward phase.
+    fn draws(&mut self, types: &[Type], samples: &[Draw]) -> Option<Vec<Drawn>> {
+        let draws = samples.iter().map(|draw| match draw {
+            Draw::Columns { value, row } => match types[value.index()] {
+                Type::PerPoint { rows, features } => {
+                    Some(Drawn::Columns(self.store(*value), rows * features, *row as usize * features))
+                }
+                Type::Reduced { .. } => None,
+            },
+            Draw::Points => Some(Drawn::Points),
+            Draw::Directions { .. } => self.numbers(types, *draw).map(|n| Drawn::Vectors(n.start)),
+        });
+        draws.collect()
     }
 
     fn gradient(
@@ -159,17 +259,7 @@ impl Wide {
         let position = program.gradients.iter().position(|(t, v)| v.index() == op && turned(*t))?;
         let Op::Lift { first, features, seeds, samples, .. } = &program.ops[lift.index()] else { return None };
         let Type::PerPoint { rows, features: out } = types[bar.index()] else { return None };
-        let draws = samples.iter().map(|draw| match draw {
-            Draw::Columns { value, row } => match types[value.index()] {
-                Type::PerPoint { rows, features } => {
-                    Some(Some((self.store(*value), rows * features, *row as usize * features)))
-                }
-                Type::Reduced { .. } => None,
-            },
-            Draw::Points => Some(None),
-            Draw::Directions { .. } => None,
-        });
-        let draws = draws.collect::<Option<Vec<_>>>()?;
+        let draws = self.draws(types, samples)?;
         let bar = self.store(bar);
         let (columns, seeds) = (*first..first + features, seeds.clone());
         self.gradients.push(Gradient { position, bar, rows, out, columns, seeds, draws });
@@ -184,19 +274,48 @@ impl Wide {
         })
     }
 
-    /// Numbers per point that the forward phase makes.
-    pub fn width(&self) -> usize {
-        self.layers.iter().map(|l| l.out).sum::<usize>() + self.columns.len()
+    /// Numbers per point that the forward phase leaves.
+    pub fn kept(&self) -> usize {
+        self.width() + self.shared.iter().map(|l| l.blocks() * (1 + l.vectors.len())).sum::<usize>()
+    }
+
+    /// Numbers per point in each slab of the forward phase.
+    fn width(&self) -> usize {
+        self.layers.iter().map(|l| l.out * (1 + l.vectors.len())).sum::<usize>() + self.columns.len()
     }
 
     /// The operations whose results are asked for in pieces.
     pub fn is_streamed(&self, program: &JetProgram, op: usize) -> bool {
-        self.streamed().any(|k| program.gradients[k].1.index() == op)
+        self.dense.iter().any(|v| v.index() == op)
+            || self.shared_gradients.iter().any(|g| g.op == op)
+            || self.streamed().any(|k| program.gradients[k].1.index() == op)
+    }
+
+    /// The product of a layer with the points that the tiles are about, and with the rows of a value: [points, out], and
+    /// [rows, points, out].
+    pub fn product<'a, T>(&self, made: &'a Made<T>, op: usize, value: Option<ValueId>) -> &'a [T] {
+        let layers = self.layers.iter().map(|l| (l.op, &l.vectors));
+        let all = layers.chain(self.shared.iter().map(|l| (l.op, &l.vectors)));
+        let Some((_, vectors)) = all.into_iter().find(|l| l.0 == op) else { return &[] };
+        let one = made.layers[op].len() / (1 + vectors.len());
+        let skip = value.and_then(|v| self.vectors.number(v, 0)).map_or(0, |k| 1 + k - vectors.start);
+        &made.layers[op][skip * one..]
     }
 
     /// The positions of the gradients that are asked for in pieces.
     pub fn streamed(&self) -> impl Iterator<Item = usize> {
         self.gradients.iter().map(|g| g.position).chain(self.factors.iter().map(|f| f.position))
+    }
+
+    /// The gradients of shared layers, whole, by position among the program's.
+    pub fn shared<T: Real>(
+        &self,
+        call: &Call<T>,
+        source: &dyn PointSource<T>,
+        stored: &[Vec<T>],
+    ) -> Vec<(usize, Vec<T>)> {
+        let context = Context { tensors: call.tensors, random: (call.seed, call.step), count: call.count, source };
+        self.shared_gradients.iter().map(|g| (g.position, g.whole(&self.vectors, context, stored))).collect()
     }
 
     /// The forward phase.
@@ -218,13 +337,15 @@ impl Wide {
             .collect();
         let mut layers = vec![vec![]; program.ops.len()];
         for (k, layer) in self.layers.iter().enumerate() {
-            let mut sum = vec![T::zero(); n * layer.out];
+            let mut sum = vec![T::zero(); (1 + layer.vectors.len()) * n * layer.out];
             sum.par_chunks_mut(4096).enumerate().for_each(|(c, sum)| {
-                for (i, y) in sum.iter_mut().enumerate() {
-                    *y = T::lit(done.iter().map(|d| d.layers[k][c * 4096 + i].to_f64()).sum());
-                }
+                let parts: Vec<&[T]> = done.iter().map(|d| &d.layers[k][c * 4096..][..sum.len()]).collect();
+                T::sum_parts(SumParts { parts: &parts, y: sum });
             });
             layers[layer.op] = sum;
+        }
+        for (k, layer) in self.shared.iter().enumerate() {
+            layers[layer.op] = layer.combine(done.iter().map(|d| &d.shared[k]), n);
         }
         let mut sums = vec![T::zero(); n * width];
         for (k, fold) in self.columns.folds().enumerate() {
@@ -250,53 +371,78 @@ impl Wide {
         let start = |fold| if fold == Fold::Sum { 0.0 } else { f64::NEG_INFINITY };
         let mut sums = Vec::new();
         self.columns.folds().for_each(|fold| sums.resize(sums.len() + n, start(fold)));
-        let layers = self.layers.iter().map(|l| vec![T::zero(); n * l.out]).collect();
-        let mut done = Slab { layers, sums };
+        let layers = self.layers.iter().map(|l| vec![T::zero(); (1 + l.vectors.len()) * n * l.out]).collect();
+        let shared = self.shared.iter().map(|l| l.part(&slab, n)).collect();
+        let mut done = Slab { layers, shared, sums };
         let (mut scratch, mut strips) = (Vec::new(), Strips::default());
+        let (mut directions, mut vectors) = (Vec::new(), Vec::new());
         let fixed = |column: usize, out: &mut [T]| {
             out.iter_mut().enumerate().for_each(|(p, x)| *x = source.at(p, column));
         };
+        let context = Context { tensors: call.tensors, random: (call.seed, call.step), count: n, source };
+        let (before, behind) = self.vectors.margins();
+        let behind = behind.max(self.columns.reach());
         for first in slab.clone().step_by(block) {
             let block = first..slab.end.min(first + block);
-            let x = source.block(first..columns.min(block.end + self.columns.reach()), &mut scratch);
+            let start = first.saturating_sub(before);
+            let around = start..columns.min(block.end + behind);
+            let given = source.block(around.clone(), &mut scratch);
+            fill(&self.columns.directions, context.random, n, around, &mut directions);
+            let given = Given { start, x: given, directions: &directions, points: n };
+            let x = &given.x[(first - start) * n..];
+            if self.vectors.len() > 0 {
+                self.vectors.work_out(context, given, block.clone(), &mut strips, &mut vectors);
+            }
             for (layer, y) in self.layers.iter().zip(&mut done.layers) {
                 let here = block.start.max(layer.columns.start)..block.end.min(layer.columns.end);
                 let weight = call.tensors[layer.weight.index()];
                 if here.is_empty() || weight.is_empty() || n * layer.out == 0 {
                     continue;
                 }
-                let x = matrix(&x[(here.start - first) * n..][..here.len() * n], here.len());
                 let weight = &weight[(here.start - layer.columns.start) * layer.out..][..here.len() * layer.out];
-                let y = super::lift::matrix_mut(y, n);
-                product(T::one(), x.t(), matrix(weight, here.len()), T::one(), y);
+                let of = |x: &[T], y: &mut [T]| {
+                    let x = matrix(&x[(here.start - first) * n..][..here.len() * n], here.len());
+                    product(T::one(), x.t(), matrix(weight, here.len()), T::one(), matrix_mut(y, n));
+                };
+                let (row0, rest) = y.split_at_mut(n * layer.out);
+                of(x, row0);
+                for (vector, y) in vectors[layer.vectors.clone()].iter().zip(rest.chunks_exact_mut(n * layer.out)) {
+                    of(vector, y);
+                }
+            }
+            for (layer, part) in self.shared.iter().zip(&mut done.shared) {
+                let inputs = vectors.get(layer.vectors.clone()).unwrap_or(&[]).iter().map(Vec::as_slice);
+                let inputs = std::iter::once(x).chain(inputs);
+                layer.add(call.tensors[layer.weight.index()], &block, inputs, n, part);
             }
             let (strips, totals) = (&mut strips, &mut done.sums[..]);
-            let tensors = call.tensors;
             T::columns(Block {
                 columns: &self.columns,
-                x,
+                given,
                 range: block,
-                points: n,
-                tensors,
+                tensors: call.tensors,
                 fixed: &fixed,
                 strips,
                 totals,
+                vectors: &mut [],
             });
         }
         done
     }
 
-    /// What the backward phase needs, of the stored values and the factors' maps, by operation.
-    pub fn streamed_parts<T: Real>(&self, count: usize, stored: Vec<Vec<T>>, maps: &[Vec<T>]) -> Streamed<T> {
+    /// What the backward phase needs, of a call, the stored values and the factors' maps, by operation.
+    pub fn streamed_parts<T: Real>(&self, call: &Call<T>, stored: Vec<Vec<T>>, maps: &[Vec<T>]) -> Streamed<T> {
+        let count = call.count;
         let scale = if count == 0 { 0.0 } else { 1.0 / count as f64 };
         let parts = self.gradients.iter().map(|g| {
             let (bar, row) = (&stored[g.bar], g.rows * g.out);
             let mut bar0: Vec<T> =
                 bar.chunks_exact(row.max(1)).flat_map(|b| &b[..g.out]).map(|b| *b * T::lit(scale)).collect();
             let (mut fixed, mut drawn) = (Vec::new(), Vec::new());
+            let mut dense: Vec<Vec<T>> = vec![vec![]; self.vectors.len()];
             for seed in &g.seeds {
                 let (offset, value) = (seed.row as usize * g.out, seed.value * scale);
-                match seed.sample.map(|s| g.draws[s as usize]) {
+                match seed.sample.map(|s| &g.draws[s as usize]) {
                     None => {
                         let mut sums = vec![0.0; g.out];
                         for b in bar.chunks_exact(row.max(1)) {
@@ -306,19 +452,25 @@ impl Wide {
                         fixed.push((seed.at as usize, sums));
                     }
                     // rows along the points go with row 0
-                    Some(None) => {
+                    Some(Drawn::Points) => {
                         let rows = bar.chunks_exact(row.max(1)).map(|b| &b[offset..offset + g.out]);
                         bar0.iter_mut().zip(rows.flatten()).for_each(|(b, r)| *b += T::lit(value) * *r);
                     }
-                    Some(Some((draw, all, first))) => drawn.extend((0..count).map(|p| {
+                    Some(Drawn::Vectors(first)) => {
+                        let sum = &mut dense[first + seed.at as usize];
+                        sum.resize(count * g.out, T::zero());
+                        let rows = bar.chunks_exact(row.max(1)).map(|b| &b[offset..offset + g.out]);
+                        sum.iter_mut().zip(rows.flatten()).for_each(|(b, r)| *b += T::lit(value) * *r);
+                    }
+                    Some(Drawn::Columns(draw, all, first)) => drawn.extend((0..count).map(|p| {
                         let at = p * all + first + seed.at as usize;
-                        let column = stored[draw][at].to_i64() as usize - g.columns.start;
+                        let column = stored[*draw][at].to_i64() as usize - g.columns.start;
                         (column, p * row + offset, T::lit(value))
                     })),
                 }
             }
             drawn.sort_by_key(|d| d.0);
-            Part { gradient: g.clone(), bar0, fixed, drawn }
+            Part { gradient: g.clone(), bar0, fixed, drawn, dense }
         });
         let parts = parts.collect();
         let factors = self.factors.iter().map(|f| {
@@ -326,7 +478,12 @@ impl Wide {
             let out = map.len().isqrt();
             (f.clone(), matrix(map, out).t().iter().copied().collect())
         });
-        Streamed { parts, factors: factors.collect(), stored }
+        let vectors = (self.vectors.len() > 0).then(|| {
+            let mut tensors = vec![vec![]; call.tensors.len()];
+            self.vectors.tensors().for_each(|t| tensors[t] = call.tensors[t].to_vec());
+            Remade { vectors: self.vectors.clone(), tensors, random: (call.seed, call.step) }
+        });
+        Streamed { parts, factors: factors.collect(), stored, vectors }
     }
 }
 
@@ -334,6 +491,8 @@ impl Wide {
 struct Slab<T> {
     /// By layer: [points, out]
     layers: Vec<Vec<T>>,
+    /// By shared layer.
+    shared: Vec<SharedPart<T>>,
     /// [sums, points]
     sums: Vec<f64>,
 }
@@ -345,6 +504,17 @@ pub struct Streamed<T> {
     /// With the transposed map of each: [out, out].
     factors: Vec<(FactorGradient, Vec<T>)>,
     stored: Vec<Vec<T>>,
+    vectors: Option<Remade<T>>,
+}
+
+/// Vectors, and what of the call they were made from: it may have changed since.
+#[derive(Debug)]
+struct Remade<T> {
+    vectors: Vectors,
+    /// By tensor: its elements, where they are read.
+    tensors: Vec<Vec<T>>,
+    /// Seed and step.
+    random: (u64, u64),
 }
 
 #[derive(Debug)]
@@ -356,6 +526,8 @@ struct Part<T> {
     fixed: Vec<(usize, Vec<T>)>,
     /// Column, where the adjoint starts that is added to it, times what; sorted by column.
     drawn: Vec<(usize, usize, T)>,
+    /// By vector: its row of the adjoint over the number of points, [points, out]; empty where there is none.
+    dense: Vec<Vec<T>>,
 }
 
 impl<T: Real> Streamed<T> {
@@ -379,7 +551,7 @@ impl<T: Real> Streamed<T> {
             }
             let (first, n) = ((here.start - rows.start) * width, here.len());
             let weight = matrix(&weight[first..][..n * width], n);
-            let y = super::lift::matrix_mut(&mut out[first..][..n * width], n);
+            let y = matrix_mut(&mut out[first..][..n * width], n);
             product(T::one(), weight, matrix(map, width), T::zero(), y);
             return true;
         }
@@ -392,18 +564,82 @@ impl<T: Real> Streamed<T> {
         }
         let mut scratch = Vec::new();
         let x = source.block(first + rows.start..first + rows.end, &mut scratch);
-        let y: ArrayViewMut2<T> = super::lift::matrix_mut(out, rows.len());
-        product(T::one(), matrix(x, rows.len()), matrix(&part.bar0, points), T::zero(), y);
+        product(T::one(), matrix(x, rows.len()), matrix(&part.bar0, points), T::zero(), matrix_mut(out, rows.len()));
+        if let Some(made) = self.vectors.as_ref().filter(|_| part.dense.iter().any(|d| !d.is_empty())) {
+            let tensors: Vec<&[T]> = made.tensors.iter().map(Vec::as_slice).collect();
+            let context = Context { tensors: &tensors, random: made.random, count: points, source };
+            let mut room = Room::default();
+            made.vectors.make(context, first + rows.start..first + rows.end, &mut room);
+            for (vector, bar) in room.vectors.iter().zip(&part.dense).filter(|d| !d.1.is_empty()) {
+                let y = matrix_mut(out, rows.len());
+                product(T::one(), matrix(vector, rows.len()), matrix(bar, points), T::one(), y);
+            }
+        }
         for (column, values) in part.fixed.iter().filter(|f| rows.contains(&f.0)) {
             let out = &mut out[(column - rows.start) * width..][..width];
             out.iter_mut().zip(values).for_each(|(y, v)| *y += *v);
         }
         let bars = &self.stored[part.gradient.bar];
         let begin = part.drawn.partition_point(|d| d.0 < rows.start);
-        for (column, at, value) in part.drawn[begin..].iter().take_while(|d| d.0 < rows.end) {
-            let out = &mut out[(column - rows.start) * width..][..width];
-            out.iter_mut().zip(&bars[*at..]).for_each(|(y, b)| *y += *value * *b);
-        }
+        let drawn = part.drawn[begin..].iter().take_while(|d| d.0 < rows.end);
+        let places: Vec<_> = drawn.map(|(column, at, value)| ((column - rows.start) * width, *at, *value)).collect();
+        T::add_rows(AddRows { places: &places, width, x: bars, y: out });
         true
     }
+}
+
+/// The values that are directions of a lift.
+fn lifted(program: &JetProgram) -> Vec<ValueId> {
+    let samples = program.ops.iter().filter_map(|op| match op {
+        Op::Lift { samples, .. } => Some(samples),
+        _ => None,
+    });
+    let mut values: Vec<ValueId> = samples
+        .flatten()
+        .filter_map(|d| match d {
+            Draw::Directions { value, .. } => Some(*value),
+            _ => None,
+        })
+        .collect();
+    values.sort();
+    values.dedup();
+    values
+}
+
+/// The values that are directions of a lift, by where their columns begin. None where that is not the same for all lifts, or
+/// where they are neither random nor filled by code.
+fn dense(program: &JetProgram) -> Option<Dense> {
+    let mut dense = Dense::default();
+    for op in &program.ops {
+        let Op::Lift { first, samples, .. } = op else { continue };
+        for draw in samples {
+            let Draw::Directions { value, first: at } = draw else { continue };
+            let drawn = match &program.ops[value.index()] {
+                Op::Directions { stream, len, gaussian, .. } => {
+                    Some(Directions { stream: *stream, len: *len, gaussian: *gaussian })
+                }
+                Op::Pointwise(_) => None,
+                _ => return None,
+            };
+            let entry = (first + *at as usize, drawn);
+            if dense.values.insert(*value, entry).is_some_and(|old| old != entry) {
+                return None;
+            }
+        }
+    }
+    // the components of directions may be those of random ones
+    for op in &program.ops {
+        let Op::Directions { stream, len, gaussian, .. } = op else { continue };
+        let value = ValueId(program.ops.iter().position(|o| o == op)? as u32);
+        let drawn = Directions { stream: *stream, len: *len, gaussian: *gaussian };
+        let read = dense.values.iter().filter_map(|(table, (first, _))| match &program.ops[table.index()] {
+            Op::Pointwise(code) if code.inputs.contains(&Source::Value(value)) => Some(*first),
+            _ => None,
+        });
+        // as far to the right as any, so that no table reads before its own column
+        if let Some(first) = read.max() {
+            dense.values.entry(value).or_insert((first, Some(drawn)));
+        }
+    }
+    Some(dense)
 }

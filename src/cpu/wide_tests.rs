@@ -27,15 +27,52 @@ fn programs() -> Vec<String> {
     let boundary = "solve edge on boundary: u = max(i in 0..41: x[i]) + norm2(x)\nsample edge = 70\n";
     let time = "field u = N(x, t)\nsolve interior: d_t(u) + lap(u) = t*u + norm2(x)\nsample interior = 17\n\
         estimate lap(u) by sparse(4)\nsolve end on t = 0.3: u = atan(max(i in 0..40: x[i]))\nsample end = 6\n";
+    let dense = "field u = (1 - norm2(x)) * N(x)\ncoef c[41] ~ normal(seed = 0)\n\
+        solve interior: sum(i in 0..41: c[i]*d(u, x[i], x[i])) + sum(i in 0..40: d(u, x[i], x[i+1])) + sin(u) = 1\n\
+        sample interior = 21\n";
+    let varying = "field u = N(x)\ncoef c[41] ~ uniform(0..1, seed = 0)\n\
+        solve interior: sum(i in 0..41: (1 + c[i]*x[i]^2)*d(u, x[i], x[i])) + sum(i in 0..40: (x[i+1]^3 + i)*d(u, x[i])) = u\n\
+        sample interior = 19\n";
+    let fourth = "field u = N(x)\nsolve interior: lap(lap(u)) + u = x[2]\nsample interior = 5\n";
+    let before = "field u = N(t, x) + sum(i in 0..40: sinh(x[i]))\ncoef c[40] ~ uniform(0..1, seed = 0)\n\
+        solve interior: d_t(u) + sum(i in 0..40: exp(c[i])*d(u, x[i], x[i])) + sum(i in 0..39: c[i]*x[i]*d(u, x[i+1])) = t*u\n\
+        sample interior = 17\n";
+    let estimates = [
+        (dense, "rademacher(3)"),
+        (dense, "gaussian(2)"),
+        (dense, "gaussian(2) unbiased"),
+        (varying, "rademacher(2)"),
+        (varying, "gaussian(3)"),
+        (fourth, "gaussian(3)"),
+        (fourth, "rademacher(2)"),
+    ];
+    let estimated = estimates
+        .iter()
+        .map(|(text, method)| format!("space x[41] from normal()\n{TAIL}{text}estimate interior by {method}\n"));
+    let varying = varying.replace("41", "70").replace("40", "69");
+    let apart = ["sparse(3)", "importance(3)"]
+        .map(|method| format!("space x[70] from normal()\n{TAIL}{varying}estimate interior by {method}\n"));
+    let timed = ["sparse(3)", "rademacher(2)", "gaussian(2)"].map(|method| {
+        let space = "time t in 0..0.3\nspace x[70] from brownian(scale = sqrt(2))\n";
+        let before = before.replace("40", "70").replace("39", "69");
+        format!("{space}{TAIL}{before}estimate interior by {method}\n")
+    });
+    let shares = ["sparse(3)", "rademacher(2)", "exact"].map(|method| {
+        let net = TAIL.replace("tanh)", "tanh, share = block(6))");
+        let rest = "field u = (1 - norm2(x))*N(x)\nsolve interior: lap(u) + d(u, x[4]) + sin(u) = norm2(x)\nsample interior = 19\n";
+        format!("space x[41] from normal()\n{net}{rest}estimate interior by {method}\n")
+    });
     let ball = |measure: &str| format!("space x[41] in ball(radius = 1.5{measure})\n{TAIL}");
-    vec![
+    let first = vec![
         format!("{}{two_body}", ball("")),
         format!("{}{three_body}", ball(", measure = volume")),
         format!("space x[41] in box(-1..2)\n{TAIL}{exact}{boundary}"),
         format!("space x[41] from normal()\n{TAIL}{two_body}"),
         format!("space x[41] from normal()\n{TAIL}{compressed}"),
         format!("space x[40] from brownian(scale = sqrt(2))\ntime t in 0..0.3\n{TAIL}{time}"),
-    ]
+        format!("{}{}", ball(""), two_body.replace("sparse(5)", "rademacher(3)")),
+    ];
+    first.into_iter().chain(estimated).chain(timed).chain(shares).chain(apart).collect()
 }
 
 fn program(text: &str) -> (Program, Vec<PointSet>) {

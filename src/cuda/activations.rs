@@ -203,7 +203,7 @@ impl Code<'_, '_> {
         self.text.line(format!("// {what}, in algebra a{}: rows are `stride` apart.", algebra.0));
         let bar = if task == Task::Forward { "" } else { "const real* bar, " };
         let c = if self.powers.varying > 0 { ", const real* c" } else { "" };
-        self.text.line(format!("__device__ inline void {name}(const real* x, {bar}real* y, int stride{c}) {{"));
+        self.text.line(format!("__device__ NOINLINE void {name}(const real* x, {bar}real* y, int stride{c}) {{"));
         if self.powers.varying == 0 {
             self.text.line("const real* const c = nullptr;");
             self.text.line("(void)c;");

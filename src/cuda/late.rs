@@ -105,7 +105,7 @@ impl Emitter<'_> {
         let Grid::Tiles { points, most } = self.kernels[main.index()].grid else { return };
         let partial = self.buffers.iter().position(|b| b.name == "partial").unwrap_or_default();
         let partial = self.argument(super::BufferId(partial as u32));
-        self.line(format!("const int e = blockIdx.x * blockDim.x + threadIdx.x;"));
+        self.line("const int e = blockIdx.x * blockDim.x + threadIdx.x;");
         self.line(format!("if (e >= {total}) return;"));
         self.line(format!("const unsigned tiles = (count + {}) / {points};", points - 1));
         self.line(format!(
@@ -159,8 +159,8 @@ impl Emitter<'_> {
         let (w, map) = (self.tensor(weight), self.argument(map));
         let to_strides = if self.layout.turned[k] { (1, out) } else { (inputs, 1) };
         self.line(format!("const int left = blockIdx.x * {COLUMNS};"));
-        self.line(format!("const auto a = [=](int i, int m) {{"));
-        self.line(format!("const int c = left + i;"));
+        self.line("const auto a = [=](int i, int m) {");
+        self.line("const int c = left + i;");
         self.line(format!(
             "return c >= {first} && c < {first} + {len} ? {w}[(size_t)m * {row} + (size_t)c * {column}] : real(0);"
         ));
@@ -187,7 +187,7 @@ impl Emitter<'_> {
                 Op::WeightAdjoint { bar, x } => {
                     let Some(lift) = self.lift_of(x) else { continue };
                     self.line("{");
-                    self.line(format!("const auto point = [=](int i, unsigned p) {{ return x[i * pitch + p]; }};"));
+                    self.line("const auto point = [=](int i, unsigned p) { return x[i * pitch + p]; };");
                     self.columns_tile(k, bar, x, &lift, "point", fresh);
                     self.line("}");
                     fresh = false;
@@ -201,13 +201,13 @@ impl Emitter<'_> {
                     let map = self.argument(map);
                     self.line("{");
                     self.line("const auto a = [=](int i, int m) {");
-                    self.line(format!("const int c = left + i;"));
+                    self.line("const int c = left + i;");
                     self.line(format!(
                         "return c >= {first} && c < {first} + {len} ? w[i * {out} + m] * count : real(0);"
                     ));
                     self.line("};");
                     self.line(format!("const auto b = [=](int m, int o) {{ return {map}[m * {out} + o]; }};"));
-                    self.line(format!("const auto put = [=](int i, int o, real sum) {{"));
+                    self.line("const auto put = [=](int i, int o, real sum) {");
                     let sign = if fresh { "=" } else { "+=" };
                     self.line(format!("if (left + i < {inputs}) columns[i * {out} + o] {sign} sum;"));
                     self.line("};");
@@ -329,7 +329,7 @@ impl Emitter<'_> {
             self.line("};");
             let b = bar_at("p", &seed.row.to_string(), "o");
             self.line(format!("const auto row = [=](unsigned p, int o) {{ return {b}; }};"));
-            self.line(format!("columns_product<{COLUMNS}, {out}>(count, false, direction, row, columns);"));
+            self.line(format!("columns_product_made<{COLUMNS}, {out}>(count, direction, row, columns);"));
             self.line("}");
         }
     }

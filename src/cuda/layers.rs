@@ -89,7 +89,7 @@ impl Emitter<'_> {
             Op::SampleWeighted { stream, weights, k: draws, first } => {
                 let ((rows, columns), weight_pitch, w) = (self.shape(weights), self.pitch(weights), weights.0);
                 self.line(format!(
-                    "sample_weighted({draws}, {rows}, {columns}, {}, {}, n, first, {stream}u, {state}, {weight_pitch}, v{w}, {pitch}, v{k});",
+                    "sample_weighted({draws}, {rows}, {columns}, {}, {}, n, first, {stream}u, {state}, {weight_pitch}, v{w}, pad, {pitch}, v{k});",
                     first[0], first[1]
                 ));
             }

@@ -10,24 +10,28 @@
 
 mod activations;
 mod emitter;
-#[cfg(all(feature = "cuda", unix))]
+#[cfg(unix)]
 pub mod host;
 mod late;
 mod layers;
 mod layout;
 mod lifts;
 mod module;
+#[cfg(feature = "compiler")]
 mod points;
 mod scalar;
+#[cfg(feature = "compiler")]
 mod step;
-#[cfg(test)]
+#[cfg(all(test, feature = "compiler", feature = "cuda", unix))]
 mod tests;
 mod text;
 mod wide;
+#[cfg(feature = "compiler")]
 mod wide_pass;
 
 pub use emitter::emit;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
+#[cfg(feature = "compiler")]
 pub use step::{Condition, Training, step};
 
 /// How text is made.

@@ -12,10 +12,6 @@ const ALL: [(Precision, f64); 4] =
 /// Outputs and gradients of a program by its kernels.
 fn run(program: &JetProgram, inputs: &Inputs, options: &Options, order: Order) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
     let module = emit(program, options).unwrap();
-    if let Ok(folder) = std::env::var("JETC_TEST_CUDA") {
-        let name = format!("{folder}/{}_{:?}_{}.cu", program.name, options.precision, module.text.len());
-        std::fs::write(name, &module.text).unwrap();
-    }
     let host = Host::new(&module).unwrap_or_else(|e| panic!("{e}"));
     let mut memory = host.memory(inputs.count as u32);
     memory.is_strict = false;
@@ -99,50 +95,6 @@ fn planned(text: &str, set: usize) -> (JetProgram, JetProgram) {
     (value, adjoint(&squared, loss).unwrap())
 }
 
-fn reference(names: &[&str]) {
-    for entry in std::fs::read_dir("tests/reference").unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if !names.iter().any(|n| name.starts_with(n)) {
-            continue;
-        }
-        let text = std::fs::read_to_string(path.join("case.jet")).unwrap();
-        let (_, mut program) = planned(&text, 0);
-        program.name = name.clone();
-        if program.tensors.iter().all(|t| !t.learned) {
-            continue;
-        }
-        let inputs = inputs(&program, 5, 3);
-        for (precision, tolerance) in ALL {
-            if std::env::var("JETC_TEST_QUICK").is_ok() && precision == Precision::Fp32 {
-                continue;
-            }
-            println!("{name} {precision:?}");
-            agrees(&program, &inputs, &Options::new(precision), tolerance, Order::Shuffled(7));
-        }
-    }
-}
-
-#[test]
-fn reference_programs_a_to_g() {
-    reference(&["a", "bu", "bl", "biharmonic_2", "c"]);
-}
-
-#[test]
-fn reference_programs_h_to_l() {
-    reference(&["h", "k", "l"]);
-}
-
-#[test]
-fn reference_programs_m_to_z() {
-    reference(&["m", "n", "s", "v", "w"]);
-}
-
-#[test]
-fn reference_programs_large() {
-    reference(&["biharmonic_5", "t"]);
-}
-
 #[test]
 fn estimators() {
     for (how, d) in [
@@ -164,19 +116,18 @@ fn estimators() {
         let (_, mut program) = planned(&text, 0);
         program.name = format!("estimator_{}", how.replace(['(', ')'], "_"));
         let inputs = inputs(&program, 5, 3);
-        for (precision, tolerance) in ALL {
-            println!("{how} {d} {precision:?}");
+        for (precision, tolerance) in [ALL[0], ALL[2], ALL[3]] {
             agrees(&program, &inputs, &Options::new(precision), tolerance, Order::Shuffled(7));
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10))]
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_operation_is_what_the_oracle_says(
         variables in 1..4usize, order in 1..5usize, activation in 0..8usize, varying: bool, shared: bool,
-        shape in (1..70usize, 1..40usize, 1..4usize), count in 0..40usize, seed in 0..1000u64, how in 0..4usize,
+        shape in (1..70usize, 1..40usize, 1..4usize), count in 0..40usize, seed in 0..1000u64, how in 0..3usize,
     ) {
         let order = if variables == 3 { order.min(3) } else { order };
         let (algebra, coefficients) = truncated(variables, order, seed, varying);
@@ -214,5 +165,63 @@ proptest! {
         let program = scalar_program(code, 4);
         let inputs = inputs(&program, count, seed % 1000);
         agrees(&program, &inputs, &Options::new(Precision::Fp64), 1e-10, Order::Shuffled(seed));
+    }
+}
+
+/// What follows the building blocks, and the header.
+fn text_of(program: &JetProgram, precision: Precision) -> String {
+    let module = emit(program, &Options::new(precision)).unwrap();
+    assert_eq!(module, emit(program, &Options::new(precision)).unwrap());
+    let own = module.text.rfind("// --- ").unwrap_or_default();
+    let header = module.text.find("\n\n").unwrap_or_default();
+    let mut text = format!("{}\n...\n{}", &module.text[..header], &module.text[own..]);
+    for (kernel, bound) in module.kernels.iter().zip(module.bind(100).blocks) {
+        text += &format!("\n{}: {:?}, {bound} blocks for 100 points", kernel.name, kernel.grid);
+    }
+    text
+}
+
+#[test]
+fn text_of_a_laplacian() {
+    let text =
+        "space x, y\nnet N = mlp(width = 64, depth = 3, activation = tanh)\nfield u = N(x, y)\noutput r = lap(u)\n";
+    insta::assert_snapshot!(text_of(&planned(text, 0).0, Precision::Tf32x3));
+}
+
+#[test]
+fn text_of_burgers_with_its_gradient() {
+    let text = std::fs::read_to_string("tests/reference/burgers/case.jet").unwrap();
+    insta::assert_snapshot!(text_of(&planned(&text, 0).1, Precision::Fp64));
+}
+
+#[test]
+fn text_of_an_estimator_with_its_gradient() {
+    let text = "const d = 1000\nspace x[d] in ball(radius = 1)\nnet N = mlp(width = 128, depth = 4, activation = tanh)\n\
+                field u = (1 - norm2(x))*N(x)\nsolve inside: lap(u) + sin(u) = sum(i in 0..d: cos(x[i]))\n\
+                estimate lap(u) by sparse(16)\nsample inside = 100\ntrain adam(lr = 1e-3), steps = 10\n";
+    insta::assert_snapshot!(text_of(&planned(text, 0).1, Precision::Tf32x3));
+}
+
+/// Writes texts to a folder, to be looked at and compiled by hand.
+#[test]
+#[ignore = "writes to the folder that JETC_TEXTS names"]
+fn texts() {
+    let Ok(folder) = std::env::var("JETC_TEXTS") else { return };
+    for width in [16, 64, 128] {
+        for how in ["exact", "compressed", "sparse(16)", "gaussian(16)"] {
+            let text = format!(
+                "const d = 100\nspace x[d] in ball(radius = 1)\nnet N = mlp(width = {width}, depth = 4, activation = tanh)\n\
+                 field u = (1 - norm2(x))*N(x)\nsolve inside: lap(u) + sin(u) = sum(i in 0..d: cos(x[i]))\n\
+                 estimate lap(u) by {how}\nsample inside = 10\ntrain adam(lr = 1e-3), steps = 10\n"
+            );
+            let module = emit(&planned(&text, 0).1, &Options::new(Precision::Tf32x3)).unwrap();
+            std::fs::write(format!("{folder}/{how}_{width}.cu"), module.text).unwrap();
+        }
+        let text = format!(
+            "space x, y, z\nnet N = mlp(width = {width}, depth = 4, activation = tanh)\nfield u = N(x, y, z)\n\
+             output r = lap(lap(u))\n"
+        );
+        let module = emit(&planned(&text, 0).1, &Options::new(Precision::Tf32x3)).unwrap();
+        std::fs::write(format!("{folder}/biharmonic_{width}.cu"), module.text).unwrap();
     }
 }

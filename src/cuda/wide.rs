@@ -3,6 +3,7 @@
 
 use super::layout::is_turned_tensor;
 use crate::jet::columns::Columns;
+use crate::jet::hoist::{self, Dense};
 use crate::jet::{Draw, JetProgram, Op, Pointwise, Source, TensorId, ValueId};
 
 /// Layers with fewer inputs are not streamed.
@@ -75,7 +76,9 @@ impl Wide {
                     (!reads(&is_lift)).then_some(())?;
                     let is_points =
                         |s: Source| matches!(s, Source::Value(v) if matches!(program.ops[v.index()], Op::Points));
-                    code = Some(wide.columns.hoist(scalar, &is_points)?);
+                    let hoisted = hoist::sums(&mut wide.columns, &Dense::default(), scalar, &is_points)?;
+                    (!hoist::has_reading_loops(&hoisted, &is_points)).then_some(())?;
+                    code = Some(hoisted);
                 }
                 other if other.arguments().into_iter().any(is_input) => return None,
                 _ => {}

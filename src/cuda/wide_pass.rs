@@ -393,6 +393,8 @@ impl Nodes<'_, '_> {
         let source = &self.condition.wide.source;
         let value = match columns.nodes[argument.node].clone() {
             Node::Constant(bits) => number(f64::from_bits(bits), self.step.options.precision),
+            // programs with directions are not streamed
+            Node::Direction(_) => "real(0)".to_string(),
             Node::Points => format!("x[(lane + {shift}) * pitch + p]"),
             Node::Fixed(column) => format!("{source}_at({column}u, p, s, scale[p])"),
             Node::Tensor(t) => {

@@ -81,9 +81,9 @@ impl Compiler {
         self.device.find()?;
         let (program, warnings) = solver::compile(text, &self.overrides);
         let Some(program) = program else { return Err(error(name, text, warnings)) };
-        if program.has_flow {
+        if program.flow.is_some() {
             return Err(Error::Unsupported(format!(
-                "{name}: `flow` is reserved: this version checks it, and compiles outputs and conditions only"
+                "{name}: a flow is run by `jetc::solver::flow`; outputs and conditions are compiled here"
             )));
         }
         let plan = plan(&program, Options::default()).map_err(|e| error(name, text, e))?;

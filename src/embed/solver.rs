@@ -19,7 +19,7 @@ use std::sync::Arc;
 ///
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("u.solver");
-/// let compiled = Compiled::from_text("space x in 0..1\nnet N = mlp(width = 8, depth = 2, activation = tanh)\n\
+/// let compiled = Compiled::from_text("space x in box(0..1)\nnet N = mlp(width = 8, depth = 2, activation = tanh)\n\
 ///                                     field u = x*(1 - x)*N(x)\nsolve interior: lap(u) = 1\n")?;
 /// compiled.solver(compiled.parameters::<f64>(0))?.save(&path)?;
 ///

@@ -38,7 +38,7 @@ impl Compiled {
     /// use jetc::{Compiled, TrainOptions, train::Flow};
     ///
     /// let compiled = Compiled::from_text(
-    ///     "space x in 0..1\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
+    ///     "space x in box(0..1)\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
     ///      solve interior: lap(u) = 1\nsample interior = 32\ntrain adam(lr = 1e-2), steps = 50\n",
     /// )?;
     /// let mut losses = Vec::new();

@@ -1,16 +1,15 @@
-//! Sums over the columns of the points, block by block.
+//! Sums over the columns of the points, and vectors with an element for each column, block by block.
 //!
-//! The loops of scalar code that only read columns `i + shift` of the points and of tensors become one list of nodes, each a
-//! function of i for all i at once. A node is normalised so that it reads nothing before column i: cos(x[i + 1]) is the
-//! node cos(x[.]) at shift 1, and equal nodes are one, whichever loop and shift they came from. A backend works them out.
+//! The loops of scalar code that only read columns `i + shift` of the points, of random directions and of tensors become one list
+//! of nodes, each a function of i for all i at once. A node is normalised so that it reads nothing before column i: cos(x[i + 1])
+//! is the node cos(x[.]) at shift 1, and equal nodes are one, whichever loop and shift they came from. [`super::hoist`] finds
+//! them in scalar code, a backend works them out.
 
-use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Source, TensorId, Unary};
+use crate::jet::{Binary, Fold, TensorId, Unary, ValueId};
 use std::collections::HashMap;
 
 /// The slot of what has none.
 pub const NOWHERE: usize = usize::MAX;
-/// Largest shift, and largest whole exponent, that is served.
-const LARGEST: i64 = 32;
 
 /// A node at a shift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +24,8 @@ pub enum Node {
     Constant(u64),
     /// x[i]
     Points,
+    /// Element i of a random direction, by position among the directions; 0 where it has none.
+    Direction(usize),
     /// x[column], the same for all i.
     Fixed(usize),
     /// Element i of a tensor.
@@ -46,6 +47,39 @@ pub struct Sum {
     pub lo: usize,
     pub hi: usize,
     pub node: usize,
+}
+
+/// The random directions of one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Directions {
+    /// Generator stream.
+    pub stream: u32,
+    /// Elements of a direction.
+    pub len: usize,
+    /// Normal numbers, else signs.
+    pub gaussian: bool,
+}
+
+/// A random direction that nodes read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drawn {
+    /// The operation that draws it.
+    pub value: ValueId,
+    /// Its number there.
+    pub slot: usize,
+    /// How it is drawn.
+    pub of: Directions,
+    /// The column of its first element.
+    pub first: usize,
+}
+
+/// A vector whose element for column c is the node at c + shift, for lo <= c < hi, else 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Vector {
+    pub node: usize,
+    pub shift: i64,
+    pub lo: usize,
+    pub hi: usize,
 }
 
 /// f(g(a, b), c), or f(c, g(a, b)) where not `first`.
@@ -76,18 +110,48 @@ pub struct Columns {
     pub slots: Vec<usize>,
     /// By node: sums that can be added to when it was worked out.
     pub ready: Vec<Vec<usize>>,
+    /// By node: vectors that can be copied when it was worked out.
+    pub copied: Vec<Vec<usize>>,
     pub sums: Vec<Sum>,
+    pub vectors: Vec<Vector>,
+    pub directions: Vec<Drawn>,
     pub known: HashMap<Node, usize>,
     pub columns: usize,
 }
-
-/// Code whose loops over columns are loads of their results, [1, sums], from the input behind its own.
-pub type Hoisted = Pointwise;
 
 impl Columns {
     /// For points with so many columns.
     pub fn new(columns: usize) -> Self {
         Columns { columns, ..Default::default() }
+    }
+
+    /// The least shift of a vector: nodes at i are worked out for the columns i - `base()`.
+    pub fn base(&self) -> i64 {
+        self.vectors.iter().map(|v| v.shift).min().unwrap_or(0)
+    }
+
+    /// Where a vector reads its node.
+    pub fn argument(&self, vector: &Vector) -> Argument {
+        let shift = if self.uniform[vector.node] { 0 } else { vector.shift - self.base() };
+        Argument { node: vector.node, shift: usize::try_from(shift).unwrap_or(0) }
+    }
+
+    /// The tensors that are read.
+    pub fn tensors(&self) -> impl Iterator<Item = usize> {
+        self.nodes.iter().zip(&self.reach).filter_map(|(node, reach)| match node {
+            Node::Tensor(t) | Node::Element(t, _) if reach.is_some() => Some(t.index()),
+            _ => None,
+        })
+    }
+
+    /// Whether points are read.
+    pub fn reads_points(&self) -> bool {
+        self.nodes.iter().zip(&self.reach).any(|(node, reach)| *node == Node::Points && reach.is_some())
+    }
+
+    /// Whether a node's values are given, not worked out.
+    pub fn is_given(&self, k: usize) -> bool {
+        matches!(self.nodes[k], Node::Points | Node::Direction(_))
     }
 
     /// How many sums there are.
@@ -105,13 +169,6 @@ impl Columns {
         self.reach.iter().flatten().copied().max().unwrap_or(0)
     }
 
-    /// Takes the loops of scalar code that read the points (`is_points`) over. None where one cannot be.
-    pub fn hoist(&mut self, code: &Pointwise, is_points: &dyn Fn(Source) -> bool) -> Option<Hoisted> {
-        let mut hoist = Hoist { columns: self, inputs: &code.inputs, is_points, old: vec![], new: vec![], next: 0 };
-        let body = hoist.block(&code.code, true)?;
-        Some(Pointwise { code: body, ..code.clone() })
-    }
-
     /// To be called after the last `hoist`: what reads what, and how far.
     pub fn finish(&mut self) {
         self.fuse();
@@ -123,6 +180,9 @@ impl Columns {
                 }
                 None => self.reach[sum.node] = self.reach[sum.node].max(Some(0)),
             }
+        }
+        for a in self.vectors.iter().map(|v| self.argument(v)).collect::<Vec<_>>() {
+            self.reach[a.node] = self.reach[a.node].max(Some(a.shift));
         }
         self.partner = vec![None; self.nodes.len()];
         for k in 0..self.nodes.len() {
@@ -152,7 +212,10 @@ impl Columns {
         let count = self.nodes.len();
         // What is read at all, and how often.
         let (mut needed, mut uses) = (vec![false; count], vec![0usize; count]);
-        self.sums.iter().for_each(|s| (needed[s.node], uses[s.node]) = (true, uses[s.node] + 1));
+        let roots = self.sums.iter().map(|s| s.node).chain(self.vectors.iter().map(|v| v.node));
+        roots.for_each(|k| (needed[k], uses[k]) = (true, uses[k] + 1));
+        // what a vector holds is worked out by itself
+        self.vectors.iter().for_each(|v| uses[v.node] += 1);
         for k in (0..count).rev() {
             if needed[k] {
                 self.nodes[k]
@@ -210,6 +273,11 @@ impl Columns {
     fn allot(&mut self) {
         let count = self.nodes.len();
         self.ready = vec![vec![]; count];
+        self.copied = vec![vec![]; count];
+        for (v, vector) in self.vectors.iter().enumerate() {
+            let at = if self.uniform[vector.node] { count - 1 } else { self.ready_at(vector.node) };
+            self.copied[at].push(v);
+        }
         for (s, sum) in self.sums.iter().enumerate() {
             // A sum that works its product out is ready when both factors are.
             let at = self.product[s].map_or(sum.node, |(a, b)| self.ready_at(a.node).max(self.ready_at(b.node)));
@@ -226,12 +294,15 @@ impl Columns {
                 [a, b].into_iter().for_each(|a| last[a.node] = last[a.node].max(k));
             }
         }
+        for (k, vectors) in self.copied.iter().enumerate() {
+            vectors.iter().for_each(|v| last[self.vectors[*v].node] = last[self.vectors[*v].node].max(k));
+        }
         let (mut free, mut slots) = (Vec::new(), 0);
         let mut ends: Vec<Vec<usize>> = vec![vec![]; count + 1];
         self.slots = vec![NOWHERE; count];
         for k in 0..count {
             for node in [Some(k), self.partner[k].filter(|p| *p > k)].into_iter().flatten() {
-                if self.reach[k].is_none() || self.slots[node] != NOWHERE || self.nodes[node] == Node::Points {
+                if self.reach[k].is_none() || self.slots[node] != NOWHERE || self.is_given(node) {
                     continue;
                 }
                 self.slots[node] = free.pop().unwrap_or_else(|| {
@@ -244,13 +315,14 @@ impl Columns {
         }
     }
 
-    fn node(&mut self, node: Node) -> usize {
+    /// The number of a node, made if it is new.
+    pub fn node(&mut self, node: Node) -> usize {
         if let Some(known) = self.known.get(&node) {
             return *known;
         }
         let uniform = match &node {
             Node::Constant(_) | Node::Fixed(_) | Node::Element(..) => true,
-            Node::Points | Node::Tensor(_) | Node::Index => false,
+            Node::Points | Node::Direction(_) | Node::Tensor(_) | Node::Index => false,
             other => other.arguments().iter().all(|a| self.uniform[a.node]),
         };
         self.known.insert(node.clone(), self.nodes.len());
@@ -259,7 +331,8 @@ impl Columns {
         self.nodes.len() - 1
     }
 
-    fn sum(&mut self, sum: Sum) -> usize {
+    /// The number of a sum, made if it is new.
+    pub fn sum(&mut self, sum: Sum) -> usize {
         let known = self.sums.iter().position(|s| *s == sum);
         known.unwrap_or_else(|| {
             self.sums.push(sum);
@@ -274,193 +347,6 @@ impl Node {
             Node::Unary(_, a) | Node::Power(_, a) => vec![*a],
             Node::Binary(_, a, b) => vec![*a, *b],
             _ => vec![],
-        }
-    }
-}
-
-/// A value of scalar code as a function of i: node(i + shift).
-#[derive(Clone, Copy)]
-struct Value {
-    node: usize,
-    shift: i64,
-}
-
-/// One walk through scalar code.
-struct Hoist<'a> {
-    columns: &'a mut Columns,
-    inputs: &'a [Source],
-    is_points: &'a dyn Fn(Source) -> bool,
-    /// By register of the code: its value, where it is one of the columns or the same everywhere.
-    old: Vec<Option<Value>>,
-    /// By register of the code: its number in the new code.
-    new: Vec<u32>,
-    /// Registers of the new code.
-    next: u32,
-}
-
-impl Hoist<'_> {
-    /// The code with its loops taken out.
-    fn block(&mut self, code: &[Instruction], outermost: bool) -> Option<Vec<Instruction>> {
-        let mut out = Vec::new();
-        for instruction in code {
-            if let Instruction::Loop { var, lo, hi, body, reductions } = instruction {
-                let begin = self.old.len();
-                if outermost && let Some(sums) = self.sums(*var, (*lo, *hi), body, reductions) {
-                    for sum in sums {
-                        let feature = Address::fixed(sum);
-                        let input = self.inputs.len() as u32;
-                        out.push(Instruction::Load { input, row: Address::fixed(0), feature });
-                        self.define(None, true);
-                    }
-                    continue;
-                }
-                if self.reads_points(body) {
-                    return None;
-                }
-                self.old.truncate(begin);
-                self.new.truncate(begin);
-                let body = self.block(body, false)?;
-                let reductions = reductions.iter().map(|(f, r)| (*f, self.new[*r as usize])).collect::<Vec<_>>();
-                for _ in &reductions {
-                    self.define(None, true);
-                }
-                out.push(Instruction::Loop { var: *var, lo: *lo, hi: *hi, body, reductions });
-                continue;
-            }
-            let value = if outermost { self.value(instruction, None) } else { None };
-            out.push(self.renumbered(instruction));
-            if !matches!(instruction, Instruction::Store { .. }) {
-                self.define(value, true);
-            }
-        }
-        Some(out)
-    }
-
-    /// The next register of the code; `kept` where it is one of the new code too.
-    fn define(&mut self, value: Option<Value>, kept: bool) {
-        self.old.push(value);
-        self.new.push(if kept { self.next } else { u32::MAX });
-        self.next += u32::from(kept);
-    }
-
-    fn reads_points(&self, body: &[Instruction]) -> bool {
-        body.iter().any(|i| match i {
-            Instruction::Load { input, .. } => (self.is_points)(self.inputs[*input as usize]),
-            Instruction::Loop { body, .. } => self.reads_points(body),
-            _ => false,
-        })
-    }
-
-    /// The sums that a loop computes. The registers of its body are defined in any case.
-    fn sums(
-        &mut self,
-        var: u32,
-        (lo, hi): (i64, i64),
-        body: &[Instruction],
-        reductions: &[(Fold, u32)],
-    ) -> Option<Vec<usize>> {
-        if hi <= lo {
-            return None;
-        }
-        for instruction in body {
-            let value = self.value(instruction, Some(var))?;
-            self.define(Some(value), false);
-        }
-        let mut sums = Vec::new();
-        for (fold, register) in reductions {
-            let value = self.old[*register as usize]?;
-            let (lo, hi) = (usize::try_from(lo + value.shift).ok()?, usize::try_from(hi + value.shift).ok()?);
-            // All that is read must be there.
-            if hi > self.columns.columns {
-                return None;
-            }
-            sums.push(Sum { fold: *fold, lo, hi, node: value.node });
-        }
-        Some(sums.into_iter().map(|s| self.columns.sum(s)).collect())
-    }
-
-    /// A function of i (the loop variable), or of nothing.
-    fn value(&mut self, instruction: &Instruction, var: Option<u32>) -> Option<Value> {
-        // None: the same for all i.
-        let shift = |address: &Address| match (&address.terms[..], address.register) {
-            ([], None) => Some(None),
-            ([(v, 1)], None) if Some(*v) == var && address.offset.abs() <= LARGEST => Some(Some(address.offset)),
-            _ => None,
-        };
-        let fixed = |address: &Address| usize::try_from(address.offset).ok();
-        match instruction {
-            Instruction::Constant(c) => self.make(Node::Constant(c.to_bits()), 0),
-            Instruction::Load { input, row, feature } => {
-                if *row != Address::fixed(0) {
-                    return None;
-                }
-                let (source, at) = (self.inputs[*input as usize], shift(feature)?);
-                match (source, at) {
-                    (source, Some(shift)) if (self.is_points)(source) => self.make(Node::Points, shift),
-                    (source, None) if (self.is_points)(source) => self.make(Node::Fixed(fixed(feature)?), 0),
-                    (Source::Tensor(t), Some(shift)) => self.make(Node::Tensor(t), shift),
-                    (Source::Tensor(t), None) => self.make(Node::Element(t, fixed(feature)?), 0),
-                    _ => None,
-                }
-            }
-            Instruction::Index(address) => match shift(address)? {
-                Some(shift) => self.make(Node::Index, shift),
-                None => self.make(Node::Constant((address.offset as f64).to_bits()), 0),
-            },
-            Instruction::Unary(f, a) => {
-                let a = (*self.old.get(*a as usize)?)?;
-                self.make(Node::Unary(*f, Argument { node: a.node, shift: 0 }), a.shift)
-            }
-            Instruction::Binary(f, a, b) => {
-                let (a, b) = ((*self.old.get(*a as usize)?)?, (*self.old.get(*b as usize)?)?);
-                if *f == Binary::Pow
-                    && let Node::Constant(bits) = self.columns.nodes[b.node]
-                    && f64::from_bits(bits).fract() == 0.0
-                    && f64::from_bits(bits).abs() <= LARGEST as f64
-                {
-                    let exponent = f64::from_bits(bits) as i32;
-                    return self.make(Node::Power(exponent, Argument { node: a.node, shift: 0 }), a.shift);
-                }
-                let uniform = |v: Value| self.columns.uniform[v.node];
-                let base = match (uniform(a), uniform(b)) {
-                    (true, true) => 0,
-                    (true, false) => b.shift,
-                    (false, true) => a.shift,
-                    (false, false) => a.shift.min(b.shift),
-                };
-                let argument = |v: Value| {
-                    let shift = if uniform(v) { 0 } else { usize::try_from(v.shift - base).unwrap_or(0) };
-                    Argument { node: v.node, shift }
-                };
-                let (mut a, mut b) = (argument(a), argument(b));
-                if matches!(f, Binary::Add | Binary::Mul) && b < a {
-                    (a, b) = (b, a);
-                }
-                self.make(Node::Binary(*f, a, b), base)
-            }
-            Instruction::Loop { .. } | Instruction::Store { .. } => None,
-        }
-    }
-
-    fn make(&mut self, node: Node, shift: i64) -> Option<Value> {
-        Some(Value { node: self.columns.node(node), shift })
-    }
-
-    /// An instruction on the new registers.
-    fn renumbered(&self, instruction: &Instruction) -> Instruction {
-        let register = |r: &u32| self.new.get(*r as usize).copied().unwrap_or(u32::MAX);
-        let address = |a: &Address| Address { register: a.register.as_ref().map(register), ..a.clone() };
-        match instruction {
-            Instruction::Load { input, row, feature } => {
-                Instruction::Load { input: *input, row: address(row), feature: address(feature) }
-            }
-            Instruction::Index(a) => Instruction::Index(address(a)),
-            Instruction::Unary(f, a) => Instruction::Unary(*f, register(a)),
-            Instruction::Binary(f, a, b) => Instruction::Binary(*f, register(a), register(b)),
-            Instruction::Store { row, feature, value } => {
-                Instruction::Store { row: address(row), feature: address(feature), value: register(value) }
-            }
-            Instruction::Constant(_) | Instruction::Loop { .. } => instruction.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod adjoint;
 pub(crate) mod assemble;
 pub(crate) mod columns;
 pub mod factor;
+pub(crate) mod hoist;
 mod interpreter;
 mod parse;
 pub mod powers;

@@ -97,15 +97,12 @@ impl Words {
 
     /// Elements of the directions of a point, flat [k, len].
     pub fn directions(self, gaussian: bool, mut put: impl FnMut(usize, f64), elements: usize) {
-        const TURN: f64 = std::f64::consts::TAU / 4294967296.0;
         let mut e = 0;
         while e < elements {
             if gaussian {
                 let w = self.block((e / 4) as u32);
                 for (a, b) in [(w[0], w[1]), (w[2], w[3])] {
-                    let radius = (-2.0 * ((a as f64 + 1.0) / 4294967296.0).ln()).sqrt();
-                    let (sin, cos) = (b as f64 * TURN).sin_cos();
-                    for value in [radius * cos, radius * sin] {
+                    for value in gaussian_pair(a, b) {
                         if e < elements {
                             put(e, value);
                         }
@@ -121,6 +118,14 @@ impl Words {
             }
         }
     }
+}
+
+/// Two elements of a Gaussian direction from two words.
+pub fn gaussian_pair(a: u32, b: u32) -> [f64; 2] {
+    const TURN: f64 = std::f64::consts::TAU / 4294967296.0;
+    let radius = (-2.0 * ((a as f64 + 1.0) / 4294967296.0).ln()).sqrt();
+    let (sin, cos) = (b as f64 * TURN).sin_cos();
+    [radius * cos, radius * sin]
 }
 
 #[cfg(test)]

@@ -258,6 +258,11 @@ impl Opened<'_> {
         names
     }
 
+    /// Shape of a tensor, none where there is no such tensor.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.header.tensors().get(name).map(|t| t.shape.clone())
+    }
+
     /// Reads a tensor of known shape into `out`, whatever its precision.
     pub fn read<T: Element>(&self, name: &str, shape: &[usize], out: &mut Vec<T>) -> Result<(), WeightsError> {
         out.clear();

@@ -155,7 +155,27 @@ impl Graph {
         if d.iter().all(|d| self.is_zero(*d)) {
             return self.int(0);
         }
-        let outer = match func {
+        if let Func::Of(f @ (Function::Min | Function::Max)) = func {
+            let [first, second] = self.choice(f == Function::Max, a[0], a[1]);
+            let x = self.mul(first, d[0]);
+            let y = self.mul(second, d[1]);
+            return self.add(x, y);
+        }
+        let outer = self.slope(id, func, a);
+        self.mul(outer, d[0])
+    }
+
+    /// (1, 0) where the first number is the maximum (or the minimum) of the two, else (0, 1).
+    pub(super) fn choice(&mut self, maximum: bool, x: Id, y: Id) -> [Id; 2] {
+        let order = if maximum { [x, y] } else { [y, x] };
+        let first = self.intern(Node::Call(Func::AtLeast, order.to_vec()));
+        let one = self.int(1);
+        [first, self.sub(one, first)]
+    }
+
+    /// g'(a) of a node `id` = g(a), a function of one number; 0 for those that jump.
+    pub(super) fn slope(&mut self, id: Id, func: Func, a: &[Id]) -> Id {
+        match func {
             Func::Sign | Func::AtLeast => self.int(0),
             Func::Of(f) => match f {
                 Function::Sqrt => {
@@ -198,17 +218,9 @@ impl Graph {
                     self.scale(ratio(2, 1), out)
                 }
                 Function::Abs => self.intern(Node::Call(Func::Sign, a.to_vec())),
-                Function::Min | Function::Max => {
-                    let order = if f == Function::Max { [a[0], a[1]] } else { [a[1], a[0]] };
-                    let first = self.intern(Node::Call(Func::AtLeast, order.to_vec()));
-                    let one = self.int(1);
-                    let second = self.sub(one, first);
-                    let x = self.mul(first, d[0]);
-                    let y = self.mul(second, d[1]);
-                    return self.add(x, y);
-                }
+                // of two numbers: see `choice`
+                Function::Min | Function::Max => self.int(0),
             },
-        };
-        self.mul(outer, d[0])
+        }
     }
 }

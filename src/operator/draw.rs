@@ -3,6 +3,7 @@
 use super::construct::ratio;
 use super::graph::{Graph, Id, Node, SamplerKind};
 use super::index::{Index, IndexVar, LoopVar, Slot, Symbol};
+use crate::program::Reduction;
 use num_rational::BigRational;
 use num_traits::One;
 use std::collections::HashMap;
@@ -13,7 +14,8 @@ impl Graph {
     ///
     /// A term is divided by the probability that its index is drawn, k/n. Inside another sum by the same sampler that is
     /// the probability given the outer indices: 1 for an index that equals one of the c different outer ones,
-    /// (k - c)/(n - c) for another. So b draws give b^2 terms of a double sum, and the mean is the whole sum.
+    /// (k - c)/(n - c) for another. So b draws give b^2 terms of a double sum, and the mean is the whole sum. A product of
+    /// two sums by one sampler is the double sum of the products.
     pub fn draw(&mut self, id: Id) -> Id {
         self.draw_within(id, &[], &mut HashMap::new())
     }
@@ -27,21 +29,72 @@ impl Graph {
                 let SamplerKind::Sparse { k, .. } = self.samplers[sampler as usize].kind else {
                     unreachable!("sums are sampled by indices without replacement")
                 };
-                let (var, body) = self.open(id).expect("a reduction");
-                let slot = self.fresh(0, k as i64);
-                let drawn = Index::var(IndexVar::Drawn { sampler, slot: Slot::Loop(slot) });
-                let body = self.substitute(body, var, &drawn);
-                let inner: Vec<(u32, LoopVar)> = outer.iter().copied().chain([(sampler, slot)]).collect();
-                let body = self.draw_within(body, &inner, &mut HashMap::new());
-                let same: Vec<LoopVar> = outer.iter().filter(|o| o.0 == sampler).map(|o| o.1).collect();
-                let weight = self.inverse_probability(hi - lo, k as i64, &same, slot);
-                let body = self.mul(weight, body);
-                self.reduce(reduction, slot, 0, k as i64, body, None)
+                let one = self.int(1);
+                self.sum_of_draws(id, (reduction, lo, hi), (sampler, k as i64), outer, one)
+            }
+            Node::Mul(_) => {
+                let Node::Mul(factors) = self.node(id).clone() else { unreachable!() };
+                match self.shared(&factors) {
+                    Some(at) => self.product_of_draws(factors, at, outer),
+                    None => self.map_children(id, &mut |g, c| g.draw_within(c, outer, memo), Symbol::clone),
+                }
             }
             _ => self.map_children(id, &mut |g, c| g.draw_within(c, outer, memo), Symbol::clone),
         };
         memo.insert(id, out);
         out
+    }
+
+    /// The sum over the draws of a sampled sum times a factor.
+    fn sum_of_draws(
+        &mut self,
+        id: Id,
+        (reduction, lo, hi): (Reduction, i64, i64),
+        (sampler, k): (u32, i64),
+        outer: &[(u32, LoopVar)],
+        times: Id,
+    ) -> Id {
+        let (var, body) = self.open(id).expect("a reduction");
+        let slot = self.fresh(0, k);
+        let drawn = Index::var(IndexVar::Drawn { sampler, slot: Slot::Loop(slot) });
+        let body = self.substitute(body, var, &drawn);
+        let body = self.mul(times, body);
+        let inner: Vec<(u32, LoopVar)> = outer.iter().copied().chain([(sampler, slot)]).collect();
+        let body = self.draw_within(body, &inner, &mut HashMap::new());
+        let same: Vec<LoopVar> = outer.iter().filter(|o| o.0 == sampler).map(|o| o.1).collect();
+        let weight = self.inverse_probability(hi - lo, k, &same, slot);
+        let body = self.mul(weight, body);
+        self.reduce(reduction, slot, 0, k, body, None)
+    }
+
+    /// A factor that is a sum by a sampler, one that another factor has too (or the same once more). None where one draw
+    /// cannot tell an index from another.
+    fn shared(&self, factors: &[(Id, i32)]) -> Option<usize> {
+        let samplers = |id: Id| match *self.node(id) {
+            Node::Reduce { reduction: Reduction::Sum, sampler: Some(s), .. } => Some(s),
+            _ => None,
+        };
+        factors.iter().enumerate().position(|(at, (f, e))| {
+            let Some(s) = samplers(*f) else { return false };
+            let SamplerKind::Sparse { k, .. } = self.samplers[s as usize].kind else { return false };
+            let others =
+                factors.iter().enumerate().filter(|(o, _)| *o != at).any(|(_, (o, _))| samplers(*o) == Some(s));
+            k > 1 && *e > 0 && (*e > 1 || others)
+        })
+    }
+
+    /// A product with one of its sums as the outer one.
+    fn product_of_draws(&mut self, mut factors: Vec<(Id, i32)>, at: usize, outer: &[(u32, LoopVar)]) -> Id {
+        let sum = factors[at].0;
+        factors[at].1 -= 1;
+        let times = self.product(factors);
+        let Node::Reduce { reduction, lo, hi, sampler: Some(sampler), .. } = *self.node(sum) else {
+            unreachable!("it is a sampled sum")
+        };
+        let SamplerKind::Sparse { k, .. } = self.samplers[sampler as usize].kind else {
+            unreachable!("sums are sampled by indices without replacement")
+        };
+        self.sum_of_draws(sum, (reduction, lo, hi), (sampler, k as i64), outer, times)
     }
 
     /// One over the probability that one of n indices is among k draws, given the indices of `outer` slots, as an

@@ -6,7 +6,7 @@
 //! coefficients: the span of their gradients is computed exactly, so that the expanded `u_xx^2 + 2 u_xx u_yy + u_yy^2`
 //! needs lap(u) alone too.
 
-use super::graph::{Atom, Graph, Id, Node};
+use super::graph::{Argument, Atom, Graph, Id, Node};
 use super::index::{FUNCTIONAL, Index, LoopVar, Symbol};
 use crate::program::Reduction;
 use num_rational::BigRational;
@@ -68,6 +68,9 @@ pub fn fold(graph: &mut Graph, roots: &[Id]) -> Folded {
 }
 
 type Context = [(LoopVar, i64, i64)];
+
+/// A network of more columns has many.
+const MANY: usize = 64;
 
 struct Folder<'g> {
     graph: &'g mut Graph,
@@ -149,8 +152,35 @@ impl Folder<'_> {
         plain.chain(out).collect()
     }
 
-    /// The node of a functional whose terms may depend on the context's variables.
+    /// The node of a functional whose terms may depend on the context's variables. First derivatives of a network of many
+    /// columns that have coefficients of their own at each point are functionals by themselves: their sum would be a direction
+    /// in all columns that is different at each point, and has to be stored.
     fn functional(&mut self, terms: Vec<Term>, context: &Context) -> Option<Id> {
+        let (apart, terms): (Vec<Term>, Vec<Term>) = terms.into_iter().partition(|t| self.is_apart(t));
+        let mut sum = self.tensor(terms, context);
+        for Term { ranges, coefficient, atom } in apart {
+            let inner = [context, &ranges[..]].concat();
+            let one = Term { ranges: Vec::new(), coefficient: self.graph.int(1), atom };
+            let derivative = self.tensor(vec![one], &inner)?;
+            let mut term = self.graph.mul(coefficient, derivative);
+            for (var, lo, hi) in ranges {
+                term = self.graph.reduce(Reduction::Sum, var, lo, hi, term, None);
+            }
+            sum = Some(sum.map_or(term, |s| self.graph.add(s, term)));
+        }
+        sum
+    }
+
+    fn is_apart(&self, term: &Term) -> bool {
+        let [Symbol::Column(index)] = &term.atom.symbols[..] else { return false };
+        let is_wide = |a: &Argument| matches!(a, Argument::Columns { len, .. } if *len > MANY);
+        (index.is_drawn() || index.as_constant().is_some())
+            && self.graph.constant_value(term.coefficient).is_none()
+            && self.graph.calls[term.atom.call as usize].arguments.iter().any(is_wide)
+    }
+
+    /// The node of one functional.
+    fn tensor(&mut self, terms: Vec<Term>, context: &Context) -> Option<Id> {
         if terms.is_empty() {
             return None;
         }

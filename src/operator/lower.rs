@@ -13,6 +13,7 @@ use crate::program::{
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::One;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 /// Longest sum that is written out term by term, where its terms cannot be indexed by a variable.
@@ -41,6 +42,8 @@ pub struct Lowering<'a> {
     pub has_chosen: bool,
     /// Whether `unbiased` estimates draw again.
     again: bool,
+    /// Whether one did.
+    drew_again: Cell<bool>,
     /// Sums in operators that an estimate of their own names.
     settled: HashSet<Id>,
 }
@@ -73,6 +76,7 @@ impl<'a> Lowering<'a> {
             unnamed: Method::Exact,
             has_chosen: false,
             again: false,
+            drew_again: Cell::new(false),
             settled: HashSet::new(),
         }
     }
@@ -94,12 +98,13 @@ impl<'a> Lowering<'a> {
     }
 
     /// The components of the residual of condition number `k`, with draws that are independent of those of
-    /// [`Lowering::condition`] in estimates that are `unbiased`. The same where there are none.
-    pub fn condition_again(&mut self, k: usize) -> Result<Vec<Id>, Diagnostic> {
+    /// [`Lowering::condition`] in estimates that are `unbiased`. None where there are none.
+    pub fn condition_again(&mut self, k: usize) -> Result<Option<Vec<Id>>, Diagnostic> {
         self.again = true;
+        self.drew_again.set(false);
         let out = self.condition(k);
         self.again = false;
-        out
+        Ok(Some(out?).filter(|_| self.drew_again.get()))
     }
 
     /// The components of the residual of condition number `k`.
@@ -179,8 +184,11 @@ impl<'a> Lowering<'a> {
     }
     /// The name of an estimate's draws.
     fn named(&self, name: &str, estimate: &crate::program::Estimate) -> String {
-        let again = if self.again && estimate.unbiased { ", again" } else { "" };
-        format!("{name}{again}")
+        if !(self.again && estimate.unbiased) {
+            return name.into();
+        }
+        self.drew_again.set(true);
+        format!("{name}, again")
     }
 
     fn components(&mut self, e: ExprId) -> Result<Vec<Id>, Diagnostic> {

@@ -7,6 +7,7 @@ use super::targets::{Targets, assignments};
 use crate::algebra::{Coefficient, JetAlgebra};
 use crate::jet::{self, Activation, AlgebraId, Op, Seed, ValueId};
 use crate::operator::{Argument, Folded, Graph, Id, Index, Node, Slot, Symbol};
+use crate::program::NetId;
 use num_rational::BigRational;
 use num_traits::ToPrimitive;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -40,7 +41,7 @@ pub fn build(
     Ok(builder.push(Op::Pointwise(code)))
 }
 
-fn constant(graph: &mut Graph, targets: &Targets, c: &Coefficient) -> Option<f64> {
+pub fn constant(graph: &mut Graph, targets: &Targets, c: &Coefficient) -> Option<f64> {
     match c.as_constant() {
         Some(v) => v.to_f64(),
         None => {
@@ -67,28 +68,44 @@ fn network(
         None => general_input(graph, builder, targets, call, algebra)?,
     };
     let net = application.net;
-    let (depth, activation) = builder.architecture(net);
     if let Some((weight, bias)) = builder.shared_layer(net) {
+        let activation = builder.architecture(net).1;
         x = builder.push(Op::Share { x, weight, bias });
         if activation != Activation::Identity {
             x = builder.push(Op::Activate { x, algebra: table, activation, coefficients });
         }
     }
+    x = layers(builder, net, x, (table, coefficients), &mut |builder, mut x| {
+        for (sampler, seeds) in &injected {
+            let (factor, directions) = draws::factor(graph, builder, *sampler);
+            x = builder.push(Op::Inject { x, factor, directions, seeds: seeds.clone() });
+        }
+        x
+    });
+    builder.jets.insert(call, x);
+    Ok(())
+}
+
+/// The layers of a network over an input jet; `inject` may change what the first one makes.
+pub fn layers(
+    builder: &mut Builder,
+    net: NetId,
+    mut x: ValueId,
+    (algebra, coefficients): (AlgebraId, Option<ValueId>),
+    inject: &mut dyn FnMut(&mut Builder, ValueId) -> ValueId,
+) -> ValueId {
+    let (depth, activation) = builder.architecture(net);
     for layer in 0..depth {
         let (weight, bias) = builder.layer(net, layer);
         x = builder.push(Op::Linear { x, weight, bias });
         if layer == 0 {
-            for (sampler, seeds) in &injected {
-                let (factor, directions) = draws::factor(graph, builder, *sampler);
-                x = builder.push(Op::Inject { x, factor, directions, seeds: seeds.clone() });
-            }
+            x = inject(builder, x);
         }
         if layer + 1 < depth && activation != Activation::Identity {
-            x = builder.push(Op::Activate { x, algebra: table, activation, coefficients });
+            x = builder.push(Op::Activate { x, algebra, activation, coefficients });
         }
     }
-    builder.jets.insert(call, x);
-    Ok(())
+    x
 }
 
 /// The structure table, and the value of its varying constants.
@@ -114,16 +131,12 @@ fn table(
         };
         entries.push(jet::Entry { out: e.out as u32, a: e.a as u32, b: e.b as u32, c });
     }
-    let table = jet::Algebra { rows: algebra.rows(), order: algebra.order, entries };
-    let id = builder.jet.algebras.iter().position(|a| *a == table).unwrap_or_else(|| {
-        builder.jet.algebras.push(table);
-        builder.jet.algebras.len() - 1
-    });
+    let id = builder.algebra(jet::Algebra { rows: algebra.rows(), order: algebra.order, entries });
     let coefficients = (!varying.is_empty()).then(|| {
         let code = pointwise(graph, builder, &varying, 1, varying.len());
         builder.push(Op::Pointwise(code))
     });
-    (AlgebraId(id as u32), coefficients)
+    (id, coefficients)
 }
 
 /// Seeds along directions that are known by their images under the first layer, for each of their samplers.
@@ -180,6 +193,18 @@ fn general_input(
     call: u32,
     algebra: &JetAlgebra,
 ) -> Result<ValueId, Unbuildable> {
+    let (roots, values) = input_rows(graph, targets, call, algebra)?;
+    let code = pointwise(graph, builder, &roots, algebra.rows(), values);
+    Ok(builder.push(Op::Pointwise(code)))
+}
+
+/// v(D) of every argument of a network for every v of the basis, row by row, and the number of arguments.
+pub fn input_rows(
+    graph: &mut Graph,
+    targets: &Targets,
+    call: u32,
+    algebra: &JetAlgebra,
+) -> Result<(Vec<Id>, usize), Unbuildable> {
     let mut values = Vec::new();
     for argument in graph.calls[call as usize].arguments.clone() {
         match argument {
@@ -211,15 +236,14 @@ fn general_input(
             roots.push(graph.linear(terms));
         }
     }
-    let code = pointwise(graph, builder, &roots, algebra.rows(), values.len());
-    Ok(builder.push(Op::Pointwise(code)))
+    Ok((roots, values.len()))
 }
 
 /// One reading of a functional: sum of coefficient times row of an output.
 type Reading = Vec<(u32, u32, usize, Coefficient)>;
 
-/// The residuals with rows in place of functionals.
-fn rows(graph: &mut Graph, folded: &Folded, targets: &Targets, algebras: &BTreeMap<u32, JetAlgebra>) -> Vec<Id> {
+/// The residuals, or other expressions, with rows in place of functionals.
+pub fn rows(graph: &mut Graph, folded: &Folded, targets: &Targets, algebras: &BTreeMap<u32, JetAlgebra>) -> Vec<Id> {
     let readings: Vec<Vec<Reading>> = targets
         .members
         .iter()

@@ -1,6 +1,6 @@
 //! A `JetProgram` under construction: inputs and tensors come into being when they are first used.
 
-use crate::jet::{JetProgram, Op, Tensor, TensorId, ValueId};
+use crate::jet::{Algebra, AlgebraId, JetProgram, Op, Tensor, TensorId, ValueId};
 use crate::operator::Index;
 use crate::program::{Activation, CoefId, Learning, NetId, ParamId, Program};
 use std::collections::{BTreeSet, HashMap};
@@ -51,6 +51,15 @@ impl<'p> Builder<'p> {
     pub fn push(&mut self, op: Op) -> ValueId {
         self.jet.ops.push(op);
         ValueId(self.jet.ops.len() as u32 - 1)
+    }
+
+    /// The number of a structure table, which is added if it is new.
+    pub fn algebra(&mut self, table: Algebra) -> AlgebraId {
+        let known = self.jet.algebras.iter().position(|a| *a == table);
+        AlgebraId(known.unwrap_or_else(|| {
+            self.jet.algebras.push(table);
+            self.jet.algebras.len() - 1
+        }) as u32)
     }
 
     /// The points.

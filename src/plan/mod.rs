@@ -8,6 +8,7 @@ mod build;
 mod builder;
 mod cost;
 mod draws;
+mod flow;
 mod gradient;
 mod report;
 mod scalar;
@@ -15,6 +16,7 @@ mod show;
 mod targets;
 
 pub use cost::Cost;
+pub use flow::{FlowPlan, plan_flow};
 pub use report::{json, text};
 
 use crate::algebra::{self, Coefficient, Compared, JetAlgebra, Monomial, Polynomial};
@@ -157,6 +159,7 @@ pub fn check_reports(program: &Program) -> Vec<Diagnostic> {
         let expressions = match &report.kind {
             ReportKind::Error { value, exact, .. } => vec![*value, *exact],
             ReportKind::Value { value, .. } => vec![*value],
+            ReportKind::Rollout { .. } => return None,
         };
         plan_expressions(program, &report.label, &expressions).err()
     };
@@ -251,19 +254,18 @@ impl Planner<'_> {
         let condition = &self.program.conditions[k];
         let mut lowering = Lowering::new(self.program).choosing(choice.auto, choice.unnamed);
         let mut roots = lowering.condition(k)?;
-        let mut again = lowering.condition_again(k)?;
+        let again = lowering.condition_again(k)?.filter(|again| *again != roots);
+        let halves = again.is_some();
+        let mut again = again.unwrap_or_default();
         let residuals = roots.len();
         for term in [condition.enhance, condition.matching].into_iter().flatten() {
-            for copy in [&mut roots, &mut again] {
+            for copy in [Some(&mut roots), Some(&mut again).filter(|_| halves)].into_iter().flatten() {
                 let residuals = &copy[..residuals];
                 let more = self.gradient_terms(&mut lowering.graph, residuals, term, dense, condition.span)?;
                 copy.extend(more);
             }
         }
-        let halves = again != roots;
-        if halves {
-            roots.extend(again);
-        }
+        roots.extend(again);
         let (name, span, has_chosen) = (&condition.name, condition.span, lowering.has_chosen);
         self.set(lowering.graph, Wanted { name, roots, condition: Some(k), halves, has_chosen, span })
     }

@@ -76,7 +76,7 @@ impl<'a> Resolver<'a> {
         self.fail(Diagnostic::error(name.span, message).note(format!("write `{form}`")))
     }
 
-    fn network(&mut self, id: NetId, operands: Vec<Operand>, span: Span) -> Option<ExprId> {
+    pub fn network(&mut self, id: NetId, operands: Vec<Operand>, span: Span) -> Option<ExprId> {
         let name = self.program.nets[id.index()].name.clone();
         if operands.is_empty() {
             let message = format!("the network `{name}` needs arguments");

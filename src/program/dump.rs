@@ -67,6 +67,8 @@ impl Display for Program {
             let unbiased = if estimate.unbiased { " unbiased" } else { "" };
             writeln!(f, "estimate {target} by {}{unbiased}", estimate.method)?;
         }
+        self.flow.iter().try_for_each(|flow| self.flow(flow, f))?;
+        self.fit.iter().try_for_each(|fit| self.fit(fit, f))?;
         if let Some(training) = &self.training {
             let Training { rate, decay, beta1, beta2, epsilon, steps, .. } = training;
             write!(f, "train adam(lr = {rate}, beta1 = {beta1}, beta2 = {beta2}, epsilon = {epsilon:e}, ")?;
@@ -77,7 +79,7 @@ impl Display for Program {
         for report in &self.reports {
             self.report(report, f)?;
         }
-        if self.has_flow { writeln!(f, "flow") } else { Ok(()) }
+        Ok(())
     }
 }
 
@@ -105,11 +107,47 @@ impl Program {
         writeln!(f, "  {} : {shape}", self.limited_text(condition.residual, NODES, true))
     }
 
+    fn flow(&self, flow: &Flow, f: &mut Formatter<'_>) -> fmt::Result {
+        let state = &self.groups[flow.state.index()].name;
+        write!(f, "flow d_t({state}) = {} by ", self.limited_text(flow.right, NODES, true))?;
+        match &flow.integrator {
+            Integrator::Taylor { order } => write!(f, "taylor(order = {order}")?,
+            Integrator::TaylorLagrange { order, midpoint } => {
+                let midpoint = self.limited_text(*midpoint, NODES, true);
+                write!(f, "taylor_lagrange(order = {order}, midpoint = {midpoint}")?;
+            }
+            Integrator::RungeKutta(scheme) => write!(f, "{scheme}(")?,
+            Integrator::Hypersolver { base, correction } => {
+                let correction = self.limited_text(*correction, NODES, true);
+                write!(f, "hypersolver(method = {base}, correction = {correction}")?;
+            }
+            Integrator::Dopri5 { rtol, atol } => write!(f, "dopri5(rtol = {rtol:e}, atol = {atol:e}")?,
+        }
+        if let Some(step) = flow.step {
+            let comma = if matches!(flow.integrator, Integrator::RungeKutta(_)) { "" } else { ", " };
+            write!(f, "{comma}step = {step}, substeps = {}", flow.substeps)?;
+        }
+        flow.tolerance.map_or(Ok(()), |tolerance| write!(f, ", tolerance = {tolerance:e}"))?;
+        writeln!(f, ")")
+    }
+
+    fn fit(&self, fit: &Fit, f: &mut Formatter<'_>) -> fmt::Result {
+        let Fit { data, horizon, loss, remainder_weight, midpoint_every, midpoint_tolerance, .. } = fit;
+        write!(f, "fit flow to {}, horizon = {horizon}", self.data[data.index()].name)?;
+        loss.map_or(Ok(()), |loss| write!(f, ", loss = {}", self.limited_text(loss, NODES, true)))?;
+        write!(f, ", remainder_weight = {remainder_weight}")?;
+        if let Some(every) = midpoint_every {
+            write!(f, ", midpoint_every = {every}, midpoint_tolerance = {midpoint_tolerance:e}")?;
+        }
+        writeln!(f)
+    }
+
     fn report(&self, report: &Report, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "report {}", report.label)?;
         match &report.kind {
             ReportKind::Error { data: Some(data), .. } => write!(f, " over {}", self.data[data.index()].name)?,
             ReportKind::Error { .. } => write!(f, " over {} points", report.points)?,
+            ReportKind::Rollout { .. } => write!(f, " over {} rows", report.points)?,
             ReportKind::Value { at, reference, .. } => {
                 match at.len() {
                     0 => {}
@@ -169,5 +207,12 @@ impl Display for Decay {
             Decay::Cosine => write!(f, "cosine"),
             Decay::Exponential(factor) => write!(f, "exponential({factor})"),
         }
+    }
+}
+
+impl Display for Scheme {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let name = Scheme::NAMES.iter().find(|(_, scheme)| scheme == self).map_or("", |(name, _)| name);
+        f.write_str(name)
     }
 }

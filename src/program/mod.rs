@@ -22,6 +22,7 @@ mod dump;
 mod estimates;
 mod eval;
 mod expressions;
+mod flow;
 mod fold;
 mod names;
 mod operators;
@@ -139,7 +140,7 @@ impl<'a> Resolver<'a> {
                 ItemKind::Solve { name, region, left, right, clauses } => {
                     self.condition(item.span, name, region.as_ref(), left, right, clauses)
                 }
-                ItemKind::Flow { left, right, method } => self.flow(left, right, method),
+                ItemKind::Flow { left, right, method } => self.flow(item.span, left, right, method),
                 _ => {}
             }
         }
@@ -149,7 +150,7 @@ impl<'a> Resolver<'a> {
                 ItemKind::Estimate { target, method, unbiased } => self.estimate(item.span, target, method, *unbiased),
                 ItemKind::Train { optimizer, options } => self.train(item.span, optimizer, options),
                 ItemKind::Report { entries } => self.report_statement(entries),
-                ItemKind::Fit { data, options } => self.fit(data, options),
+                ItemKind::Fit { data, options } => self.fit(item.span, data, options),
                 _ => {}
             }
         }

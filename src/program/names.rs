@@ -78,8 +78,7 @@ pub const FUNCTIONS: [(&str, Function); 14] = [
 ];
 
 /// Builtin operators (beside `d_xy`, whose letters are coordinates, and `d_n`).
-pub const OPERATORS: [&str; 11] =
-    ["d", "lap", "grad", "div", "curl", "hess", "trace", "det", "dot", "norm2", "advect"];
+pub const OPERATORS: [&str; 11] = ["d", "lap", "grad", "div", "curl", "hess", "trace", "det", "dot", "norm2", "advect"];
 
 /// True if functions of this name cannot be declared.
 pub(super) fn is_builtin_function(name: &str) -> bool {
@@ -153,7 +152,7 @@ impl<'a> Resolver<'a> {
                 ItemKind::Operator { name, parameters, body } => self.operator(name, parameters, body),
                 ItemKind::Output { name, .. } => self.result(name, ResultName::Output(None)),
                 ItemKind::Solve { name, .. } => self.result(name, ResultName::Condition(None)),
-                ItemKind::Flow { .. } => self.program.has_flow = true,
+                ItemKind::Flow { .. } => self.has_flow = true,
                 _ => {}
             }
         }

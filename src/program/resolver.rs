@@ -91,6 +91,8 @@ pub(super) struct Resolver<'a> {
     pub first_use: Vec<Option<Span>>,
     /// Where each condition's count was given.
     pub sampled: IndexMap<String, Span>,
+    /// Whether the file has a `flow`.
+    pub has_flow: bool,
     pub overrides: &'a ParsedOverrides,
     /// The text that is being resolved is not in the file: the place to name instead, and what it is.
     pub origin: Option<(Span, String)>,
@@ -126,6 +128,7 @@ impl<'a> Resolver<'a> {
             used_nets: Vec::new(),
             first_use: Vec::new(),
             sampled: IndexMap::new(),
+            has_flow: false,
             overrides,
             origin: None,
         }

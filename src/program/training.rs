@@ -1,4 +1,4 @@
-//! `train`, `report`, and the reserved `flow` and `fit`.
+//! `train` and `report`.
 
 use super::arguments::{CallRef, Sign};
 use super::names::Declared;
@@ -41,7 +41,7 @@ impl<'a> Resolver<'a> {
         let decay = adam.get("decay").and_then(|expr| self.decay(expr)).unwrap_or(Decay::Constant);
         let steps = rest.get("steps").and_then(|expr| self.count(expr, "the number of steps", 1)).unwrap_or(STEPS);
         let batch = rest.get("batch").and_then(|expr| self.count(expr, "a batch", 1));
-        if let Some(expr) = rest.get("batch").filter(|_| !self.program.has_flow) {
+        if let Some(expr) = rest.get("batch").filter(|_| !self.has_flow) {
             let warning = Diagnostic::warning(expr.span, "`batch` changes nothing: there is no `flow`");
             self.report(warning.note("the points of a condition are counted by `sample`"));
         }
@@ -127,10 +127,7 @@ impl<'a> Resolver<'a> {
             let kind = match call.name.text.as_str() {
                 "error" => self.error_report(call),
                 "value" => self.value_report(call, reference),
-                "rollout" => {
-                    self.rollout(call);
-                    None
-                }
+                "rollout" => self.rollout(call),
                 other => {
                     let error = Diagnostic::error(call.name.span, format!("there is no report `{other}`"));
                     let error = error.suggest(other, ["error", "value", "rollout"]);
@@ -280,93 +277,5 @@ impl<'a> Resolver<'a> {
         }
         let values: Vec<Option<f64>> = items.iter().map(|item| self.real(item, what, Sign::Any)).collect();
         values.into_iter().collect()
-    }
-
-    fn rollout(&mut self, call: &'a ast::Call) {
-        if !self.program.has_flow {
-            self.report(Diagnostic::error(call.span, "`rollout` needs a `flow`"));
-        }
-        let arguments = self.arguments(call.into(), &["data"], &[]);
-        match arguments.get("data").map(|expr| (&expr.kind, expr.span)) {
-            Some((ExprKind::Name(name), span)) => self.data_name(name, span),
-            _ => self.report(Diagnostic::error(call.span, "`rollout` needs a data set").note("write `rollout(data)`")),
-        }
-    }
-
-    fn data_name(&mut self, name: &str, span: Span) {
-        if !matches!(self.symbols.get(name).map(|symbol| symbol.declared), Some(Declared::Data(_))) {
-            let names = self.program.data.iter().map(|data| data.name.as_str());
-            let error = Diagnostic::error(span, format!("there is no data set `{name}`")).suggest(name, names);
-            self.report(error);
-        }
-    }
-
-    /// `flow d_t(s) = F(s) by taylor_lagrange(..)`: reserved; its form and names are checked.
-    pub fn flow(&mut self, left: &'a ast::Expr, right: &'a ast::Expr, method: &'a ast::Call) {
-        let state = match &left.kind {
-            ExprKind::Call(name, arguments) if name.text == "d_t" && arguments.len() == 1 => {
-                match &arguments[0].value.kind {
-                    ExprKind::Name(state) => {
-                        let of = |group: &&Group| group.kind == GroupKind::State && group.name == *state;
-                        self.program.groups.iter().find(of)
-                    }
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        let shape = state.map(|group| if group.is_vector { Shape::Vector(group.len) } else { Shape::Scalar });
-        if shape.is_none() {
-            let error = Diagnostic::error(left.span, "the left side of a flow is the derivative of a state");
-            self.report(error.note("such as `flow d_t(s) = F(s) by ..` after `state s[2]`"));
-        }
-        if let (Some(shape), Some(id)) = (shape, self.expr(right)) {
-            let found = self.shape(id);
-            if found != shape {
-                let error = Diagnostic::error(right.span, format!("a {found} cannot be the derivative of a {shape}"));
-                self.report(error.label(found.to_string()).also(left.span, shape.to_string()));
-            }
-        }
-        let call = CallRef::from(method);
-        let arguments = match call.name {
-            "taylor_lagrange" => self.arguments(call, &["order", "midpoint", "step"], &[]),
-            "taylor" => self.arguments(call, &["order", "step"], &[]),
-            other => {
-                let error = Diagnostic::error(call.name_span, format!("there is no integrator `{other}`"));
-                let error = error.suggest(other, ["taylor", "taylor_lagrange"]);
-                return self.report(error.note("choose from `taylor`, `taylor_lagrange`"));
-            }
-        };
-        if let Some(order) = arguments.get("order") {
-            self.count(order, "the order of an integrator", 1);
-        }
-        if let Some(step) = arguments.get("step") {
-            self.real(step, "a step", Sign::Positive);
-        }
-        if let Some(midpoint) = arguments.get("midpoint") {
-            match CallRef::of(midpoint).and_then(|call| self.symbols.get(call.name)).map(|symbol| symbol.declared) {
-                Some(Declared::Net(net, _)) => self.used_nets[net.index()] = true,
-                _ => {
-                    let error = Diagnostic::error(midpoint.span, "the midpoint of a step is a network");
-                    self.report(error.note("name one that is declared: `midpoint = G`"));
-                }
-            }
-        }
-    }
-
-    /// `fit flow to DATA, horizon = 1`: reserved; its form and names are checked.
-    pub fn fit(&mut self, data: &'a ast::Name, options: &'a [Argument]) {
-        if !self.program.has_flow {
-            self.report(Diagnostic::error(data.span, "there is no `flow` to fit"));
-        }
-        self.data_name(&data.text, data.span);
-        let call = CallRef { name: "fit", name_span: data.span, arguments: options, span: data.span };
-        let arguments = self.arguments(call, &["horizon", "remainder_weight"], &[]);
-        if let Some(expr) = arguments.get("horizon") {
-            self.real(expr, "a horizon", Sign::Positive);
-        }
-        if let Some(expr) = arguments.get("remainder_weight") {
-            self.real(expr, "a weight", Sign::NotNegative);
-        }
     }
 }

@@ -51,8 +51,10 @@ pub struct Program {
     pub training: Option<Training>,
     /// The entries of `report` statements.
     pub reports: Vec<Report>,
-    /// True where the file has a `flow` (reserved syntax: accepted by `check`, planned by nothing yet).
-    pub has_flow: bool,
+    /// The `flow` statement.
+    pub flow: Option<Flow>,
+    /// The `fit` statement.
+    pub fit: Option<Fit>,
 }
 
 /// What a group of coordinates is.
@@ -453,6 +455,105 @@ pub enum Decay {
     Exponential(f64),
 }
 
+/// `flow d_t(s) = F(s) by taylor_lagrange(..)`
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Whose derivative is given.
+    pub state: GroupId,
+    /// The derivative: a function of the state, time, parameters, networks and columns of one data set (inputs).
+    pub right: ExprId,
+    /// How it is integrated.
+    pub integrator: Integrator,
+    /// Length of a step at most: intervals between rows of data are divided evenly. None for `dopri5`, which chooses.
+    pub step: Option<f64>,
+    /// Equal steps in one of this length.
+    pub substeps: usize,
+    /// Largest error estimate of a step of a rollout, relative to 1 + |s|: steps are then chosen by it, up to `step`.
+    pub tolerance: Option<f64>,
+    /// The statement.
+    pub span: Span,
+}
+
+/// One-step methods.
+#[derive(Clone, Debug)]
+pub enum Integrator {
+    /// s + sum over l = 1..=order of h^l/l! f^(l-1)(s).
+    Taylor {
+        /// Terms.
+        order: usize,
+    },
+    /// The same and its remainder h^(order+1)/(order+1)! f^(order)(s + h g * f(s)).
+    TaylorLagrange {
+        /// Terms before the remainder.
+        order: usize,
+        /// g: a number, a vector like the state, or a matrix; with one component more, whose sigmoid is the midpoint of time.
+        midpoint: ExprId,
+    },
+    /// An explicit Runge-Kutta method with fixed steps.
+    RungeKutta(Scheme),
+    /// A Runge-Kutta method of order p and h^(p+1) times a learned correction.
+    Hypersolver {
+        /// The method.
+        base: Scheme,
+        /// A vector like the state.
+        correction: ExprId,
+    },
+    /// Dormand and Prince, order 5 with error control.
+    Dopri5 {
+        /// Relative tolerance.
+        rtol: f64,
+        /// Absolute tolerance.
+        atol: f64,
+    },
+}
+
+/// Explicit Runge-Kutta methods with fixed steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Order 1, one evaluation.
+    Euler,
+    /// Order 2: the trapezium with an Euler step.
+    Heun,
+    /// Order 2: the slope in the middle.
+    Midpoint,
+    /// Order 3 (Bogacki and Shampine).
+    Bosh3,
+    /// Order 4, the classical one.
+    Rk4,
+}
+
+impl Scheme {
+    /// All of them, by their names.
+    pub const NAMES: [(&str, Scheme); 5] = [
+        ("euler", Scheme::Euler),
+        ("heun", Scheme::Heun),
+        ("midpoint", Scheme::Midpoint),
+        ("bosh3", Scheme::Bosh3),
+        ("rk4", Scheme::Rk4),
+    ];
+}
+
+/// `fit flow to traj, horizon = 1`
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// Rows with time, state, and the number of the run that they belong to.
+    pub data: DataId,
+    /// How many rows ahead a prediction is compared with the data.
+    pub horizon: usize,
+    /// What is minimised at each row that is predicted, a function of the state there and columns of the data set; none: the
+    /// mean square of the difference to the data.
+    pub loss: Option<ExprId>,
+    /// Weight of the mean absolute remainder in the loss.
+    pub remainder_weight: f64,
+    /// Steps of training between two fits of the midpoint or correction to an accurate solver; none: it is trained on the
+    /// data like everything else.
+    pub midpoint_every: Option<usize>,
+    /// Tolerance of that solver.
+    pub midpoint_tolerance: f64,
+    /// The statement.
+    pub span: Span,
+}
+
 /// What is measured during and after training.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -473,6 +574,8 @@ pub enum ReportKind {
     Error { value: ExprId, exact: ExprId, data: Option<DataId> },
     /// A number: an expression at one point (columns with values; vectors are filled), with a known value.
     Value { value: ExprId, at: Vec<f64>, reference: Option<f64> },
+    /// Relative distance of the flow's rollouts, from the first row of each run, to the rows of a data set.
+    Rollout { data: DataId },
 }
 
 impl Program {

@@ -114,7 +114,19 @@ impl<T: Number> Evaluator<T> {
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
     ) -> Result<(), Error> {
-        let tensors = self.tensors(&Tensors::of(parameters))?;
+        self.run_whole(&Tensors::of(parameters), (count, points, data), (seed, step), outputs, gradients)
+    }
+
+    /// The same, of tensors wherever they lie.
+    pub fn run_whole(
+        &self,
+        tensors: &Tensors<'_, T>,
+        (count, points, data): (usize, &[T], &[T]),
+        (seed, step): (u64, u64),
+        outputs: &mut [Vec<T>],
+        gradients: &mut [Vec<T>],
+    ) -> Result<(), Error> {
+        let tensors = self.tensors(tensors)?;
         let call = Call { count, points: Points::Rows(points), data, tensors: &tensors, seed, step };
         Ok(self.executor.run_whole(&call, outputs, gradients)?)
     }

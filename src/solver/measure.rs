@@ -45,7 +45,14 @@ impl<T: Number> Meter<T> {
         reports.map(|(k, r)| Meter::new(program, k, r, data, seed)).collect()
     }
 
-    fn new(program: &Program, number: usize, report: &Report, data: &[Arc<Table>], seed: u64) -> Result<Self, Error> {
+    /// Report number `number` of a program; not one of a flow's rollouts.
+    pub fn new(
+        program: &Program,
+        number: usize,
+        report: &Report,
+        data: &[Arc<Table>],
+        seed: u64,
+    ) -> Result<Self, Error> {
         let (expressions, source) = match &report.kind {
             ReportKind::Error { value, exact, data: set } => {
                 let source = match set {
@@ -58,6 +65,10 @@ impl<T: Number> Meter<T> {
                 // a value that depends on no coordinate names none
                 let point = if at.is_empty() { vec![0.0; program.columns()] } else { at.clone() };
                 (vec![*value], Source::Point(point))
+            }
+            ReportKind::Rollout { .. } => {
+                let why = "a rollout is measured where a flow is trained";
+                return Err(crate::diagnostic::Diagnostic::error(Default::default(), why).into());
             }
         };
         let set = plan_expressions(program, &report.label, &expressions)?;
@@ -87,6 +98,7 @@ impl<T: Number> Meter<T> {
                 self.chunks(parameters, &mut |v| value = v.first().map(|v| v.f64()))?;
                 (out.value, out.reference) = (value, *reference);
             }
+            ReportKind::Rollout { .. } => {}
             ReportKind::Error { .. } => {
                 let width = self.width;
                 let mut sums = [0.0; 4];

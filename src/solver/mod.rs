@@ -2,6 +2,7 @@
 //! verification, pictures. The command line and embedding programs stand on this room.
 
 mod evaluator;
+pub mod flow;
 mod measure;
 mod objective;
 mod picture;

@@ -98,7 +98,7 @@ impl<T: Number> SolverObjective<T> {
 }
 
 /// All tensors of a program: the learned ones, and those that are not.
-fn all<'a, T: Number>(
+pub(super) fn all<'a, T: Number>(
     specs: &'a [TensorSpec],
     fixed: &'a [Vec<T>],
     learned: &[usize],

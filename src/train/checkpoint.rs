@@ -118,7 +118,14 @@ pub fn load<T: Element>(
     let unreadable = |key: &str| foreign(format!("its `{key}` cannot be read"));
     let read = |kind: &str, all: &mut [Vec<T>]| -> Result<(), CheckpointError> {
         let one = |((name, shape), values): (&(String, Vec<usize>), &mut Vec<T>)| {
-            file.read(&format!("{kind}/{name}"), shape, values)
+            let label = format!("{kind}/{name}");
+            match (file.shape(&label), &shape[..]) {
+                // a wide weight of a checkpoint from before these were kept as [in, out]
+                (Some(found), [rows, columns]) if rows != columns && found == [*columns, *rows] => {
+                    file.read_turned(&label, &found, values)
+                }
+                _ => file.read(&label, shape, values),
+            }
         };
         Ok(names.iter().zip(all).try_for_each(one)?)
     };

@@ -22,6 +22,9 @@ pub fn descend<T: Element>(
     let moments = moments.first.iter_mut().zip(&mut moments.second);
     let mut pieces = Vec::new();
     for (k, ((w, g), (m, v))) in values.iter_mut().zip(gradients).zip(moments).enumerate() {
+        if objective.rests(t - 1, k) {
+            continue;
+        }
         let rows = objective.row_length(k).map(|row| row.max(1));
         let size = rows.map_or(CHUNK, |row| ROWS * row);
         let each = w.chunks_mut(size).zip(m.chunks_mut(size)).zip(v.chunks_mut(size)).enumerate();

@@ -24,7 +24,7 @@ pub use history::History;
 pub use permutation::Permutation;
 pub(crate) use points::Place;
 pub use points::{Batch, Sampler};
-pub use report::{Measurement, peak_memory_bytes};
+pub use report::{Measurement, RolloutFacts, peak_memory_bytes};
 pub use run::{Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent, train};
 pub use step_points::StepPoints;
 

@@ -21,6 +21,19 @@ pub struct Measurement {
     pub value: Option<f64>,
     /// Its known value.
     pub reference: Option<f64>,
+    /// How a rollout went.
+    pub rollout: Option<RolloutFacts>,
+}
+
+/// How the rollouts of a flow went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RolloutFacts {
+    /// Evaluations of the right side for each trajectory.
+    pub evaluations: u64,
+    /// The largest rate of change of the right side, times the length of a step: explicit methods need less than about 2.
+    pub stiffness: f64,
+    /// Time at which a trajectory left the finite numbers, or its steps became too small.
+    pub left_at: Option<f64>,
 }
 
 impl Measurement {
@@ -63,6 +76,11 @@ fn measurement_json(m: &Measurement) -> Value {
         ("reference", m.reference),
     ];
     let mut object = Map::from_iter([("label".to_owned(), json!(m.label))]);
+    if let Some(r) = &m.rollout {
+        object.insert("evaluations".into(), json!(r.evaluations));
+        object.insert("stiffness".into(), json!(r.stiffness));
+        object.insert("left_at".into(), json!(r.left_at));
+    }
     object.extend(fields.into_iter().filter_map(|(key, x)| Some((key.to_owned(), json!(x?)))));
     Value::Object(object)
 }

@@ -40,6 +40,10 @@ pub trait Objective<T>: Sync {
     /// Rows of such a gradient at the last step, into `out`; `values` are these rows of the tensor, as they were then (others
     /// may have changed since).
     fn gradient_rows(&self, _tensor: usize, _rows: Range<usize>, _values: &[T], _out: &mut [T]) {}
+    /// Whether a tensor and its moments stay as they are at step `step`.
+    fn rests(&self, _step: u64, _tensor: usize) -> bool {
+        false
+    }
     /// All reports, in the order of the program.
     fn measure(&mut self, tensors: &[Vec<T>]) -> Result<Vec<Measurement>, ObjectiveError>;
 }

@@ -360,6 +360,17 @@ impl<T: Element> PointSource<T> for StepPoints<T> {
         scratch
     }
 
+    fn part(&self, points: Range<usize>, columns: Range<usize>, out: &mut Vec<T>) {
+        let n = self.count();
+        out.clear();
+        if let Some(kept) = &self.kept {
+            columns.for_each(|c| out.extend_from_slice(&kept[c * n..][points.clone()]));
+            return;
+        }
+        out.resize(columns.len() * points.len(), T::zero());
+        self.fill(points, columns, out);
+    }
+
     fn at(&self, point: usize, column: usize) -> T {
         if let Some(kept) = &self.kept {
             return kept[column * self.count() + point];

@@ -261,3 +261,22 @@ fn a_folder_that_cannot_be_made_is_an_error_before_the_first_step() {
     let error = run::<f64>(&options(&file, Decay::Linear, 3), &mut Silent).unwrap_err();
     assert!(matches!(error, Error::Write { .. }));
 }
+
+/// Wide weights were kept as [out, in] once: such a checkpoint gives the same numbers.
+#[test]
+fn checkpoints_of_another_layout_are_turned() {
+    use super::adam::Moments;
+    use super::checkpoint::{Identity, State, load, save};
+    use super::history::History;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let identity = Identity { program: "p".into(), seed: 1, steps: None, precision: "f64".into() };
+    let old: Vec<f64> = (0..6).map(f64::from).collect();
+    let moments = Moments { first: vec![old.clone()], second: vec![old.clone()] };
+    let state = State { step: 3, seconds: 1.0, history: History::default(), values: vec![old.clone()], moments };
+    save(&path, &identity, &[("w".into(), vec![2, 3])], &state).unwrap();
+    let mut values = vec![vec![]];
+    let read = load::<f64>(&path, &identity, &[("w".into(), vec![3, 2])], &mut values).unwrap();
+    assert_eq!(values, [[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]]);
+    assert_eq!((read.moments.first, read.step), (values, 3));
+}

@@ -63,7 +63,9 @@ pub fn agree(expected: &[String], found: &[String]) -> bool {
     match expected.split_first() {
         None => found.is_empty(),
         Some((line, rest)) if line == "..." => (0..=found.len()).any(|skipped| agree(rest, &found[skipped..])),
-        Some((line, rest)) => found.split_first().is_some_and(|(first, others)| line_agrees(line, first) && agree(rest, others)),
+        Some((line, rest)) => {
+            found.split_first().is_some_and(|(first, others)| line_agrees(line, first) && agree(rest, others))
+        }
     }
 }
 

@@ -177,8 +177,10 @@ fn the_help_of_every_command_is_in_the_book() {
     let shown = |block: &Block| console::steps(&block.text).into_iter().map(|s| s.command).collect::<Vec<_>>();
     let shown: Vec<String> = page.blocks.iter().filter(|b| b.language == "console").flat_map(shown).collect();
     let help = console::run("jetc --help", root());
-    let listed = help.iter().skip_while(|line| !line.starts_with("Commands:")).skip(1).take_while(|line| !line.is_empty());
-    let names: Vec<&str> = listed.filter(|l| !l.starts_with("   ")).filter_map(|l| l.split_whitespace().next()).collect();
+    let listed =
+        help.iter().skip_while(|line| !line.starts_with("Commands:")).skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<&str> =
+        listed.filter(|l| !l.starts_with("   ")).filter_map(|l| l.split_whitespace().next()).collect();
     assert!(names.contains(&"train") && names.len() > 8, "{names:?}");
     for name in names.into_iter().filter(|name| *name != "help") {
         let command = format!("jetc {name} --help");

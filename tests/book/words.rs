@@ -22,7 +22,10 @@ const QUESTIONS: [(&str, &str); 25] = [
     ("uniform options", "coef c[3] ~ uniform(zzz = 1)"),
     ("architectures", "net N = zzz()"),
     ("network options", "net N = mlp(width = 8, depth = 3, activation = tanh, zzz = 1)"),
-    ("gradient options", "space x\nnet N = mlp(width = 8, depth = 3, activation = tanh)\nsolve a: N(x) = 0 enhance gradient(zzz = 1)"),
+    (
+        "gradient options",
+        "space x\nnet N = mlp(width = 8, depth = 3, activation = tanh)\nsolve a: N(x) = 0 enhance gradient(zzz = 1)",
+    ),
     ("estimators", "estimate lap(N(x)) by zzz(1)"),
     ("sparse options", "estimate lap(N(x)) by sparse(1, zzz = 1)"),
     ("optimizers", "train zzz()"),
@@ -64,7 +67,8 @@ fn terminals() -> BTreeSet<String> {
 #[test]
 fn the_lists_of_the_reference_are_those_of_the_compiler() {
     let set = |words: &mut dyn Iterator<Item = &str>| words.map(str::to_string).collect::<BTreeSet<_>>();
-    let mut known: BTreeMap<&str, BTreeSet<String>> = QUESTIONS.map(|(name, program)| (name, offered(name, program))).into();
+    let mut known: BTreeMap<&str, BTreeSet<String>> =
+        QUESTIONS.map(|(name, program)| (name, offered(name, program))).into();
     let is_word = |t: &String| t.starts_with(|c: char| c.is_ascii_alphabetic());
     let (words, symbols): (BTreeSet<String>, BTreeSet<String>) = terminals().into_iter().partition(is_word);
     assert!(words.is_superset(&known["statements"]) && symbols.contains(".."));

@@ -54,7 +54,7 @@ int main(int count, char **arguments) {
     printf("%s", error);
     jetc_string_free(error);
 
-    program = jetc_compile("space x in 0..1\nnet N = mlp(width = 8, depth = 2, activation = tanh)\n"
+    program = jetc_compile("space x in box(0..1)\nnet N = mlp(width = 8, depth = 2, activation = tanh)\n"
                            "field u = x*(1 - x)*N(x)\nsolve interior: lap(u) = 1\nsample interior = 32\n"
                            "train adam(lr = 1e-2), steps = 100\n", &error);
     expect(program != NULL, "a differential equation");

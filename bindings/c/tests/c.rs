@@ -1,6 +1,6 @@
 //! The header is the one that cbindgen makes, and a C program that uses it does what it says.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Keeps the crate, whose library the C program is linked with, among what is built for this test.
@@ -30,7 +30,7 @@ fn the_c_program_runs() {
     let program = folder.path().join("laplacian");
     // beside the test's own file are the libraries of this build
     let test = std::env::current_exe().unwrap();
-    let libraries = test.parent().and_then(Path::parent).unwrap();
+    let libraries = test.parent().unwrap();
     let output = Command::new(std::env::var("CC").unwrap_or("cc".into()))
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-o"])
         .arg(&program)

@@ -72,7 +72,7 @@ def test_gradients_are_limits_of_difference_quotients():
 
 
 POISSON = """
-space x in 0..1
+space x in box(0..1)
 net N = mlp(width = 8, depth = 2, activation = tanh)
 field u = x*(1 - x)*N(x)
 solve interior: lap(u) = 1

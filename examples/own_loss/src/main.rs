@@ -9,7 +9,7 @@ use jetc::{Compiled, Error, Parameters};
 use std::f64::consts::PI;
 
 const PROGRAM: &str = "
-space x in 0..1
+space x in box(0..1)
 net N = mlp(width = 24, depth = 3, activation = tanh)
 field u = x*(1 - x)*N(x)
 output r = lap(u)

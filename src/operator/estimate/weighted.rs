@@ -33,8 +33,12 @@ fn one(graph: &mut Graph, term: Term, how: &Estimate, k: usize) -> Result<Id, Un
     let (weight, rest): (Vec<_>, Vec<_>) = factors.into_iter().partition(|f| varies(graph, f.0));
     if weight.is_empty() {
         // equal weights: without replacement is better
-        let exact = term.exact(graph);
-        return Ok(mark(graph, exact, how, SamplerKind::Sparse { k, shared: false }));
+        let groups = groups(&term);
+        if groups.iter().all(|g| *g == 0) {
+            let exact = term.exact(graph);
+            return Ok(mark(graph, exact, how, SamplerKind::Sparse { k, shared: false }));
+        }
+        return Ok(independent(graph, term, &groups, how, k));
     }
     let (weight, rest) = (graph.product(weight), graph.product(rest));
     let (first, second) = match term.ranges[..] {
@@ -66,4 +70,37 @@ fn one(graph: &mut Graph, term: Term, how: &Estimate, k: usize) -> Result<Id, Un
     let body = graph.product([(drawn.coefficient, 1), (worth, 1), (derivatives, 1)]);
     let sum = graph.reduce(Reduction::Sum, slot, 0, k as i64, body, None);
     Ok(graph.mul(rest, sum))
+}
+
+/// By range: the number of its group. Ranges whose indices stand in one factor are in one group; the sum over the ranges of
+/// different groups is a product of sums.
+fn groups(term: &Term) -> Vec<usize> {
+    let mut groups: Vec<usize> = (0..term.ranges.len()).collect();
+    for factor in &term.factors {
+        let vars: Vec<_> = factor.symbols.iter().flat_map(|s| s.loop_vars()).collect();
+        let here: Vec<usize> =
+            (0..groups.len()).filter(|r| vars.contains(&term.ranges[*r].0)).map(|r| groups[r]).collect();
+        let least = here.iter().min().copied();
+        groups.iter_mut().filter(|g| here.contains(g)).for_each(|g| *g = least.unwrap_or(*g));
+    }
+    groups
+}
+
+/// A product of sums, each by draws of its own: the mean of a product is that of the means.
+fn independent(graph: &mut Graph, term: Term, groups: &[usize], how: &Estimate, k: usize) -> Id {
+    let derivatives = term.derivatives(graph);
+    let mut body = graph.mul(term.coefficient, derivatives);
+    for (r, (var, lo, hi)) in term.ranges.iter().enumerate().rev() {
+        // sums inside each other share their draws, as long as there are draws to tell apart
+        let around = groups[..r].iter().filter(|g| **g == groups[r]).count();
+        let own = if around < k { 0 } else { around };
+        let name = match (groups[r], own) {
+            (0, 0) => how.name.to_string(),
+            (group, own) => format!("{} {group} {own}", how.name),
+        };
+        let kind = SamplerKind::Sparse { k, shared: false };
+        let sampler = ((k as i64) < hi - lo).then(|| graph.sampler(&name, kind, *lo, *hi));
+        body = graph.reduce(Reduction::Sum, *var, *lo, *hi, body, sampler);
+    }
+    body
 }

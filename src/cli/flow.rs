@@ -1,0 +1,183 @@
+//! What `check`, `plan`, `emit`, `eval` and `bench` do with a file that has a `flow`.
+
+use super::args::{self, Target};
+use super::source::{Loaded, write_or_print};
+use super::{Done, Failure, print};
+use crate::net::{Metadata, Parameters};
+use crate::plan::{FlowPlan, plan_flow};
+use crate::program::Program;
+use crate::solver::Number;
+use crate::solver::Tensors;
+use crate::solver::flow::{FlowObjective, Interval, Runner, Stopped};
+use crate::train::Objective;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::time::Instant;
+
+/// The plan of the file's flow.
+pub fn planned(loaded: &Loaded) -> Result<FlowPlan, Failure> {
+    let plan = plan_flow(&loaded.program).map_err(|e| loaded.say(&[e]))?;
+    plan.ok_or_else(|| Failure::Input(format!("{}: there is no `flow`", loaded.name)))
+}
+
+/// `jetc plan` of a flow.
+pub fn plan(args: &args::Plan, loaded: &Loaded) -> Done {
+    let plan = planned(loaded)?;
+    let text = if args.json { format!("{:#}\n", json(&plan)) } else { text(&loaded.program, &plan) };
+    write_or_print(args.out.as_deref(), &text)
+}
+
+/// What goes with the weights of a flow: its text and its plan.
+pub fn metadata(loaded: &Loaded, plan: &FlowPlan) -> Metadata {
+    Metadata::from([
+        ("jetc.program".to_string(), loaded.text.clone()),
+        ("jetc.overrides".to_string(), loaded.overrides.clone()),
+        ("jetc.plan".to_string(), json(plan).to_string()),
+        ("jetc.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+    ])
+}
+
+/// The plan as JSON.
+pub fn json(plan: &FlowPlan) -> Value {
+    json!({ "flow": {
+        "order": plan.order,
+        "evaluations_per_step": plan.evaluations,
+        "rows_per_step": plan.rows,
+        "has_error_estimate": plan.has_estimate,
+        "operations": plan.step.ops.len(),
+        "flops_per_step": plan.cost.flops_per_point,
+        "flops_per_step_with_gradient": plan.adjoint_cost.flops_per_point,
+    }})
+}
+
+fn text(program: &Program, plan: &FlowPlan) -> String {
+    let mut out = String::new();
+    let listing = program.to_string();
+    let flow = listing.lines().find(|l| l.starts_with("flow ")).unwrap_or("flow");
+    let _ = writeln!(out, "{flow}");
+    let estimate = match (plan.has_estimate, plan.has_error_control) {
+        (true, _) => format!("error estimate of order h^{}", plan.exponent),
+        (_, true) => "error control: steps are chosen".to_string(),
+        _ => "no error estimate".to_string(),
+    };
+    let _ = writeln!(out, "  {:<12}order {} before anything is learned; {estimate}", "method", plan.order);
+    if !plan.has_error_control {
+        let (evaluations, rows, ops) = (plan.evaluations, plan.rows, plan.step.ops.len());
+        let _ = writeln!(
+            out,
+            "  {:<12}{evaluations} evaluations of the right side, {rows} Taylor coefficients of it; {ops} operations",
+            "one step"
+        );
+        for a in &plan.step.algebras {
+            let _ =
+                writeln!(out, "  {:<12}{} rows, order {}, {} products", "algebra", a.rows, a.order, a.entries.len());
+        }
+        let _ = writeln!(
+            out,
+            "  {:<12}{:.3e} flops per trajectory and step, {:.3e} for its vector-Jacobian product",
+            "cost", plan.cost.flops_per_point, plan.adjoint_cost.flops_per_point
+        );
+    }
+    out
+}
+
+/// `jetc emit` of a flow: the program of a step, or of its vector-Jacobian product.
+pub fn emit(args: &args::Emit, loaded: &Loaded) -> Done {
+    let plan = planned(loaded)?;
+    if args.target != Target::Jet {
+        return Err(Failure::Input(format!("{}: a flow is printed as --target jet only", loaded.name)));
+    }
+    let own =
+        if plan.has_error_control { (&plan.field, &plan.field_adjoint) } else { (&plan.step, &plan.step_adjoint) };
+    let program = if args.gradient { own.1 } else { own.0 };
+    write_or_print(args.out.as_deref(), &format!("{program}\n"))
+}
+
+/// `jetc eval` of a flow: states after `--until`, from initial points.
+pub fn eval<T: Number>(
+    loaded: &Loaded,
+    parameters: &Parameters<T>,
+    points: &[f64],
+    until: Option<f64>,
+    seed: u64,
+) -> Result<Vec<f64>, Failure> {
+    let plan = planned(loaded)?;
+    if plan.inputs.is_some() {
+        let why = "the flow reads inputs from a data set, which belong to `fit` and `rollout`";
+        return Err(Failure::Input(format!("{}: {why}", loaded.name)));
+    }
+    let step = loaded.program.flow.as_ref().and_then(|f| f.step);
+    let Some(until) = until.or(step) else {
+        return Err(Failure::Input(format!("{}: say for how long the flow runs: --until T", loaded.name)));
+    };
+    let columns = plan.step.columns;
+    let runner = Runner::<T>::new(&loaded.program, plan)?;
+    let mut points = points.to_vec();
+    let lengths = vec![until; points.len() / columns.max(1)];
+    let interval = Interval { inputs: &[], lengths: &lengths };
+    let done = runner.advance(&Tensors::of(parameters), &mut points, interval, None, (seed, 0))?;
+    match done {
+        Ok(()) => Ok(points),
+        Err(Stopped::NotFinite { at }) => {
+            Err(Failure::Work(format!("a state is not finite after {:.6} of {until}", at * until)))
+        }
+        Err(Stopped::TooSmall { at }) => Err(Failure::Work(format!(
+            "the steps became too small after {:.6} of {until}: the flow is stiff there",
+            at * until
+        ))),
+    }
+}
+
+/// `jetc bench` of a flow: steps of trajectories, and of training where the data are there.
+pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded) -> Done {
+    let start = Instant::now();
+    let plan = planned(loaded)?;
+    print(&format!("compiled in {:.3} s", start.elapsed().as_secs_f64()));
+    let program = &loaded.program;
+    let parameters = Parameters::<T>::initial(program, 0);
+    let tensors = Tensors::of(&parameters);
+    let count = args.points;
+    let (columns, width) = (plan.step.columns, plan.inputs.map_or(0, |(_, n)| n));
+    let (flops, evaluations) = (plan.cost.flops_per_point, plan.evaluations);
+    let points: Vec<f64> = (0..count * columns).map(|k| (k % 997) as f64 / 997.0).collect();
+    let inputs = vec![0.0; count * width];
+    let lengths = vec![program.flow.as_ref().and_then(|f| f.step).unwrap_or(0.01); count];
+    let interval = Interval { inputs: &inputs, lengths: &lengths };
+    let runner = Runner::<T>::new(program, plan.clone())?;
+    let measure = |what: &mut dyn FnMut() -> Done| -> Result<f64, Failure> {
+        what()?;
+        let (start, mut calls) = (Instant::now(), 0);
+        while calls == 0 || start.elapsed().as_secs_f64() < args.seconds {
+            what()?;
+            calls += 1;
+        }
+        Ok(f64::from(calls) / start.elapsed().as_secs_f64())
+    };
+    let rate = measure(&mut || {
+        let mut moved = points.clone();
+        let _ = runner.advance(&tensors, &mut moved, interval, None, (0, 0))?;
+        Ok(())
+    })?;
+    let steps = rate * count as f64;
+    print(&format!(
+        "rollout: {steps:.3e} trajectory steps/s ({count} at a time, {evaluations} evaluations each), {:.2} GFLOP/s",
+        steps * flops / 1e9
+    ));
+    let Some(training) = program.training.as_ref().filter(|_| program.fit.is_some()) else { return Ok(()) };
+    let objective = FlowObjective::<T>::new(program, plan, &parameters, &loaded.folder(), training.batch, 0);
+    let Ok(mut objective) = objective else {
+        print("training is not measured: the data set cannot be read");
+        return Ok(());
+    };
+    let learned = parameters.specs().iter().zip(parameters.values()).filter(|(s, _)| s.is_learned());
+    let tensors: Vec<Vec<T>> = learned.map(|(_, v)| v.clone()).collect();
+    let mut gradients = vec![vec![]; tensors.len()];
+    let mut losses = vec![0.0; objective.conditions().len()];
+    let mut step = 0;
+    let rate = measure(&mut || {
+        step += 1;
+        objective.step(step, &tensors, &mut gradients, &mut losses).map_err(|e| Failure::Work(e.to_string()))
+    })?;
+    print(&format!("training step (rollout, loss, gradient): {rate:.1} steps/s"));
+    Ok(())
+}

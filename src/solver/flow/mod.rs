@@ -1,0 +1,21 @@
+//! Flows at work: trajectories of data, rollouts of many states at once, gradients through time, reports.
+//!
+//! - `trajectories`: runs of a data set, and windows of them;
+//! - `runner`: states over an interval by the compiled step, forwards, and backwards with its vector-Jacobian product;
+//! - `dopri5`: error control, for the method of that name and the adjoint equation;
+//! - `objective`: what training minimises; `rollout`: what the report of that name measures;
+//! - `verify`: the step against its definition in small steps, its gradient against differences.
+
+mod dopri5;
+mod objective;
+mod rollout;
+mod runner;
+mod trajectories;
+mod verify;
+
+pub use dopri5::Stopped;
+pub use objective::FlowObjective;
+pub use rollout::{Rollout, rollout};
+pub use runner::{Interval, Runner};
+pub use trajectories::Trajectories;
+pub use verify::verify_flow;

@@ -1,0 +1,345 @@
+//! What training minimises for a flow: predictions over windows of the data, and the gradient of the discrete steps.
+//!
+//! loss = mean over windows, rows and components of (prediction - data)^2, or the mean of the loss of `fit`,
+//!      + remainder_weight times the mean absolute error estimate of all steps.
+//!
+//! With `midpoint_every = K` the midpoint (or correction) learns nothing from the data: at every K-th step it is fitted to an
+//! accurate solver on the first interval of the same windows, by the mean absolute difference, and it rests in between.
+
+use super::dopri5::{Control, Stopped};
+use super::rollout::Roll;
+use super::runner::{Interval, Runner, Tape, cast, pull};
+use super::trajectories::Trajectories;
+use crate::net::{Parameters, Philox, Purpose, TensorSpec};
+use crate::plan::FlowPlan;
+use crate::program::{Fit, Program, ReportKind};
+use crate::solver::measure::Meter;
+use crate::solver::objective::{all, load_data};
+use crate::solver::{Error, Evaluator, Number, Tensors};
+use crate::train::{Measurement, Objective, ObjectiveError, Permutation};
+use std::path::Path;
+
+/// Windows per step where the program names no `batch`.
+const BATCH: usize = 256;
+
+/// What `train` minimises for the flow of a program.
+pub struct FlowObjective<T> {
+    runner: Runner<T>,
+    fit: Fit,
+    data: Trajectories,
+    windows: Vec<usize>,
+    batch: usize,
+    loss: Option<(Evaluator<T>, Evaluator<T>)>,
+    specs: Vec<TensorSpec>,
+    fixed: Vec<Vec<T>>,
+    learned: Vec<usize>,
+    /// By learned tensor: whether it belongs to the midpoint or correction alone.
+    is_midpoint: Vec<bool>,
+    meters: Vec<Report<T>>,
+    seed: u64,
+}
+
+enum Report<T> {
+    Plain(Box<Meter<T>>),
+    Rollout(Box<Roll>),
+}
+
+/// What is learned of a step, by learned tensor.
+struct Sums<'a, T> {
+    names: Vec<&'a str>,
+    gradients: &'a mut [Vec<T>],
+}
+
+impl<T: Number> Sums<'_, T> {
+    fn add(&mut self, name: &str, gradient: &[T], takes: impl Fn(usize) -> bool) {
+        if let Some(k) = self.names.iter().position(|n| *n == name).filter(|k| takes(*k)) {
+            self.gradients[k].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += *g);
+        }
+    }
+}
+
+impl<T: Number> FlowObjective<T> {
+    /// Compiles a plan and loads data; `batch` windows per step. `parameters` give the tensors that are not learned.
+    ///
+    /// # Errors
+    /// Where data is missing or damaged, or no run is as long as the horizon.
+    pub fn new(
+        program: &Program,
+        plan: FlowPlan,
+        parameters: &Parameters<T>,
+        folder: &Path,
+        batch: Option<usize>,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let tables = load_data(program, folder)?;
+        let fit = program.fit.clone().ok_or_else(|| Error::Tensor("fit".into()))?;
+        let data = Trajectories::new(program, fit.data, &tables[fit.data.index()], folder)?;
+        let windows = data.windows(fit.horizon);
+        if windows.is_empty() {
+            let set = &program.data[fit.data.index()];
+            let rows = fit.horizon + 1;
+            let reason = format!("no run has {rows} rows, which a horizon of {} needs", fit.horizon);
+            return Err(crate::train::DataError::Format { file: folder.join(&set.path), reason }.into());
+        }
+        let specs = parameters.specs().to_vec();
+        let learned: Vec<usize> = (0..specs.len()).filter(|k| specs[*k].is_learned()).collect();
+        let reads = |program: &crate::jet::JetProgram, name: &str| program.tensors.iter().any(|t| t.name == name);
+        let is_midpoint = learned.iter().map(|k| {
+            let name = &specs[*k].name;
+            plan.learned.as_ref().is_some_and(|l| reads(l, name)) && !reads(&plan.field, name)
+        });
+        let is_midpoint = is_midpoint.collect();
+        let loss = match &plan.loss {
+            Some((loss, adjoint)) => Some((Evaluator::new(loss)?, Evaluator::new(adjoint)?)),
+            None => None,
+        };
+        let mut meters = Vec::new();
+        for (k, report) in program.reports.iter().enumerate() {
+            meters.push(match report.kind {
+                ReportKind::Rollout { data } => {
+                    let rows = Trajectories::new(program, data, &tables[data.index()], folder)?;
+                    Report::Rollout(Box::new(Roll { label: report.label.clone(), rows, most: report.points }))
+                }
+                _ => Report::Plain(Box::new(Meter::new(program, k, report, &tables, seed)?)),
+            });
+        }
+        let fixed = specs.iter().zip(parameters.values());
+        let fixed = fixed.map(|(s, v)| if s.is_learned() { vec![] } else { v.clone() }).collect();
+        Ok(FlowObjective {
+            runner: Runner::new(program, plan)?,
+            batch: batch.unwrap_or(BATCH).min(windows.len()),
+            fit,
+            data,
+            windows,
+            loss,
+            specs,
+            fixed,
+            learned,
+            is_midpoint,
+            meters,
+            seed,
+        })
+    }
+
+    /// The first run of the data.
+    pub fn first_run(&self) -> Trajectories {
+        let mut rows = self.data.clone();
+        rows.runs.truncate(1);
+        rows
+    }
+
+    /// The runner, which counts evaluations.
+    pub fn runner(&self) -> &Runner<T> {
+        &self.runner
+    }
+
+    /// The first rows of the windows of a step: every window once in an epoch.
+    fn rows(&self, step: u64) -> Vec<usize> {
+        let n = self.windows.len() as u64;
+        let first = step * self.batch as u64;
+        let row = |k: u64| {
+            let key = Philox::new(self.seed, Purpose::Strata.stream(0), (k / n) as u32).block(0);
+            self.windows[Permutation::new(n as u32, key).at((k % n) as u32) as usize]
+        };
+        (first..first + self.batch as u64).map(row).collect()
+    }
+
+    fn gather(&self, rows: &[usize], offset: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+        let points = rows.iter().flat_map(|r| self.data.point(r + offset).to_vec()).collect();
+        let inputs = match self.runner.plan.inputs {
+            Some(_) => rows.iter().flat_map(|r| self.data.values(r + offset).to_vec()).collect(),
+            None => Vec::new(),
+        };
+        let lengths = rows.iter().map(|r| self.data.interval(r + offset)).collect();
+        (points, inputs, lengths)
+    }
+
+    /// The loss at one row of the windows, of predictions `points`: its sum, and cotangents of the states, [count, n],
+    /// whose mean over points is the gradient's.
+    fn row_loss(
+        &self,
+        tensors: &Tensors<'_, T>,
+        points: &[f64],
+        rows: &[usize],
+        offset: usize,
+        sums: &mut Sums<'_, T>,
+    ) -> Result<(f64, Vec<f64>), Error> {
+        let (first, n) = self.runner.plan.state;
+        let columns = self.data.columns;
+        let horizon = self.fit.horizon as f64;
+        let (mut sum, mut bars) = (0.0, Vec::with_capacity(rows.len() * n));
+        let Some((_, adjoint)) = &self.loss else {
+            let scale = 1.0 / (horizon * n as f64);
+            for (p, row) in points.chunks(columns).zip(rows) {
+                let exact = &self.data.point(row + offset)[first..first + n];
+                for (s, x) in p[first..first + n].iter().zip(exact) {
+                    sum += scale * (s - x).powi(2);
+                    bars.push(2.0 * scale * (s - x));
+                }
+            }
+            return Ok((sum, bars));
+        };
+        let mut data: Vec<T> = Vec::new();
+        for row in rows {
+            data.extend(self.data.values(row + offset).iter().map(|x| T::of(*x)));
+            data.push(T::of(1.0 / horizon));
+        }
+        let points: Vec<T> = cast(points);
+        let take = &mut |name: &str, g: &[T]| sums.add(name, g, |_| true);
+        let (values, bar) = pull(adjoint, tensors, &points, &data, (self.seed, 0), take)?;
+        sum += values.iter().sum::<f64>() / horizon;
+        bars.extend(bar.chunks(columns).flat_map(|b| b[first..first + n].to_vec()));
+        Ok((sum, bars))
+    }
+
+    fn evaluate(
+        &self,
+        step: u64,
+        tensors: &Tensors<'_, T>,
+        sums: &mut Sums<'_, T>,
+    ) -> Result<[f64; 2], ObjectiveError> {
+        let rows = self.rows(step);
+        let (count, random) = (rows.len() as f64, (self.seed, step));
+        let n = self.runner.plan.state.1;
+        let (mut points, ..) = self.gather(&rows, 0);
+        let mut tapes: Vec<Tape<T>> = Vec::new();
+        let (mut loss, mut bars) = (0.0, Vec::new());
+        for j in 0..self.fit.horizon {
+            let (_, inputs, lengths) = self.gather(&rows, j);
+            let interval = Interval { inputs: &inputs, lengths: &lengths };
+            let mut tape = Tape::default();
+            let done = self.runner.advance(tensors, &mut points, interval, Some(&mut tape), random)?;
+            done.map_err(|why| stopped(why, &self.data, rows[0] + j))?;
+            tapes.push(tape);
+            let (sum, bar) = self.row_loss(tensors, &points, &rows, j + 1, sums)?;
+            loss += sum / count;
+            bars.push(bar);
+        }
+        let steps: usize = tapes.iter().map(Tape::steps).sum();
+        let weight = self.fit.remainder_weight / (steps.max(1) * n) as f64;
+        let remainder: f64 = tapes.iter().map(|t| t.remainder).sum::<f64>() * weight / count;
+        // where the midpoint is fitted to a solver, the data say nothing to it
+        let own = self.fit.midpoint_every.is_some();
+        let is_midpoint = &self.is_midpoint;
+        let mut cotangents = vec![0.0; rows.len() * n];
+        for j in (0..self.fit.horizon).rev() {
+            cotangents.iter_mut().zip(&bars[j]).for_each(|(c, b)| *c += b);
+            let (_, inputs, lengths) = self.gather(&rows, j);
+            let interval = Interval { inputs: &inputs, lengths: &lengths };
+            let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| !(own && is_midpoint[k]));
+            let done = self.runner.back(tensors, &tapes[j], interval, &mut cotangents, weight, take, random)?;
+            done.map_err(|why| stopped(why, &self.data, rows[0] + j))?;
+        }
+        if self.fit.midpoint_every.is_some_and(|every| step.is_multiple_of(every as u64)) {
+            self.fit_midpoint(&rows, tensors, sums, random)?;
+        }
+        Ok([loss, remainder])
+    }
+
+    /// The gradient of the mean absolute difference to an accurate solver, of the midpoint's tensors.
+    fn fit_midpoint(
+        &self,
+        rows: &[usize],
+        tensors: &Tensors<'_, T>,
+        sums: &mut Sums<'_, T>,
+        random: (u64, u64),
+    ) -> Result<(), ObjectiveError> {
+        let (first, n) = self.runner.plan.state;
+        let (start, inputs, lengths) = self.gather(rows, 0);
+        // one step is compared: errors do not build up
+        let longest = lengths.iter().copied().fold(0.0, f64::max);
+        let steps = self.runner.steps(longest).unwrap_or(1) as f64;
+        let lengths: Vec<f64> = lengths.iter().map(|l| l / steps).collect();
+        let interval = Interval { inputs: &inputs, lengths: &lengths };
+        let mut exact = start.clone();
+        let tolerance = self.fit.midpoint_tolerance;
+        let control = Control { rtol: tolerance, atol: 0.01 * tolerance, first: 0.1 };
+        let done = self.runner.accurate(tensors, &mut exact, interval, control)?;
+        done.map_err(|why| stopped(why, &self.data, rows[0]))?;
+        let (mut points, mut tape) = (start, Tape::default());
+        let done = self.runner.single(tensors, &mut points, interval, &mut tape, random)?;
+        done.map_err(|why| stopped(why, &self.data, rows[0]))?;
+        let columns = self.data.columns;
+        let mut bars = Vec::new();
+        for (p, e) in points.chunks(columns).zip(exact.chunks(columns)) {
+            let sign = |x: f64| {
+                if x > 0.0 {
+                    1.0
+                } else if x < 0.0 {
+                    -1.0
+                } else {
+                    0.0
+                }
+            };
+            bars.extend((first..first + n).map(|c| sign(p[c] - e[c]) / n as f64));
+        }
+        let is_midpoint = &self.is_midpoint;
+        let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| is_midpoint[k]);
+        let done = self.runner.back(tensors, &tape, interval, &mut bars, 0.0, take, random)?;
+        Ok(done.map_err(|why| stopped(why, &self.data, rows[0]))?)
+    }
+}
+
+/// What ended an integration, with its time.
+fn stopped(why: Stopped, data: &Trajectories, row: usize) -> ObjectiveError {
+    let (t, length) = (data.times[row], data.interval(row));
+    match why {
+        Stopped::NotFinite { at } => format!("a prediction is not finite about time {:.6}", t + at * length).into(),
+        Stopped::TooSmall { at } => {
+            format!("the steps became too small about time {:.6}: the flow is stiff there", t + at * length).into()
+        }
+    }
+}
+
+impl<T: Number> Objective<T> for FlowObjective<T> {
+    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        self.learned.iter().map(|k| (self.specs[*k].name.clone(), self.specs[*k].shape.clone())).collect()
+    }
+
+    fn conditions(&self) -> Vec<String> {
+        let remainder = self.fit.remainder_weight > 0.0 && self.runner.plan.has_estimate;
+        if remainder { vec!["data".into(), "remainder".into()] } else { vec!["data".into()] }
+    }
+
+    fn reports(&self) -> Vec<String> {
+        let label = |m: &Report<T>| match m {
+            Report::Plain(m) => m.label().to_string(),
+            Report::Rollout(r) => r.label.clone(),
+        };
+        self.meters.iter().map(label).collect()
+    }
+
+    fn step(
+        &mut self,
+        step: u64,
+        tensors: &[Vec<T>],
+        gradients: &mut [Vec<T>],
+        losses: &mut [f64],
+    ) -> Result<(), ObjectiveError> {
+        for (g, t) in gradients.iter_mut().zip(tensors) {
+            g.clear();
+            g.resize(t.len(), T::of(0.0));
+        }
+        let names = self.learned.iter().map(|k| self.specs[*k].name.as_str()).collect();
+        let mut sums = Sums { names, gradients };
+        let found = self.evaluate(step, &all(&self.specs, &self.fixed, &self.learned, tensors), &mut sums)?;
+        losses.iter_mut().zip(found).for_each(|(loss, found)| *loss = found);
+        Ok(())
+    }
+
+    fn rests(&self, step: u64, tensor: usize) -> bool {
+        self.is_midpoint[tensor] && self.fit.midpoint_every.is_some_and(|every| !step.is_multiple_of(every as u64))
+    }
+
+    fn measure(&mut self, tensors: &[Vec<T>]) -> Result<Vec<Measurement>, ObjectiveError> {
+        let all = all(&self.specs, &self.fixed, &self.learned, tensors);
+        let mut out = Vec::new();
+        for m in &mut self.meters {
+            out.push(match m {
+                Report::Plain(m) => m.measure(&all)?,
+                Report::Rollout(roll) => roll.measure(&self.runner, &all, self.seed)?,
+            });
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,229 @@
+//! Flows: steps against closed forms and orders of convergence, rollouts against a solver of somebody else, gradients against
+//! differences. The systems here are not those of the examples.
+
+use jetc::net::Parameters;
+use jetc::plan::{FlowPlan, plan_flow};
+use jetc::program::{Overrides, Program};
+use jetc::solver::flow::{Interval, Runner, verify_flow};
+use jetc::solver::{Tensors, compile};
+use ode_solvers::{DVector, Dop853};
+
+fn flow(text: &str) -> (Program, FlowPlan) {
+    let (program, diagnostics) = compile(text, &Overrides::default());
+    let program = program.unwrap_or_else(|| panic!("{diagnostics:#?}"));
+    let plan = plan_flow(&program).unwrap_or_else(|e| panic!("{e:?}")).expect("there is a flow");
+    (program, plan)
+}
+
+/// States after an interval.
+fn after(text: &str, points: &[f64], length: f64) -> Vec<f64> {
+    let (program, plan) = flow(text);
+    let columns = plan.step.columns;
+    let runner = Runner::<f64>::new(&program, plan).unwrap();
+    let parameters = Parameters::initial(&program, 3);
+    let mut points = points.to_vec();
+    let lengths = vec![length; points.len() / columns];
+    let interval = Interval { inputs: &[], lengths: &lengths };
+    let done = runner.advance(&Tensors::of(&parameters), &mut points, interval, None, (0, 0)).unwrap();
+    assert_eq!(done, Ok(()));
+    points
+}
+
+/// By Dop853 of the crate ode_solvers.
+fn reference(field: impl Fn(f64, &[f64]) -> Vec<f64>, t: f64, start: &[f64], length: f64) -> Vec<f64> {
+    struct System<F>(F);
+    impl<F: Fn(f64, &[f64]) -> Vec<f64>> ode_solvers::System<f64, DVector<f64>> for System<F> {
+        fn system(&self, t: f64, y: &DVector<f64>, dy: &mut DVector<f64>) {
+            dy.copy_from_slice(&(self.0)(t, y.as_slice()));
+        }
+    }
+    let start = DVector::from_column_slice(start);
+    let mut solver = Dop853::new(System(field), t, t + length, length, start, 1e-13, 1e-13);
+    solver.integrate().unwrap();
+    solver.y_out().last().unwrap().as_slice().to_vec()
+}
+
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt()
+}
+
+/// On s' = l s with order 1 the exact midpoint g, in steps, satisfies e^z = 1 + z + z^2/2 (1 + g z), z = l h: about 0.0820 at
+/// z = -10 and 0.3325 at z = -0.01. With it, one step is exact.
+#[test]
+fn the_closed_form_of_a_midpoint() {
+    for (l, known) in [(-1000.0f64, 0.0820), (-1.0, 0.3325)] {
+        let z = l * 0.01;
+        let g = ((z.exp() - 1.0 - z) * 2.0 / (z * z) - 1.0) / z;
+        assert!((g - known).abs() < 5e-5, "{g}");
+        let text =
+            format!("state s\nflow d_t(s) = {l} * s by taylor_lagrange(order = 1, midpoint = {g:.17}, step = 0.01)\n");
+        let s = after(&text, &[1.5], 0.01)[0];
+        assert!((s - 1.5 * z.exp()).abs() < 1e-12, "{s} {}", 1.5 * z.exp());
+    }
+}
+
+/// A matrix midpoint mixes components: the same in the coordinates of a rotated system.
+#[test]
+fn a_matrix_midpoint_turns_with_the_system() {
+    let diagonal =
+        "state s[2]\nflow d_t(s) = [-3*s[0], -s[1]] by taylor_lagrange(order = 1, midpoint = [0.1, 0.3], step = 0.1)\n";
+    // s = R z with R a rotation by 45 degrees: A = R diag(-3, -1) R^T, G = R diag(0.1, 0.3) R^T
+    let turned = "state s[2]\nflow d_t(s) = [-2*s[0] - s[1], -s[0] - 2*s[1]] by taylor_lagrange(order = 1, midpoint = [[0.2, -0.1], [-0.1, 0.2]], step = 0.1)\n";
+    let z = after(diagonal, &[1.0, 2.0], 0.1);
+    let c = 0.5f64.sqrt();
+    // columns of R: (1, 1)/sqrt 2 for -3, (-1, 1)/sqrt 2 for -1
+    let rotate = |z: &[f64]| vec![c * (z[0] - z[1]), c * (z[0] + z[1])];
+    let s = after(turned, &rotate(&[1.0, 2.0]), 0.1);
+    assert!(distance(&s, &rotate(&z)) < 1e-14, "{s:?}");
+}
+
+/// Every function of the language, time, real powers and quotients: Taylor series against a solver that knows none.
+const FUNCTIONS: &str = "time t\nstate s[3]\nlet p = 2 + s[0]^2\n\
+    flow d_t(s) = [sin(s[1]) * exp(-t) - atan(s[0]) + tanh(s[2] * t) / p, \
+                   cos(s[0] * s[2]) + sqrt(p) - log(p)*s[1] + erf(s[0]) - sinh(0.3*s[1]), \
+                   s[0]^3 / (1 + s[1]^2) - p^1.3 + p^(0.2*s[0]) + cosh(0.2*s[2]) + tan(0.3*s[1]) + sum(i in 0..3: 0.1 * s[i]^2) + abs(2 + t) + max(s[0] + 3, s[1] - 9)]";
+
+fn functions(t: f64, s: &[f64]) -> Vec<f64> {
+    let p = 2.0 + s[0] * s[0];
+    // erf by its series
+    let erf = |x: f64| {
+        let (mut term, mut sum) = (x, x);
+        for k in 1..60 {
+            term *= -x * x / k as f64;
+            sum += term / (2 * k + 1) as f64;
+        }
+        2.0 / std::f64::consts::PI.sqrt() * sum
+    };
+    vec![
+        s[1].sin() * (-t).exp() - s[0].atan() + (s[2] * t).tanh() / p,
+        (s[0] * s[2]).cos() + p.sqrt() - p.ln() * s[1] + erf(s[0]) - (0.3 * s[1]).sinh(),
+        s[0].powi(3) / (1.0 + s[1] * s[1]) - p.powf(1.3)
+            + p.powf(0.2 * s[0])
+            + (0.2 * s[2]).cosh()
+            + (0.3 * s[1]).tan()
+            + 0.1 * (s[0] * s[0] + s[1] * s[1] + s[2] * s[2])
+            + (2.0 + t).abs()
+            + (s[0] + 3.0).max(s[1] - 9.0),
+    ]
+}
+
+#[test]
+fn orders_of_convergence() {
+    let start = [0.3, 0.4, -0.2, 0.5];
+    let methods = [
+        ("euler(step = H)", 1),
+        ("heun(step = H)", 2),
+        ("midpoint(step = H)", 2),
+        ("bosh3(step = H)", 3),
+        ("rk4(step = H)", 4),
+        ("taylor(order = 1, step = H)", 1),
+        ("taylor(order = 2, step = H)", 2),
+        ("taylor(order = 5, step = H)", 5),
+        ("taylor_lagrange(order = 1, midpoint = 0.4, step = H)", 2),
+        ("taylor_lagrange(order = 3, midpoint = [0.1, 0.2, 0.3], step = H)", 4),
+        // the midpoint that is right as h tends to 0: an order more
+        ("taylor_lagrange(order = 2, midpoint = 0.25, step = H)", 4),
+    ];
+    let exact = reference(functions, 0.3, &start[1..], 0.4);
+    for (method, order) in methods {
+        let error = |step: f64| {
+            let text = format!("{FUNCTIONS} by {}\n", method.replace('H', &step.to_string()));
+            distance(&after(&text, &start, 0.4)[1..], &exact)
+        };
+        let (coarse, fine) = (error(0.05), error(0.025));
+        let found = (coarse / fine).log2();
+        assert!((found - f64::from(order)).abs() < 0.35, "{method}: order {found}, errors {coarse:.2e} {fine:.2e}");
+    }
+}
+
+#[test]
+fn error_control_keeps_to_its_tolerance() {
+    // Lotka and Volterra
+    let field = |_: f64, s: &[f64]| vec![1.5 * s[0] - s[0] * s[1], s[0] * s[1] - 3.0 * s[1]];
+    let text = "state s[2]\nflow d_t(s) = [1.5*s[0] - s[0]*s[1], s[0]*s[1] - 3*s[1]]";
+    let start = [4.0, 1.0];
+    let exact = reference(field, 0.0, &start, 5.0);
+    for (method, most) in [
+        ("dopri5(rtol = 1e-9, atol = 1e-9)", 1e-6),
+        ("taylor(order = 6, step = 1, tolerance = 1e-8)", 1e-5),
+        ("taylor_lagrange(order = 4, midpoint = 0.1667, step = 1, tolerance = 1e-8)", 1e-5),
+    ] {
+        let error = distance(&after(&format!("{text} by {method}\n"), &start, 5.0), &exact);
+        assert!(error < most, "{method}: {error:.2e}");
+    }
+    // without control, these steps are far too long
+    let error = distance(&after(&format!("{text} by taylor(order = 6, step = 1)\n"), &start, 5.0), &exact);
+    assert!(error > 1e-2, "{error:.2e}");
+}
+
+/// Steps of every kind through networks, against small steps and difference quotients.
+#[test]
+fn gradients_are_those_of_the_discrete_step() {
+    let head = "time t\nstate s[2]\nparam a = 0.7 learn\nnet F = mlp(width = 6, depth = 3, activation = tanh, outputs = 2)\n\
+                net G = mlp(width = 5, depth = 2, activation = softplus, outputs = NG)\n\
+                flow d_t(s) = F(s[1] * s[0], s, t) * sin(a * s[0]) - [s[1]^3, a/(2 + s[0]^2)]";
+    for (method, outputs) in [
+        ("euler(step = 0.2)", 2),
+        ("rk4(step = 0.2, substeps = 2)", 2),
+        ("taylor(order = 3, step = 0.2)", 2),
+        ("taylor_lagrange(order = 1, midpoint = G, step = 0.2)", 3),
+        ("taylor_lagrange(order = 2, midpoint = G, step = 0.2)", 5),
+        ("hypersolver(method = heun, correction = G, step = 0.2)", 2),
+        ("dopri5(rtol = 1e-9, atol = 1e-11)", 2),
+    ] {
+        let text = format!("{} by {method}\n", head.replace("NG", &outputs.to_string()));
+        let (program, _) = flow(&text);
+        let found = verify_flow(&program, &Parameters::initial(&program, 5), 1).unwrap().unwrap();
+        assert!(found.len() >= 7, "{method}: {found:#?}");
+        assert!(found.iter().all(|v| v.passed()), "{method}: {found:#?}");
+    }
+}
+
+/// A continuous normalising flow: the logarithm of the density moves by the divergence of the field, whose networks have rows
+/// for their derivatives too. Against the divergence by differences.
+#[test]
+fn a_density_moves_by_the_divergence() {
+    let text = |div: &str| {
+        format!(
+            "state s[3]\nnet F = mlp(width = 8, depth = 3, activation = tanh, outputs = 2)\n\
+             let f = F(s[0], s[1])\nflow d_t(s) = [f[0], f[1], {div}] by METHOD\n"
+        )
+    };
+    let exact = text("-d(f[0], s[0]) - d(f[1], s[1])");
+    let difference = text(
+        "-(F(s[0] + 1e-4, s[1])[0] - F(s[0] - 1e-4, s[1])[0] + F(s[0], s[1] + 1e-4)[1] - F(s[0], s[1] - 1e-4)[1])/2e-4",
+    );
+    let start = [0.3, -0.8, 0.0, 1.0, 0.2, 0.1];
+    for method in
+        ["rk4(step = 0.1)", "taylor(order = 4, step = 0.1)", "taylor_lagrange(order = 2, midpoint = 0.25, step = 0.1)"]
+    {
+        let (a, b) = (exact.replace("METHOD", method), difference.replace("METHOD", method));
+        let (a, b) = (after(&a, &start, 1.0), after(&b, &start, 1.0));
+        assert!(distance(&a, &b) < 1e-6, "{method}: {a:?} {b:?}");
+        assert!((a[2]).abs() > 1e-3, "{a:?}");
+    }
+}
+
+/// Leaving the finite numbers is said with a place: s' = s^2 from 1 ends at time 1.
+#[test]
+fn blow_up_is_located() {
+    for (method, slack) in [("dopri5(rtol = 1e-6, atol = 1e-9)", 1e-3), ("rk4(step = 0.001)", 0.02)] {
+        let (program, plan) = flow(&format!("state s\nflow d_t(s) = s^2 by {method}\n"));
+        let runner = Runner::<f64>::new(&program, plan).unwrap();
+        let parameters = Parameters::initial(&program, 0);
+        let interval = Interval { inputs: &[], lengths: &[2.0] };
+        let done = runner.advance(&Tensors::of(&parameters), &mut [1.0], interval, None, (0, 0)).unwrap();
+        use jetc::solver::flow::Stopped::{NotFinite, TooSmall};
+        let (NotFinite { at } | TooSmall { at }) = done.unwrap_err();
+        assert!((2.0 * at - 1.0).abs() < slack, "{method}: {at}");
+    }
+}
+
+#[test]
+fn the_program_of_a_step() {
+    let (_, plan) = flow(
+        "state s[2]\nnet F = mlp(width = 4, depth = 2, activation = tanh, outputs = 2)\n\
+         flow d_t(s) = F(s) by taylor(order = 2, step = 0.1)\n",
+    );
+    insta::assert_snapshot!(plan.step);
+}
