@@ -64,19 +64,19 @@ pub fn integrate<Error>(
         h = h.min(1.0 - at);
         stages.truncate(1);
         let mut next = y.to_vec();
-        for stage in 1..7 {
+        for (row, node) in A.iter().zip(C).skip(1) {
             next.copy_from_slice(y);
-            for (a, (k, _)) in A[stage].iter().zip(&stages) {
+            for (a, (k, _)) in row.iter().zip(&stages) {
                 next.iter_mut().zip(k).for_each(|(x, k)| *x += h * a * k);
             }
-            stages.push(slope(at + C[stage] * h, &next)?);
+            stages.push(slope(at + node * h, &next)?);
         }
         let mut worst = 0.0f64;
         for point in 0..y.len() / width.max(1) {
             let mut sum = 0.0;
-            for i in point * width..(point + 1) * width {
+            for (i, (a, b)) in y.iter().zip(&next).enumerate().skip(point * width).take(width) {
                 let error: f64 = h * stages.iter().zip(E).map(|((k, _), e)| e * k[i]).sum::<f64>();
-                let scale = control.atol + control.rtol * y[i].abs().max(next[i].abs());
+                let scale = control.atol + control.rtol * a.abs().max(b.abs());
                 sum += (error / scale).powi(2);
             }
             let norm = (sum / width as f64).sqrt();

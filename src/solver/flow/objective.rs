@@ -227,7 +227,7 @@ impl<T: Number> FlowObjective<T> {
             let (_, inputs, lengths) = self.gather(&rows, j);
             let interval = Interval { inputs: &inputs, lengths: &lengths };
             let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| !(own && is_midpoint[k]));
-            let done = self.runner.back(tensors, &tapes[j], interval, &mut cotangents, weight, take, random)?;
+            let done = self.runner.back(tensors, &tapes[j], interval, &mut cotangents, (weight, random), take)?;
             done.map_err(|why| stopped(why, &self.data, rows[0] + j))?;
         }
         if self.fit.midpoint_every.is_some_and(|every| step.is_multiple_of(every as u64)) {
@@ -275,7 +275,7 @@ impl<T: Number> FlowObjective<T> {
         }
         let is_midpoint = &self.is_midpoint;
         let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| is_midpoint[k]);
-        let done = self.runner.back(tensors, &tape, interval, &mut bars, 0.0, take, random)?;
+        let done = self.runner.back(tensors, &tape, interval, &mut bars, (0.0, random), take)?;
         Ok(done.map_err(|why| stopped(why, &self.data, rows[0]))?)
     }
 }

@@ -294,9 +294,8 @@ impl<T: Number> Runner<T> {
         tape: &Tape<T>,
         interval: Interval<'_>,
         cotangents: &mut Vec<f64>,
-        weight: f64,
+        (weight, random): (f64, (u64, u64)),
         gradients: &mut Gradients<'_, T>,
-        random: (u64, u64),
     ) -> Result<Result<(), Stopped>, Error> {
         if let Integrator::Dopri5 { rtol, atol } = self.flow.integrator {
             let control = Control { rtol, atol, first: 0.1 };
