@@ -7,7 +7,7 @@
 
 use jetc::cli::plot;
 use jetc::net::Parameters;
-use jetc::plan::plan_flow;
+use jetc::plan::{FlowPlan, plan_flow};
 use jetc::program::{Integrator, Overrides, Program};
 use jetc::solver::flow::{FlowObjective, Interval, Rollout, Runner, Trajectories, rollout};
 use jetc::solver::{Evaluator, Tensors, compile};
@@ -78,6 +78,11 @@ fn resolved(text: &str) -> Result<Program, Box<dyn Error>> {
     program.ok_or_else(|| format!("{diagnostics:?}").into())
 }
 
+fn planned(program: &Program) -> Result<FlowPlan, Box<dyn Error>> {
+    let plan = plan_flow(program).map_err(|e| e.message)?;
+    Ok(plan.ok_or("there is no flow")?)
+}
+
 fn distance(a: &Rollout, b: &Rollout) -> f64 {
     let square: f64 = a.points.iter().zip(&b.points).map(|(x, y)| (x - y).powi(2)).sum();
     let norm: f64 = b.points.iter().map(|y| y * y).sum();
@@ -87,7 +92,7 @@ fn distance(a: &Rollout, b: &Rollout) -> f64 {
 fn row(problem: &Problem, (name, method): (&str, &str), steps: usize, out: &Path) -> Result<String, Box<dyn Error>> {
     let folder = PathBuf::from("examples/flows");
     let program = resolved(&text(problem, method, steps))?;
-    let plan = plan_flow(&program)?.ok_or("no flow")?;
+    let plan = planned(&program)?;
     let mut parameters = Parameters::<f32>::initial(&program, 0);
     let training = program.training.clone().ok_or("no training")?;
     let batch = training.batch;
@@ -109,7 +114,7 @@ fn row(problem: &Problem, (name, method): (&str, &str), steps: usize, out: &Path
         flow.integrator = Integrator::Dopri5 { rtol: 1e-8, atol: 1e-10 };
     }
     let doubles = parameters.cast::<f64>();
-    let fine = Runner::<f64>::new(&accurate, plan_flow(&accurate)?.ok_or("no flow")?)?;
+    let fine = Runner::<f64>::new(&accurate, planned(&accurate)?)?;
     let exact = rollout(&fine, &Tensors::of(&doubles), &rows, 100, 0)?;
     let estimate = match runner.plan.has_estimate {
         true => format!("{:.1e}", estimate(&runner, &tensors, &rows, problem.step.parse()?)?),

@@ -5,8 +5,33 @@
 //! cheapest equal ones → [`plan`], with [`algebra`] → [`jet`] programs → [`cpu`]. [`solver`] joins them with the parameters of
 //! [`net`] and the loop of [`train`].
 //!
-//! Programs that embed jetc need none of these rooms: what they use is at the root of the crate. `embed` has the design in half a
-//! page; `default-features = false` leaves loading, evaluation and gradients, the feature `compiler` adds text and training.
+//! # For programs that embed it
+//!
+//! They need none of these rooms: what they use is at the root of the crate.
+//!
+//! ```text
+//! text or file ─Compiler→ Compiled ─outputs, fields, residual→ Operator ┐
+//!                            │                                          ├→ values, gradients
+//!                            ├─parameters(seed)→ Parameters ────────────┤
+//!                            └─train→ Solver ←─load, save─→ artifact ───┘
+//! ```
+//!
+//! - A [`Compiled`] is a program that was checked and planned. It is made at run time by a [`Compiler`], which also takes what
+//!   the command line could change in a file.
+//! - An [`Operator`] is a function of points *and* parameters: `lap(u)` of a network, a field, a residual. It owns nothing that
+//!   training changes, so one operator serves many threads and many sets of weights. `eval` gives the values, `vjp` the gradient with
+//!   respect to points and parameters: enough for a caller's own loss and optimiser.
+//! - [`Parameters`] are named tensors. They belong to the caller.
+//! - A [`Solver`] is an operator with its parameters and its domain, and the one thing that can be written to a file, an artifact.
+//!   Loading one needs no compiler. Points outside of the domain are an error (`eval`) or flagged (`eval_flagged`).
+//! - [`Compiled::train`] is the loop of `jetc train`; an [`Observer`](train::Observer), or a closure, sees each step, sets the rate and stops it.
+//! - An [`Error`] says what was wrong, where, and what was expected. There is no global state: threads come from rayon's pool, and
+//!   `rayon::ThreadPool::install` gives another one.
+//!
+//! Everything here is generic over the precision, `f32` or `f64`, and `Send + Sync`. Points and values are ndarray's (re-exported as
+//! [`ndarray`]), row by row: [points, columns].
+//!
+//! `default-features = false` leaves loading, evaluation and gradients; the feature `compiler` adds text, training and build scripts.
 //!
 //! # Example
 //!
@@ -36,6 +61,7 @@ pub mod build;
 pub mod cli;
 pub mod cpu;
 #[cfg(feature = "cuda")]
+#[cfg_attr(not(feature = "compiler"), allow(dead_code))] // what only a training step uses
 pub mod cuda;
 pub mod diagnostic;
 mod embed;

@@ -243,55 +243,68 @@ fn gradients_agree_on_tensor_cores() {
     in_parallel(&odd(), |case| check::<f32>(case, Precision::Tf32x3, 1e-3));
 }
 
+/// A training step on the host.
+struct Stepped<T> {
+    host: Host,
+    program: Program,
+    plan: Plan,
+    parameters: Parameters<T>,
+}
+
+impl<T: Number> Stepped<T> {
+    fn new(text: &str, count: usize, options: &Options) -> Self {
+        let (program, plan) = planned(text, count);
+        let parameters = Parameters::<T>::initial(&program, SEED);
+        let samplers = samplers(&program, &plan);
+        let sets = plan.sets.iter().filter_map(|s| s.training.as_ref()).zip(&samplers);
+        let conditions =
+            sets.map(|(program, sampler)| jetc::cuda::Condition { program, loss: program.outputs.len() - 1, sampler });
+        let training = jetc::cuda::Training {
+            name: "step",
+            tensors: parameters.specs(),
+            conditions: conditions.collect(),
+            adam: Adam::new(program.training.as_ref().expect("it trains")),
+            steps: 10,
+        };
+        let module = jetc::cuda::step(&training, options).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let host = Host::new(&module).unwrap_or_else(|e| panic!("{text}: {e}"));
+        Stepped { host, program, plan, parameters }
+    }
+
+    /// Losses of so many steps, and the tensors after them; without a barrier.
+    fn run(&self, steps: u64, order: Order, skip: Option<u32>) -> Result<Vec<Vec<f64>>, HostError> {
+        let id = |role| find(self.host.module(), role).expect("it has one");
+        let training = self.program.training.as_ref().expect("it trains");
+        let mut memory = self.host.memory(0);
+        memory.skip = skip;
+        for (k, values) in self.parameters.values().iter().enumerate() {
+            let values: Vec<f64> = values.iter().map(|x| jetc::net::Element::f64(*x)).collect();
+            memory.write_reals(id(Role::Tensor(k as u32)), &values)?;
+        }
+        memory.write(id(Role::State), &bytes([SEED, 0]))?;
+        memory.write_reals(id(Role::Rates), &(0..10).map(|s| training.rate_at(s)).collect::<Vec<_>>())?;
+        self.host.start(&mut memory, order)?;
+        (0..steps).try_for_each(|_| self.host.call(&mut memory, order))?;
+        assert_eq!(memory.bytes(id(Role::State)), bytes([SEED, steps]));
+        let conditions = self.plan.sets.iter().filter(|s| s.training.is_some()).count();
+        let mut all = vec![memory.reals(id(Role::Losses))[..steps as usize * conditions].to_vec()];
+        let tensors = (0..self.parameters.specs().len()).map(|k| id(Role::Tensor(k as u32)));
+        all.extend(tensors.map(|id| memory.reals(id)));
+        Ok(all)
+    }
+}
+
 /// Ten training steps on the CPU and on the host; losses and tensors.
 fn steps<T: Number>(name: &str, text: &str, count: usize, precision: Precision, tolerance: f64) {
-    let (program, plan) = planned(text, count);
-    let training = program.training.clone().expect("it trains");
-    let adam = Adam::new(&training);
-    let mut parameters = Parameters::<T>::initial(&program, SEED);
-    let samplers = samplers(&program, &plan);
-    let sets: Vec<&JetProgram> = plan.sets.iter().filter_map(|s| s.training.as_ref()).collect();
-    let condition = |(program, sampler): (&&'_ JetProgram, &'_ Sampler)| (program.outputs.len() - 1, sampler.clone());
-    let described: Vec<(usize, Sampler)> = sets.iter().zip(&samplers).map(condition).collect();
-    let conditions = sets.iter().zip(&described);
-    let conditions = conditions.map(|(p, (loss, s))| jetc::cuda::Condition { program: p, loss: *loss, sampler: s });
-    let training_step = jetc::cuda::Training {
-        name: "step",
-        tensors: parameters.specs(),
-        conditions: conditions.collect(),
-        adam,
-        steps: 10,
-    };
-    let module = jetc::cuda::step(&training_step, &Options::new(precision)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let host = Host::new(&module).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let number = |x: &T| jetc::net::Element::f64(*x);
-    let run = |order: Order| {
-        let mut memory = host.memory(0);
-        for (k, values) in parameters.values().iter().enumerate() {
-            let values: Vec<f64> = values.iter().map(number).collect();
-            memory
-                .write_reals(find(&module, Role::Tensor(k as u32)).expect("it has one"), &values)
-                .expect("its length");
-        }
-        memory.write(find(&module, Role::State).expect("it has one"), &bytes([SEED, 0])).expect("two numbers");
-        let rates: Vec<f64> = (0..10).map(|s| training.rate_at(s)).collect();
-        memory.write_reals(find(&module, Role::Rates).expect("it has one"), &rates).expect("its length");
-        host.start(&mut memory, order).unwrap_or_else(|e| panic!("{name}: {e}"));
-        for _ in 0..10 {
-            host.call(&mut memory, order).unwrap_or_else(|e| panic!("{name}: {e}"));
-        }
-        let losses = memory.reals(find(&module, Role::Losses).expect("it has one"));
-        let mut all = vec![losses[..10 * sets.len()].to_vec()];
-        let tensors = (0..parameters.specs().len()).map(|k| find(&module, Role::Tensor(k as u32)).expect("it has one"));
-        all.extend(tensors.map(|id| memory.reals(id)));
-        assert_eq!(memory.bytes(find(&module, Role::State).expect("it has one")), bytes([SEED, 10]));
-        all
-    };
+    // few blocks, so that each has several tiles
+    let mut stepped = Stepped::<T>::new(text, count, &Options { blocks: Some(2), ..Options::new(precision) });
+    let run = |order| stepped.run(10, order, None).unwrap_or_else(|e| panic!("{name}: {e}"));
     let found = run(Order::Ascending);
     for order in &ORDERS[1..] {
         assert_eq!(bits(&run(*order)), bits(&found), "{name} {order:?}");
     }
-    let expected = on_cpu_steps(&program, &plan, &mut parameters, adam);
+    let adam = Adam::new(stepped.program.training.as_ref().expect("it trains"));
+    let expected = on_cpu_steps(&stepped.program, &stepped.plan, &mut stepped.parameters, adam);
     let errors: Vec<f64> = found.iter().zip(&expected).map(|(f, e)| relative(f, e)).collect();
     let worst = errors.iter().copied().fold(0.0, f64::max);
     println!("{name:<50} {precision:?} {worst:.1e}");
@@ -393,39 +406,50 @@ fn ten_steps_agree_in_f32() {
     in_parallel(&DRAWN, |(name, text)| steps::<f32>(name, text, 7, Precision::Tf32x3, 2e-3));
 }
 
-/// Every barrier that a program meets is needed: without it, an order of the threads gives other bits, or an error.
+/// The barriers that can be left out: no order of the threads gives other bits or an error. By their lines in the text.
+fn needless(
+    name: &str,
+    host: &Host,
+    run: impl Fn(Order, Option<u32>) -> Result<Vec<Vec<f64>>, HostError>,
+) -> Vec<String> {
+    let orders = [Order::Shuffled(1), Order::Descending, Order::Ascending, Order::Shuffled(2)];
+    let truth = bits(&run(Order::Ascending, None).unwrap_or_else(|e| panic!("{name}: {e}")));
+    let text = &host.module().text;
+    let mut needless = vec![];
+    for barrier in host.barriers() {
+        let is_same = |order| run(order, Some(barrier)).is_ok_and(|found| bits(&found) == truth);
+        if orders.into_iter().all(is_same) {
+            let at = text.match_indices("__sync").filter(|m| !is_comment(text, m.0)).nth(barrier as usize);
+            let line = at.map_or(0, |m| text[..m.0].lines().count());
+            let around: Vec<&str> = text.lines().skip(line.saturating_sub(6)).take(9).collect();
+            needless.push(format!("{name}, line {line}:\n{}", around.join("\n")));
+        }
+    }
+    needless
+}
+
+/// Every barrier that a program meets is needed.
 #[test]
 fn no_barrier_can_be_left_out() {
-    let text = "space x in box(0..1)\ntime t in 0..1\nnet N = mlp(width = 20, depth = 3, activation = tanh)\nfield u = N(x, t)\n\
-                solve pde: d_t(u) + u*d_x(u) = d_xx(u)\nsample pde = 12\ntrain adam(lr = 1e-2), steps = 10\n";
-    let wide = "space x[300] in ball(radius = 1)\nnet N = mlp(width = 8, depth = 3, activation = tanh)\nfield u = (1 - norm2(x))*N(x)\n\
-                solve pde: lap(u) + sin(u) = 1\nestimate pde by sparse(5)\ntrain adam(lr = 1e-2), steps = 10\n";
-    let compressed = wide.replace("sparse(5)", "compressed");
-    let mut cases = conditions("narrow", text, 12);
-    cases.extend(conditions("sparse", wide, 6));
-    cases.extend(conditions("compressed", &compressed, 6));
-    let orders = [Order::Ascending, Order::Descending, Order::Shuffled(1), Order::Shuffled(2)];
-    let unnoticed = std::sync::Mutex::new(vec![]);
-    in_parallel(&cases, |case| {
-        let module = emit(&case.program, &Options::new(Precision::Fp32)).expect("it emits");
-        let host = Host::new(&module).expect("it compiles");
-        let truth = bits(&on_host(case, &host, Order::Ascending, None).expect("it runs"));
-        for barrier in host.barriers() {
-            let is_same = |order| on_host(case, &host, order, Some(barrier)).is_ok_and(|found| bits(&found) == truth);
-            if orders.into_iter().all(is_same) {
-                let at = module
-                    .text
-                    .match_indices("__sync")
-                    .filter(|m| !is_comment(&module.text, m.0))
-                    .nth(barrier as usize);
-                let line = at.map_or(0, |m| module.text[..m.0].lines().count());
-                let around: Vec<&str> = module.text.lines().skip(line.saturating_sub(6)).take(9).collect();
-                unnoticed.lock().expect("no panic").push(format!("{}, line {line}:\n{}", case.name, around.join("\n")));
-            }
-        }
+    let narrow = "space x in box(0..1)\ntime t in 0..1\nnet N = mlp(width = 20, depth = 3, activation = tanh)\n\
+                  field u = N(x, t)\nsolve pde: d_t(u) + u*d_x(u) = d_xx(u)\nsample pde = 12\n\
+                  train adam(lr = 1e-2), steps = 10\n";
+    let sparse = "space x[300] in ball(radius = 1)\nnet N = mlp(width = 8, depth = 3, activation = tanh)\n\
+                  field u = (1 - norm2(x))*N(x)\nsolve pde: lap(u) + sin(u) = 1\nestimate pde by sparse(5)\n\
+                  train adam(lr = 1e-2), steps = 10\n";
+    let compressed = sparse.replace("sparse(5)", "compressed");
+    // several tiles of two points for each block
+    let options = Options { blocks: Some(2), tile: Some(2), ..Options::new(Precision::Fp32) };
+    let problems =
+        [("narrow", narrow.to_string(), 9), ("sparse", sparse.to_string(), 5), ("compressed", compressed, 5)];
+    let found = std::sync::Mutex::new(vec![]);
+    in_parallel(&problems, |(name, text, count)| {
+        let stepped = Stepped::<f32>::new(text, *count, &options);
+        let more = needless(name, &stepped.host, |order, skip| stepped.run(2, order, skip));
+        found.lock().expect("no panic").extend(more);
     });
-    let unnoticed = unnoticed.into_inner().expect("no panic");
-    assert!(unnoticed.is_empty(), "{} barriers are not needed:\n{}", unnoticed.len(), unnoticed.join("\n\n"));
+    let found = found.into_inner().expect("no panic");
+    assert!(found.is_empty(), "{} barriers are not needed:\n{}", found.len(), found.join("\n\n"));
 }
 
 fn is_comment(text: &str, at: usize) -> bool {

@@ -3,7 +3,7 @@
 // Blocks run one after the other. The threads of a block are fibers: each runs until it comes to a barrier, a shuffle or a
 // tensor-core product, and waits there for those that take part. Between two such places threads run one after the other,
 // ascending, descending or shuffled, and so do warps and blocks: where a barrier is missing, the orders give different
-// results. What goes wrong is said with kernel, block and thread:
+// results. What goes wrong is said with kernel and block, and thread where it is known:
 //
 // - a barrier, shuffle or product that not all of its threads come to;
 // - a write next to a buffer or to the shared memory (guard zones);
@@ -215,8 +215,7 @@ inline void resume(unsigned t) {
     thread_index.x = t;
     to_fiber(f);
     if (launch->strict && invalid()) {
-        fail(t, "invalid operation between lines %d and %d: not a number, or memory that was not written", since,
-             f.wait == Wait::Done ? -1 : f.line);
+        fail(t, "invalid operation after line %d: not a number, or memory that was not written", since);
     }
     if (*(uint64_t*)(stacks + (size_t)t * STACK) != 0x5AFE57AC4B0770AAull) fail(t, "local memory exceeds the stack");
 }

@@ -345,7 +345,7 @@ impl<'a> Emitter<'a> {
     fn main(&mut self) -> KernelId {
         let layout = self.layout.clone();
         let tile = layout.tile;
-        let most = BLOCKS_AT_MOST;
+        let most = self.options.blocks.unwrap_or(BLOCKS_AT_MOST).max(1);
         let kernel = KernelId(self.kernels.len() as u32);
         let per_block = |n: usize| Extent { per_block: Some((n as u64, kernel)), ..Extent::default() };
         let scratch = (layout.scratch > 0)

@@ -162,7 +162,17 @@ impl Host {
     /// # Errors
     /// Where a kernel does what it must not do.
     pub fn call(&self, memory: &mut Memory, order: Order) -> Result<(), HostError> {
-        self.module.launches.iter().try_for_each(|k| self.launch(*k, memory, order))
+        self.module.launches.iter().try_for_each(|k| self.launch(*k, memory, order))?;
+        let results = |b: &Buffer| matches!(b.role, Role::Output(_) | Role::Gradient(_));
+        let zones = self.module.buffers.iter().zip(&memory.buffers).filter(|(b, _)| results(b));
+        for (buffer, zone) in zones {
+            let size = buffer.element.bytes(memory.precision) as usize;
+            let unwritten = unwritten(size);
+            if let Some(at) = zone.bytes().chunks_exact(size).position(|x| x == unwritten) {
+                return Err(HostError::Kernel(format!("element {at} of `{}` is never written", buffer.name)));
+            }
+        }
+        Ok(())
     }
 
     /// Runs one kernel.
@@ -306,10 +316,7 @@ impl Zone {
                 zone.bytes_mut().iter_mut().zip(contents).for_each(|(to, from)| *to = from);
             }
             _ => {
-                let unwritten: Vec<u8> = match buffer.element.bytes(precision) {
-                    4 => poison(false).to_ne_bytes().to_vec(),
-                    _ => (u64::from(poison(true)) << 32).to_ne_bytes().to_vec(),
-                };
+                let unwritten = unwritten(buffer.element.bytes(precision) as usize);
                 zone.bytes_mut().iter_mut().zip(unwritten.into_iter().cycle()).for_each(|(to, from)| *to = from);
             }
         }
@@ -341,6 +348,14 @@ impl Zone {
 /// A word of a signalling NaN: all of it in f32, the high word in f64.
 fn poison(is_double: bool) -> u32 {
     if is_double { 0x7FF5_A5A5 } else { 0x7FA5_A5A5 }
+}
+
+/// A number of so many bytes that nobody has written.
+fn unwritten(bytes: usize) -> Vec<u8> {
+    match bytes {
+        4 => poison(false).to_ne_bytes().to_vec(),
+        _ => (u64::from(poison(true)) << 32).to_ne_bytes().to_vec(),
+    }
 }
 
 fn c_string(text: &str) -> CString {

@@ -106,7 +106,6 @@ fn blocks(rows: usize, columns: usize, threads: usize) -> (usize, usize) {
     let (down, across, warps) = (rows.div_ceil(16), columns.div_ceil(8), threads / 32);
     let each = (down * across).div_ceil(warps);
     let down = down.min(4).min(each.next_power_of_two());
-    let down = if down == 3 { 3 } else { down };
     let across = each.div_ceil(down).min(8 / down.next_power_of_two()).min(across).max(1);
     (down, [1, 1, 2, 2, 4][across.min(4)])
 }

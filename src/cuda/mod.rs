@@ -41,6 +41,8 @@ pub struct Options {
     pub precision: Precision,
     /// Points of a tile, where the emitter is not to choose: few keep a small call on many processors, many save traffic.
     pub tile: Option<usize>,
+    /// Most blocks of a kernel that works through tiles, where the emitter is not to choose.
+    pub blocks: Option<u32>,
     /// File and line that errors of the compiler are to name.
     pub source: Option<(String, u32)>,
 }
@@ -48,7 +50,7 @@ pub struct Options {
 impl Options {
     /// Of a precision, the rest as the emitter chooses.
     pub fn new(precision: Precision) -> Self {
-        Options { precision, tile: None, source: None }
+        Options { precision, tile: None, blocks: None, source: None }
     }
 
     fn bytes(&self) -> usize {

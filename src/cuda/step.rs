@@ -134,23 +134,17 @@ impl<'a> Step<'a> {
             let wide = Wide::new(c.program, &self.source(k)).filter(|_| is_drawn)?;
             wide_pass::fits(&wide, c.sampler.count(), bytes).then_some(wide)
         };
-        let mut streams: Vec<Option<Wide>> = self.training.conditions.iter().enumerate().map(fits).collect();
-        let name =
-            |k: usize, wide: &Wide| self.training.conditions[k].program.tensors[wide.weight.index()].name.clone();
-        for k in 0..streams.len() {
-            let Some(wanted) = streams[k].as_ref().map(|w| name(k, w)) else { continue };
-            let has = |j: &usize| self.training.conditions[*j].program.tensors.iter().any(|t| t.name == wanted);
-            let users: Vec<usize> = (0..streams.len()).filter(has).collect();
-            if users.iter().any(|j| streams[*j].as_ref().is_none_or(|w| name(*j, w) != wanted)) {
-                users
-                    .into_iter()
-                    .filter(|j| streams[*j].as_ref().is_some_and(|w| name(*j, w) == wanted))
-                    .collect::<Vec<_>>()
-                    .into_iter()
-                    .for_each(|j| streams[j] = None);
-            }
-        }
-        streams
+        let conditions = &self.training.conditions;
+        let streams: Vec<Option<Wide>> = conditions.iter().enumerate().map(fits).collect();
+        let name = |(c, wide): (&Condition<'a>, &Option<Wide>)| {
+            wide.as_ref().map(|w| c.program.tensors[w.weight.index()].name.clone())
+        };
+        let names: Vec<Option<String>> = conditions.iter().zip(&streams).map(name).collect();
+        let by_all = |name: &String| {
+            let has = |c: &Condition<'_>| c.program.tensors.iter().any(|t| t.name == *name);
+            conditions.iter().zip(&names).all(|(c, own)| own.as_ref() == Some(name) || !has(c))
+        };
+        streams.into_iter().zip(&names).map(|(wide, name)| wide.filter(|_| name.as_ref().is_some_and(by_all))).collect()
     }
 
     /// What the functions of a condition's points begin with.
@@ -245,7 +239,9 @@ impl<'a> Step<'a> {
         let grid = Grid::Tiles { points: tile, most: BLOCKS as u32 };
         let arguments: Vec<(BufferId, bool)> = arguments.into_iter().map(|(id, _, written)| (id, written)).collect();
         self.kernel(&format!("{name}_points_{k}"), (grid, points::THREADS, 0), &arguments, body);
-        self.kernels.last_mut().expect("just added").count = Some(count as u32);
+        if let Some(kernel) = self.kernels.last_mut() {
+            kernel.count = Some(count as u32);
+        }
     }
 
     /// The kernels of a condition, on the buffers of the step.

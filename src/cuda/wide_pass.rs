@@ -70,7 +70,8 @@ pub(super) fn fits(wide: &Wide, count: usize, bytes: usize) -> bool {
 impl<'a> Step<'a> {
     /// The kernels of the pass over tensor `t`, and those that prepare the first one.
     pub fn wide(&mut self, t: usize, conditions: &[Streaming<'a>]) {
-        let blocks = conditions[0].wide.inputs.div_ceil(TILE).min(BLOCKS);
+        let most = self.options.blocks.map_or(BLOCKS, |n| n.max(1) as usize);
+        let blocks = conditions[0].wide.inputs.div_ceil(TILE).min(most);
         let per_block: usize = conditions.iter().map(|c| c.sampler.count() * (c.wide.out + c.wide.columns.len())).sum();
         let counts: usize = conditions.iter().map(|c| c.sampler.count()).sum();
         let name = format!("wide_{t}");
