@@ -1,5 +1,6 @@
 //! The arguments.
 
+use crate::cuda::Choice;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -36,7 +37,10 @@ pub enum Command {
     /// Measure steps (or points) per second
     Bench(Bench),
     /// Say what this machine has, and what is missing for what
-    Doctor,
+    Doctor(Doctor),
+    /// The compiled kernels that are kept on disk
+    #[command(subcommand)]
+    Cache(Cache),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -103,6 +107,27 @@ pub struct Plan {
     pub out: Option<PathBuf>,
 }
 
+/// `jetc doctor`
+#[derive(ClapArgs, Debug)]
+pub struct Doctor {
+    /// Fetch NVRTC, which compiles kernels, from the Python package index into jetc's own folder
+    #[arg(long)]
+    pub install_nvrtc: bool,
+}
+
+/// `jetc cache`
+#[derive(Subcommand, Clone, Copy, Debug)]
+pub enum Cache {
+    /// Print the folder: JETC_CACHE_DIR, or jetc in the user's cache folder
+    Path,
+    /// List the entries
+    Ls,
+    /// Delete all entries
+    Clear,
+    /// Check every entry against its hash
+    Verify,
+}
+
 /// What to print.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -152,9 +177,9 @@ pub struct Eval {
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f64")]
     pub precision: Precision,
-    /// auto, cpu or cuda:0
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    /// auto, cpu, cuda:0, or host: kernels of a GPU on the CPU, slowly, to check them
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Choice,
     /// Seed of estimators and initial weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -171,9 +196,9 @@ pub struct Train {
     /// Seed of all random numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// auto, cpu or cuda:0
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    /// auto, cpu, cuda:0, or host: kernels of a GPU on the CPU, slowly, to check them
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Choice,
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: Precision,

@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod cache;
 mod doctor;
 mod eval;
 mod plan;
@@ -71,7 +72,8 @@ fn run(command: Command) -> Done {
         Command::Train(a) => train::train(&a),
         Command::Verify(a) => verify::verify(&a),
         Command::Bench(a) => bench::bench(&a),
-        Command::Doctor => doctor::doctor(),
+        Command::Doctor(a) => doctor::doctor(&a),
+        Command::Cache(a) => cache::cache(&a),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "jetc", &mut std::io::stdout());
             Ok(())
