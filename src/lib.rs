@@ -26,20 +26,37 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "compiler")]
 pub mod algebra;
+#[cfg(feature = "compiler")]
+pub mod build;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;
 pub mod cuda;
 pub mod diagnostic;
+mod embed;
 mod ids;
 pub mod jet;
 pub mod net;
+#[cfg(feature = "compiler")]
 pub mod operator;
+mod plain;
+#[cfg(feature = "compiler")]
 pub mod plan;
+#[cfg(feature = "compiler")]
 pub mod program;
+#[cfg(feature = "compiler")]
 pub mod rewrite;
+#[cfg(feature = "compiler")]
 pub mod solver;
+#[cfg(feature = "compiler")]
 pub mod syntax;
+#[cfg(feature = "compiler")]
 pub mod train;
 mod vector;
+
+pub use embed::*;
+pub use cpu::Number;
+pub use ndarray;
+pub use net::Parameters;

@@ -356,7 +356,12 @@ fn compressed_signs() {
 
 #[test]
 fn what_cannot_be_compressed_is_refused() {
-    for operator in ["sum(i in 0..12: c[i]*d(u, x[i], x[i]))", "sum(i in 0..12: d(u, x[i], x[i], x[i]))"] {
+    for operator in [
+        "sum(i in 0..12: c[i]*d(u, x[i], x[i]))",
+        "sum(i in 0..12: d(u, x[i], x[i], x[i]))",
+        "sum(i in 0..12: sum(j in 0..12: 0.3^abs(i - j)*d(u, x[i], x[j])))",
+        "sum(j in 0..3: sum(i in 0..12: 0.3^abs(i - j)*d(u, x[i]))^2)",
+    ] {
         let (program, _) = compile(&estimated(WIDE, operator, "compressed"), &Overrides::default());
         let errors = plan(&program.expect("it resolves"), Options::default()).expect_err("it is refused");
         assert!(errors[0].message.contains("`compressed` cannot carry this out"), "{errors:?}");

@@ -26,6 +26,6 @@ fn wrong() {
         assert!(!diagnostics.is_empty());
         assert_eq!(program.is_none(), diagnostics.iter().any(|d| d.is_error()));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        insta::assert_snapshot!(jetc::cli::render::render(&name, &text, &diagnostics, false));
+        insta::assert_snapshot!(jetc::diagnostic::render(&name, &text, &diagnostics, false));
     });
 }

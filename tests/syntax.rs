@@ -23,6 +23,6 @@ fn malformed() {
         let (_, diagnostics) = parse(&text);
         assert!(diagnostics.iter().any(|d| d.is_error()));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        insta::assert_snapshot!(jetc::cli::render::render(&name, &text, &diagnostics, false));
+        insta::assert_snapshot!(jetc::diagnostic::render(&name, &text, &diagnostics, false));
     });
 }

@@ -165,7 +165,7 @@ fn survives(text: &str) {
     let (again, clean) = parse(&ast.to_string());
     assert!(ast.items.is_empty() || clean.is_empty() && printer::same(&ast, &again), "{text:?}");
     #[cfg(feature = "cli")]
-    jetc::cli::render::render("soup.jet", text, &diagnostics, false);
+    jetc::diagnostic::render("soup.jet", text, &diagnostics, false);
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! The arguments.
 
-use crate::cuda::Choice;
+use crate::cuda::{Choice, compile::Arch};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -28,6 +28,8 @@ pub enum Command {
     Plan(Plan),
     /// Print the compiled program
     Emit(Emit),
+    /// Write a program and its weights as one file that can be evaluated without the compiler
+    Build(Build),
     /// Evaluate the outputs (or fields) of a program at points
     Eval(Eval),
     /// Train the networks of a program and write weights, history, report and pictures
@@ -133,6 +135,28 @@ pub enum Cache {
 pub enum Target {
     /// The intermediate representation
     Jet,
+    /// A typed Rust module that reads the file of `jetc build`
+    Rust,
+    /// CUDA C++ text
+    Cuda,
+    /// PTX, by NVRTC
+    Ptx,
+    /// Machine code, by NVRTC
+    Cubin,
+}
+
+/// How kernels compute.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Products {
+    /// f32
+    Fp32,
+    /// f32, products as three products of tensor cores: as accurate
+    #[value(name = "3xtf32")]
+    Tf32x3,
+    /// f32, products rounded to ten bits
+    Tf32,
+    /// f64
+    Fp64,
 }
 
 /// `jetc emit`
@@ -146,6 +170,15 @@ pub struct Emit {
     /// The programs of the training step (residual, loss, gradient) instead of the values
     #[arg(long)]
     pub gradient: bool,
+    /// The whole training step as one module: points, losses, gradients, update
+    #[arg(long, conflicts_with = "gradient")]
+    pub step: bool,
+    /// The processor that PTX and machine code are for
+    #[arg(long, value_name = "ARCH", default_value = "sm_90")]
+    pub arch: Arch,
+    /// How kernels compute
+    #[arg(long, value_enum, default_value = "3xtf32")]
+    pub precision: Products,
     /// Write to a file instead of the screen
     #[arg(short, long, value_name = "PATH")]
     pub out: Option<PathBuf>,
@@ -160,12 +193,32 @@ pub enum Precision {
     F64,
 }
 
+/// `jetc build`
+#[derive(ClapArgs, Debug)]
+pub struct Build {
+    #[command(flatten)]
+    pub source: Source,
+    /// Weights (safetensors); without them the initial ones of the seed
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights: Option<PathBuf>,
+    /// Where the artifact goes
+    #[arg(short, long, value_name = "NAME.solver")]
+    pub out: PathBuf,
+    /// Precision of the tensors in it
+    #[arg(long, value_enum, default_value = "f64")]
+    pub precision: Precision,
+    /// Seed of initial weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
 /// `jetc eval`
 #[derive(ClapArgs, Debug)]
 pub struct Eval {
     #[command(flatten)]
     pub source: Source,
-    /// Points: an NPY file [points, coordinates], f32 or f64; columns in the order of the declarations
+    /// Points: an NPY file [points, coordinates], f32 or f64, columns in the order of the declarations; or a CSV file
+    /// whose first line names them
     #[arg(long, value_name = "P.npy")]
     pub points: PathBuf,
     /// Weights (safetensors); without them the initial ones of the seed

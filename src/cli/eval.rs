@@ -1,11 +1,14 @@
 //! `eval`: outputs or fields at points.
 
 use super::args::{Eval, Precision};
-use super::source::{Loaded, device, load, write_or_print};
+use super::source::{Loaded, device, load, warn_of_cache, write_or_print};
 use super::{Done, Failure};
+use crate::cuda::{self, Device};
 use crate::net::{read_matrix, write_atomically};
 use crate::plan::{Options, plan, plan_expressions};
-use crate::solver::{Evaluator, Number};
+use crate::program::Program;
+use crate::solver::{Evaluator, Number, OnDevice, precision};
+use crate::train::Table;
 use ndarray::Array2;
 use ndarray_npy::{WritableElement, WriteNpyExt};
 use std::fmt::Write;
@@ -16,16 +19,20 @@ use std::path::Path;
 pub fn eval(args: &Eval) -> Done {
     let loaded = load(&args.source)?;
     loaded.reject_flow()?;
-    device(&args.device)?;
-    let points = read_points(&args.points)?;
+    let device = device(args.device)?;
+    let points = read_points(&loaded.program, &args.points)?;
     match args.precision {
-        Precision::F32 => run::<f32>(args, &loaded, &points),
-        Precision::F64 => run::<f64>(args, &loaded, &points),
+        Precision::F32 => run::<f32>(args, &loaded, &points, &device),
+        Precision::F64 => run::<f64>(args, &loaded, &points, &device),
     }
 }
 
-/// A 2-D array of f64 or f32.
-fn read_points(path: &Path) -> Result<Array2<f64>, Failure> {
+/// A 2-D array of f64 or f32, or a CSV file with the coordinates' names.
+fn read_points(program: &Program, path: &Path) -> Result<Array2<f64>, Failure> {
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+        let table = Table::points(program, path)?;
+        return Ok(Array2::from_shape_vec((table.rows, program.columns()), table.points)?);
+    }
     let bytes = std::fs::read(path).map_err(|e| Failure::Input(format!("cannot read {}: {e}", path.display())))?;
     read_matrix(&bytes).map_err(|e| {
         let path = path.display();
@@ -33,7 +40,7 @@ fn read_points(path: &Path) -> Result<Array2<f64>, Failure> {
     })
 }
 
-fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array2<f64>) -> Done {
+fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array2<f64>, device: &Device) -> Done {
     let program = &loaded.program;
     let columns = program.columns();
     if points.ncols() != columns {
@@ -67,7 +74,15 @@ fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array
     let evaluator = Evaluator::<T>::new(&jet)?;
     loaded.make_room::<T>(1, points.nrows())?;
     let flat: Vec<T> = points.iter().map(|x| T::of(*x)).collect();
-    let values = evaluator.run(&parameters, points.nrows(), &flat, &[], args.seed, 0)?;
+    let values = if device.runs_modules() {
+        let options = cuda::Options::new(precision::<T>());
+        let mut there = OnDevice::new(device, &jet, &options, &parameters, points.nrows())?;
+        let (mut outputs, _) = there.run(&flat, &[], (args.seed, 0))?;
+        warn_of_cache();
+        outputs.swap_remove(0)
+    } else {
+        evaluator.run(&parameters, points.nrows(), &flat, &[], args.seed, 0)?
+    };
     let result = Array2::from_shape_vec((points.nrows(), evaluator.width()), values)?;
     match &args.out {
         Some(path) => {

@@ -4,12 +4,16 @@
 
 mod args;
 mod bench;
+mod build;
 mod cache;
 mod doctor;
+mod emit;
 mod eval;
+#[cfg(feature = "plot")]
+mod pictures;
 mod plan;
+#[cfg(feature = "plot")]
 pub mod plot;
-pub mod render;
 mod source;
 mod train;
 mod variance;
@@ -67,7 +71,8 @@ fn run(command: Command) -> Done {
     match command {
         Command::Check(a) => plan::check(&a),
         Command::Plan(a) => plan::plan(&a),
-        Command::Emit(a) => plan::emit(&a),
+        Command::Emit(a) => emit::emit(&a),
+        Command::Build(a) => build::build(&a),
         Command::Eval(a) => eval::eval(&a),
         Command::Train(a) => train::train(&a),
         Command::Verify(a) => verify::verify(&a),

@@ -1,9 +1,9 @@
 //! Reading a program file, and saying what is wrong with it.
 
 use super::args;
-use super::render::render;
 use super::{Failure, print};
-use crate::diagnostic::{Diagnostic, Span};
+use crate::cuda::{Choice, Device, cache::Cache};
+use crate::diagnostic::{Diagnostic, Span, render};
 use crate::net::{Element, Parameters, layout, write_atomically};
 use crate::program::{Overrides, Program};
 use crate::solver::compile;
@@ -134,13 +134,18 @@ pub fn write_or_print(out: Option<&Path>, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The device that a `--device` argument means. This version has one.
-pub fn device(name: &str) -> Result<&'static str, Failure> {
-    match name {
-        "auto" | "cpu" => Ok("cpu"),
-        other if other.starts_with("cuda") => Err(Failure::Input(format!(
-            "device `{other}`: this version runs programs on the CPU only; use --device cpu"
-        ))),
-        other => Err(Failure::Input(format!("unknown device `{other}`: expected auto, cpu or cuda:0"))),
+/// The device that a `--device` argument means. Where a GPU was wanted if possible, and is not, that is said.
+pub fn device(choice: Choice) -> Result<Device, Failure> {
+    let device = Device::open(choice)?;
+    if let Device::Cpu { why: Some(why) } = &device {
+        eprintln!("note: this runs on the CPU: {why}");
+    }
+    Ok(device)
+}
+
+/// Says why compiled kernels are not kept, if they are not.
+pub fn warn_of_cache() {
+    if let Some(warning) = Cache::shared().take_warning() {
+        eprintln!("warning: {warning}");
     }
 }

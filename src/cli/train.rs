@@ -1,13 +1,12 @@
 //! `train`: the run, its progress bar, its pictures.
 
 use super::args::{Precision, Train};
-use super::plan::json;
-use super::plot::{self, Curve, Grid};
-use super::source::{Loaded, device, load};
+use super::source::{Loaded, device, load, warn_of_cache};
 use super::{Done, Failure, print};
-use crate::net::{Metadata, Parameters};
+use crate::cuda::Device;
+use crate::net::Parameters;
 use crate::plan::{Options as PlanOptions, Plan, plan};
-use crate::solver::{Number, Picture, SolverObjective, picture};
+use crate::solver::{DeviceStepper, Number, SolverObjective};
 use crate::train::{self as training, Flow, Measurement, Observer, Options, Outcome, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -23,7 +22,7 @@ const CHEAP: usize = 1_000_000;
 pub fn train(args: &Train) -> Done {
     let loaded = load(&args.source)?;
     loaded.reject_flow()?;
-    device(&args.device)?;
+    let device = device(args.device)?;
     if loaded.program.conditions.is_empty() {
         return Err(Failure::Input(format!("{}: there is no `solve` to train", loaded.name)));
     }
@@ -35,19 +34,28 @@ pub fn train(args: &Train) -> Done {
     }
     let plan = plan(&loaded.program, PlanOptions::default()).map_err(|e| loaded.say(&e))?;
     match args.precision {
-        Precision::F32 => run::<f32>(args, &loaded, &plan),
-        Precision::F64 => run::<f64>(args, &loaded, &plan),
+        Precision::F32 => run::<f32>(args, &loaded, &plan, &device),
+        Precision::F64 => run::<f64>(args, &loaded, &plan, &device),
     }
 }
 
-fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
+fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan, device: &Device) -> Done {
     let program = &loaded.program;
     // weights, both moments, gradient
     loaded.make_room::<T>(4, program.conditions.iter().map(|c| c.count).sum())?;
     let mut parameters = Parameters::<T>::initial(program, args.seed);
-    let mut objective =
-        SolverObjective::new(program, plan, &parameters, &loaded.folder(), args.seed).map_err(|e| loaded.failure(e))?;
-    let options = options(args, loaded, plan);
+    let out = folder(args);
+    let mut options = options(args, loaded, plan, &out)?;
+    options.device = device.to_string();
+    let place = (&*loaded.folder(), args.seed);
+    let mut steps = if device.runs_modules() {
+        let stepper = DeviceStepper::new(device, program, plan, &parameters, place, &options.training);
+        warn_of_cache();
+        Steps::There(stepper.map_err(|e| loaded.failure(e))?)
+    } else {
+        let objective = SolverObjective::new(program, plan, &parameters, place.0, place.1);
+        Steps::Here(objective.map_err(|e| loaded.failure(e))?)
+    };
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
@@ -57,7 +65,10 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
         }
     })?;
     let mut watcher = Watcher { bar: bar(options.training.steps, args.quiet), stop };
-    let result = training::train(&mut objective, &mut parameters, &options, &mut watcher);
+    let result = match &mut steps {
+        Steps::Here(objective) => training::train(objective, &mut parameters, &options, &mut watcher),
+        Steps::There(stepper) => training::train_with(stepper, &mut parameters, &options, &mut watcher),
+    };
     watcher.bar.finish_and_clear();
     let outcome = result.map_err(|e| match e {
         e @ (training::Error::Loss { .. } | training::Error::Gradient { .. } | training::Error::Objective { .. }) => {
@@ -65,20 +76,28 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
         }
         e => e.into(),
     })?;
-    pictures(program, &parameters, &outcome, &options.out).map_err(|e| match e {
-        PictureError::Solver(e) => loaded.failure(e),
-        PictureError::Plot(e) => e.into(),
-    })?;
-    summary(&outcome, &options.out);
+    #[cfg(feature = "plot")]
+    super::pictures::pictures(loaded, &parameters, &outcome, &out)?;
+    summary(&outcome, &out);
     if !outcome.finished {
         print(&format!("stopped at step {}; continue with --resume", outcome.step));
     }
     Ok(())
 }
 
-fn options(args: &Train, loaded: &Loaded, plan: &Plan) -> Options {
+/// What makes the steps.
+enum Steps<T> {
+    Here(SolverObjective<T>),
+    There(DeviceStepper<T>),
+}
+
+/// Where the results go.
+fn folder(args: &Train) -> PathBuf {
     let stem = args.source.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(stem));
+    args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(stem))
+}
+
+fn options(args: &Train, loaded: &Loaded, plan: &Plan, out: &Path) -> Result<Options, Failure> {
     let mut training = loaded.program.training.clone().expect("checked by the caller");
     if let Some(steps) = args.steps {
         training.steps = steps;
@@ -93,13 +112,9 @@ fn options(args: &Train, loaded: &Loaded, plan: &Plan) -> Options {
         cheap.then_some((options.training.steps / MEASUREMENTS).max(1))
     });
     options.program = format!("{}{}", loaded.text, loaded.overrides);
-    options.metadata = Metadata::from([
-        ("jetc.program".to_string(), loaded.text.clone()),
-        ("jetc.overrides".to_string(), loaded.overrides.clone()),
-        ("jetc.plan".to_string(), json(plan).to_string()),
-        ("jetc.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
-    ]);
-    options
+    let artifact = crate::artifact(&loaded.program, plan, &loaded.text, &loaded.overrides);
+    options.metadata = artifact.map_err(|d| loaded.say(&[d]))?.metadata;
+    Ok(options)
 }
 
 struct Watcher {
@@ -158,50 +173,4 @@ fn measurement_line(m: &Measurement) -> String {
         line += &format!("; best constant network {e:.3e}");
     }
     line
-}
-
-enum PictureError {
-    Solver(crate::solver::Error),
-    Plot(plot::PlotError),
-}
-
-/// `loss.png`, and `solution.png` where the field can be drawn.
-fn pictures<T: Number>(
-    program: &crate::program::Program,
-    parameters: &Parameters<T>,
-    outcome: &Outcome,
-    out: &Path,
-) -> Result<(), PictureError> {
-    let history = &outcome.history;
-    let column = |name: &str| history.column(name).unwrap_or_default();
-    let conditions: Vec<(String, Vec<f64>)> =
-        program.conditions.iter().map(|c| (c.name.clone(), column(&c.name))).collect();
-    let errors: Vec<(String, Vec<f64>)> = outcome
-        .measurements
-        .iter()
-        .filter(|m| m.l2_relative.is_some())
-        .map(|m| (m.label.clone(), column(&m.label)))
-        .collect();
-    fn curves(columns: &[(String, Vec<f64>)]) -> Vec<Curve<'_>> {
-        columns.iter().map(|(name, values)| Curve { name, values }).collect()
-    }
-    let path = out.join("loss.png");
-    plot::loss(&path, &column("step"), &column("loss"), &curves(&conditions), &curves(&errors))
-        .map_err(PictureError::Plot)?;
-    match picture(program, parameters).map_err(PictureError::Solver)? {
-        Some(p) => draw(&p, &out.join("solution.png")).map_err(PictureError::Plot),
-        None => Ok(()),
-    }
-}
-
-fn draw(p: &Picture, path: &Path) -> Result<(), plot::PlotError> {
-    if let [axis] = &p.axes[..] {
-        let (lo, hi) = p.ranges[0];
-        let n = p.counts[0];
-        let x: Vec<f64> = (0..n).map(|k| lo + (hi - lo) * k as f64 / (n - 1) as f64).collect();
-        return plot::line(path, axis, &p.field, &x, &p.solution, p.exact.as_deref());
-    }
-    let grid =
-        Grid { axes: [&p.axes[0], &p.axes[1]], ranges: [p.ranges[0], p.ranges[1]], counts: [p.counts[0], p.counts[1]] };
-    plot::heat(path, &p.field, &grid, &p.solution, p.exact.as_deref())
 }

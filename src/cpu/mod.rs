@@ -25,7 +25,7 @@ mod schedule;
 mod strips;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tile;
 mod wide;
 #[cfg(test)]
@@ -34,8 +34,9 @@ mod wide_tests;
 pub use real::Real;
 pub use wide::Streamed;
 
+use crate::jet::powers::Powers;
 use crate::jet::{Invalid, JetProgram, Op, TensorId, Type, ValueId};
-use crate::net::{WIDE, is_turned};
+use crate::net::{Element, WIDE, is_turned};
 use factor::Factored;
 use pointwise::Compiled;
 use rayon::prelude::*;
@@ -43,7 +44,6 @@ use schedule::{Home, Schedule};
 use std::mem::take;
 use std::ops::Range;
 use std::sync::Mutex;
-use table::Table;
 use thiserror::Error;
 use tile::{Run, Workspace};
 use wide::Wide;
@@ -54,13 +54,18 @@ pub const CHUNKS: usize = 16;
 /// Numbers that a streamed call keeps for its backward phase, at most: a call of more points is not streamed.
 const KEPT: usize = 1 << 26;
 
+/// The precisions in which programs run.
+pub trait Number: Real + Element {}
+impl Number for f32 {}
+impl Number for f64 {}
+
 /// A program, compiled for this CPU: slots planned, algebras prepared, scalar code flattened.
 #[derive(Debug)]
 pub struct Executor<T> {
     program: JetProgram,
     types: Vec<Type>,
     schedule: Schedule,
-    tables: Vec<Table>,
+    tables: Vec<Powers>,
     /// By operation: its scalar code.
     scalar: Vec<Option<Compiled>>,
     /// By operation: its result is the gradient of a weight that lies as [in, out], and lies so too.
@@ -161,7 +166,7 @@ impl<T: Real> Executor<T> {
         let streamed = |k: usize| wide.as_ref().is_some_and(|w: &Wide| w.is_streamed(program, k));
         Ok(Executor {
             schedule: Schedule::new(program, &types, &streamed),
-            tables: program.algebras.iter().map(Table::new).collect(),
+            tables: program.algebras.iter().map(Powers::new).collect(),
             scalar,
             types,
             turned,

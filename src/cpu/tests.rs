@@ -14,7 +14,7 @@ pub fn noise(seed: u64, len: usize) -> Vec<f64> {
 
 /// Polynomials in `variables`, cut off above `order`, in the basis of scaled monomials. With `varying`, every third
 /// constant refers to a coefficient; the second result holds their values.
-fn truncated(variables: usize, order: usize, seed: u64, varying: bool) -> (Algebra, Vec<f64>) {
+pub fn truncated(variables: usize, order: usize, seed: u64, varying: bool) -> (Algebra, Vec<f64>) {
     let mut monomials = vec![vec![0; variables]];
     let mut at = 0;
     while at < monomials.len() {
@@ -65,7 +65,7 @@ fn tensor(name: &str, shape: &[usize]) -> Tensor {
     Tensor { name: name.into(), shape: shape.to_vec(), learned: true }
 }
 
-fn inputs(program: &JetProgram, count: usize, seed: u64) -> Inputs {
+pub fn inputs(program: &JetProgram, count: usize, seed: u64) -> Inputs {
     let tensors = program.tensors.iter().enumerate().map(|(k, t)| noise(seed + 10 + k as u64, t.len())).collect();
     let points = noise(seed, count * program.columns);
     Inputs { count, points, data: noise(seed + 1, count * program.data_columns), tensors, seed, step: 3 }
@@ -127,7 +127,7 @@ fn agrees_with_oracle(mut program: JetProgram, inputs: &Inputs) {
 }
 
 /// A program with every operation but scalar code of note: a lift with fixed, drawn and dense seeds, two layers, and adjoints.
-fn network(
+pub fn network(
     algebra: Algebra,
     coefficients: usize,
     activation: Activation,
@@ -189,7 +189,7 @@ fn network(
     }
 }
 
-const SMOOTH: [Activation; 8] = [
+pub const SMOOTH: [Activation; 8] = [
     Activation::Tanh,
     Activation::Sin,
     Activation::Sigmoid,
@@ -238,7 +238,7 @@ fn bits_do_not_depend_on_threads() {
 }
 
 /// An activation, its adjoint and that of its constants, on x, bar and constants read from the data.
-fn activation_program(algebra: Algebra, m: usize, activation: Activation) -> JetProgram {
+pub fn activation_program(algebra: Algebra, m: usize, activation: Activation) -> JetProgram {
     let rows = algebra.rows;
     let v = ValueId;
     let (x, bar, c) = (v(1), v(2), Some(v(3)));
@@ -327,7 +327,7 @@ fn wrong_lengths_are_errors_and_nan_passes() {
     assert_eq!(outputs, [vec![], vec![0.0, 0.0]]);
 }
 
-fn scalar_program(code: Pointwise, columns: usize) -> JetProgram {
+pub fn scalar_program(code: Pointwise, columns: usize) -> JetProgram {
     JetProgram {
         columns,
         tensors: vec![tensor("c", &[7])],

@@ -8,6 +8,7 @@
 use super::compile::{Compiled, Kind, Request};
 use super::folders;
 use crate::net::write_atomically;
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
@@ -16,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// First bytes of an entry; another version of the format has others.
 const FORMAT: &[u8] = b"jetc kernel 1\n";
-const HASH: usize = blake3::OUT_LEN;
+const HASH: usize = 32;
 const ENDING: &str = "kernel";
 
 /// What an entry depends on, hashed.
@@ -26,12 +27,12 @@ pub struct Key([u8; HASH]);
 impl Key {
     /// The key of named fields; their order matters.
     pub fn new(fields: &[(&str, &[u8])]) -> Self {
-        let mut hash = blake3::Hasher::new();
+        let mut hash = Sha256::new();
         for part in fields.iter().flat_map(|(name, value)| [name.as_bytes(), value]) {
-            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        Key(*hash.finalize().as_bytes())
+        Key(hash.finalize().into())
     }
 
     /// The key of a compilation by a version of NVRTC.
@@ -49,7 +50,8 @@ impl Key {
     }
 
     fn file(self) -> String {
-        format!("{}.{ENDING}", blake3::Hash::from_bytes(self.0).to_hex())
+        let digits: String = self.0.iter().map(|b| format!("{b:02x}")).collect();
+        format!("{digits}.{ENDING}")
     }
 }
 
@@ -247,7 +249,7 @@ fn encode(key: Key, compiled: &Compiled) -> Vec<u8> {
         body.extend_from_slice(&(field.len() as u64).to_le_bytes());
         body.extend_from_slice(field);
     }
-    [FORMAT, &key.0, blake3::hash(&body).as_bytes(), &body].concat()
+    [FORMAT, &key.0, &<[u8; HASH]>::from(Sha256::digest(&body)), &body].concat()
 }
 
 /// The contents of an entry, if it is whole and has that key.
@@ -255,7 +257,7 @@ fn decode(bytes: &[u8], key: Option<Key>) -> Option<Compiled> {
     let rest = bytes.strip_prefix(FORMAT)?;
     let (found, rest) = rest.split_first_chunk::<HASH>()?;
     let (hash, mut body) = rest.split_first_chunk::<HASH>()?;
-    if key.is_some_and(|k| k.0 != *found) || blake3::hash(body) != *hash {
+    if key.is_some_and(|k| k.0 != *found) || <[u8; HASH]>::from(Sha256::digest(body)) != *hash {
         return None;
     }
     let mut field = || -> Option<&[u8]> {

@@ -26,8 +26,8 @@ pub enum Error {
         reason: String,
     },
     /// More device memory is needed than is free.
-    #[error("`{module}` needs {:.2} GB of device memory for {count} points; {:.2} GB of {:.2} GB are free{}",
-        gigabytes(*.needed), gigabytes(*.free), gigabytes(*.total), if *.count > 1 { "; use fewer points" } else { "" })]
+    #[error("`{module}` needs {:.2} GB of device memory{}; {:.2} GB of {:.2} GB are free",
+        gigabytes(*.needed), points(*.count), gigabytes(*.free), gigabytes(*.total))]
     Memory {
         /// Name of the module.
         module: String,
@@ -61,6 +61,10 @@ pub enum Error {
     /// A kernel that runs on the CPU did what it must not do.
     #[error("{0}")]
     Host(String),
+}
+
+fn points(count: u32) -> String {
+    if count > 1 { format!(" for {count} points") } else { String::new() }
 }
 
 fn gigabytes(bytes: u64) -> f64 {

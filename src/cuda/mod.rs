@@ -1,20 +1,38 @@
-//! CUDA kernels from the same [`JetProgram`](crate::jet::JetProgram)s that the CPU runs.
+//! CUDA kernels from the same [`JetProgram`](crate::jet::JetProgram)s that the CPU runs, and what runs them.
 //!
-//! - `module`: what is made, and what runs it has to know;  - `runner`: what runs a module;  - `device`: which device;
-//! - `gpu`, `driver`: the driver and its devices;  - `simulated`, `host`: the same kernels on the CPU, to check them;
+//! [`emit`] makes one text per program: factors of first layers, a main kernel in which each block takes tiles of points through
+//! all operations, and what is added up over the blocks afterwards. The building blocks are in `kernels/`.
+//!
+//! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
+//!   `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
+//! - `step`, `points`: a whole training step;
+//! - `module`: what is made, for those who run it;  - `runner`: what runs a module;  - `device`: which device;
+//! - `gpu`, `driver`: the driver and its devices;  - `simulated`, `host`: the same kernels on the CPU, as a check;
 //! - `load`: from a module to code, by way of `cache` and `nvrtc`;  - `folders`: where these lie;  - `off`: the same names
 //!   in a build without CUDA.
 
+mod activations;
 pub mod cache;
 pub mod compile;
 pub mod device;
+mod emitter;
 mod error;
 pub mod folders;
 #[cfg(all(feature = "cuda", unix))]
 pub mod host;
+mod late;
+mod layers;
+mod layout;
+mod lifts;
 pub mod load;
 mod module;
+mod points;
 pub mod runner;
+mod scalar;
+mod step;
+#[cfg(test)]
+mod tests;
+mod text;
 
 // a build without CUDA has the same types; each says so
 #[cfg_attr(not(feature = "cuda"), path = "off/driver.rs")]
@@ -27,6 +45,30 @@ pub mod nvrtc;
 pub mod simulated;
 
 pub use device::{Choice, Device};
+pub use emitter::emit;
 pub use error::Error;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
 pub use runner::Runner;
+pub use step::{Condition, Training, step};
+
+/// How text is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How products and scalar code are computed.
+    pub precision: Precision,
+    /// Points of a tile, where the emitter is not to choose: few keep a small call on many processors, many save traffic.
+    pub tile: Option<usize>,
+    /// File and line that errors of the compiler are to name.
+    pub source: Option<(String, u32)>,
+}
+
+impl Options {
+    /// Of a precision, the rest as the emitter chooses.
+    pub fn new(precision: Precision) -> Self {
+        Options { precision, tile: None, source: None }
+    }
+
+    fn bytes(&self) -> usize {
+        Element::Real.bytes(self.precision) as usize
+    }
+}

@@ -1,4 +1,4 @@
-//! From a program to the program of its parameter gradient.
+//! From a program to the program of its gradient with respect to parameters, points and data.
 //!
 //! The loss is the mean over the points of a per-point number. Operations are walked backwards, each adding the
 //! adjoint of what it reads: the transpose of a layer, the transposed product with sigma'(h) for an activation in
@@ -6,7 +6,9 @@
 //! coefficient that was folded into the algebra has its gradient.
 
 use super::reverse::reverse;
-use super::{Address, Binary, Fold, Instruction, Invalid, JetProgram, Op, Pointwise, Source, TensorId, Type, ValueId};
+use super::{
+    Address, Binary, Draw, Fold, Instruction, Invalid, JetProgram, Op, Pointwise, Seed, Source, TensorId, Type, ValueId,
+};
 use std::collections::HashMap;
 
 /// The program with a last output `loss`, the mean over the points of weight times the sum of squares of output 0; with
@@ -61,9 +63,7 @@ fn push(program: &mut JetProgram, op: Op) -> ValueId {
 /// Appends the gradient of the mean of a per-point value of shape [1, 1] with respect to all learned tensors that it
 /// depends on. A tensor that is used in several places has several entries in `gradients`, to be added.
 pub fn adjoint(program: &JetProgram, loss: ValueId) -> Result<JetProgram, Invalid> {
-    let types = program.types()?;
-    let mut a = Adjoint { out: program.clone(), active: Vec::new(), types, bars: HashMap::new() };
-    a.mark();
+    let mut a = Adjoint::new(program.clone(), false)?;
     let one = Pointwise {
         inputs: Vec::new(),
         rows: 1,
@@ -75,15 +75,82 @@ pub fn adjoint(program: &JetProgram, loss: ValueId) -> Result<JetProgram, Invali
     };
     let seed = push(&mut a.out, Op::Pointwise(one));
     a.bars.insert(loss, seed);
-    for k in (0..=loss.index()).rev() {
-        let value = ValueId(k as u32);
-        if let Some(bar) = a.bars.get(&value).copied()
-            && a.active[k]
-        {
-            a.operation(value, bar);
-        }
+    a.walk(loss);
+    Ok(a.out)
+}
+
+/// The vector-Jacobian product of output 0. The data row of a point becomes the program's own, followed by the cotangent of
+/// output 0 at that point (row by row). The outputs are those of the program, then `points-bar`: [1, columns] and, where the
+/// program reads data, `data-bar`: [1, data columns], the product with the Jacobian with respect to them. `gradients` are the
+/// products with respect to learned tensors, *means* over the points.
+///
+/// # Errors
+/// Where output 0 is reduced, or depends on draws whose probabilities depend on the point: those have no derivative.
+pub fn vjp(program: &JetProgram) -> Result<JetProgram, Invalid> {
+    let mut out = program.clone();
+    let broken = |why: &str| Invalid::Result { name: "output 0".into(), why: why.into() };
+    let (_, value) = *out.outputs.first().ok_or_else(|| broken("there is none"))?;
+    let Type::PerPoint { rows, features } = out.types()?[value.index()] else {
+        return Err(broken("reduced: it has no cotangent per point"));
+    };
+    let own = out.data_columns;
+    out.data_columns += rows * features;
+    let mut a = Adjoint::new(out, true)?;
+    let weighted = |op: &Op| match op {
+        Op::SampleWeighted { weights, .. } => a.active[weights.index()],
+        _ => false,
+    };
+    if a.out.ops.iter().any(weighted) {
+        return Err(broken("drawn with probabilities that depend on the point: no derivative with respect to points"));
+    }
+    let data = push(&mut a.out, Op::Data);
+    let cotangent = Copy { value: data, from: own, rows, features };
+    let seed = push(&mut a.out, Op::Pointwise(cotangent.code()));
+    a.bars.insert(value, seed);
+    a.walk(value);
+    let mut wanted = vec![("points-bar", a.out.columns, Op::Points)];
+    if program.ops.contains(&Op::Data) {
+        wanted.push(("data-bar", own, Op::Data));
+    }
+    for (name, width, op) in wanted {
+        let inputs = program.ops.iter().enumerate().filter(|(_, o)| **o == op).map(|(k, _)| ValueId(k as u32));
+        let bars: Vec<ValueId> = inputs.filter_map(|v| a.bars.get(&v).copied()).collect();
+        let narrowed = bars.into_iter().map(|b| match op {
+            Op::Data => {
+                let copy = Copy { value: b, from: 0, rows: 1, features: width };
+                push(&mut a.out, Op::Pointwise(copy.code()))
+            }
+            _ => b,
+        });
+        let bar = narrowed.collect::<Vec<_>>().into_iter().reduce(|x, y| push(&mut a.out, Op::Add { a: x, b: y }));
+        let zero = Pointwise { rows: 1, features: width, ..Pointwise::default() };
+        let bar = bar.unwrap_or_else(|| push(&mut a.out, Op::Pointwise(zero)));
+        a.out.outputs.push((name.into(), bar));
     }
     Ok(a.out)
+}
+
+/// Features `from..from + rows * features` of row 0 of a value, as `rows` rows.
+struct Copy {
+    value: ValueId,
+    from: usize,
+    rows: usize,
+    features: usize,
+}
+
+impl Copy {
+    fn code(&self) -> Pointwise {
+        let along = |offset: usize, terms: Vec<(u32, i64)>| Address { offset: offset as i64, terms, register: None };
+        let load = Instruction::Load {
+            input: 0,
+            row: Address::fixed(0),
+            feature: along(self.from, vec![(0, self.features as i64), (1, 1)]),
+        };
+        let store = Instruction::Store { row: along(0, vec![(0, 1)]), feature: along(0, vec![(1, 1)]), value: 0 };
+        let one = |var, hi: usize, body| Instruction::Loop { var, lo: 0, hi: hi as i64, body, reductions: vec![] };
+        let code = vec![one(0, self.rows, vec![one(1, self.features, vec![load, store])])];
+        Pointwise { inputs: vec![Source::Value(self.value)], rows: self.rows, features: self.features, code }
+    }
 }
 
 /// The sum of the features of row 0 of a value.
@@ -95,9 +162,66 @@ fn sum(value: ValueId, features: usize) -> Pointwise {
     Pointwise { inputs: vec![Source::Value(value)], rows: 1, features: 1, code: vec![each, store] }
 }
 
+/// The adjoint of the points, from that of a lift: row 0, and the rows along which the points themselves are a direction.
+fn lift_points(bar: ValueId, first: usize, features: usize, columns: usize, along: &[(u32, f64)]) -> Pointwise {
+    let at = |offset: usize| Address { offset: offset as i64, terms: vec![(0, 1)], register: None };
+    let load = |row: u32| Instruction::Load { input: 0, row: Address::fixed(row as usize), feature: at(0) };
+    let (mut body, mut sum) = (vec![load(0)], 0);
+    for (k, (row, value)) in along.iter().enumerate() {
+        let r = 4 * k as u32;
+        body.extend([Instruction::Constant(*value), load(*row), Instruction::Binary(Binary::Mul, r + 1, r + 2)]);
+        body.push(Instruction::Binary(Binary::Add, sum, r + 3));
+        sum = r + 4;
+    }
+    body.push(Instruction::Store { row: Address::fixed(0), feature: at(first), value: sum });
+    let code = vec![Instruction::Loop { var: 0, lo: 0, hi: features as i64, body, reductions: vec![] }];
+    Pointwise { inputs: vec![Source::Value(bar)], rows: 1, features: columns, code }
+}
+
+/// The adjoint of directions [k, len], from that of a lift; `seeds` are (row, direction, value).
+fn lift_directions(bar: ValueId, first: usize, (k, len): (usize, usize), seeds: &[(u32, u32, f64)]) -> Pointwise {
+    let at = |offset: usize| Address { offset: offset as i64, terms: vec![(0, 1)], register: None };
+    let mut body = Vec::new();
+    for (n, (row, direction, value)) in seeds.iter().enumerate() {
+        let r = 3 * n as u32;
+        let load = Instruction::Load { input: 0, row: Address::fixed(*row as usize), feature: at(first) };
+        let product = Instruction::Binary(Binary::Mul, r, r + 1);
+        let row = Address::fixed(*direction as usize);
+        let store = Instruction::Store { row, feature: at(0), value: r + 2 };
+        body.extend([Instruction::Constant(*value), load, product, store]);
+    }
+    let code = vec![Instruction::Loop { var: 0, lo: 0, hi: len as i64, body, reductions: vec![] }];
+    Pointwise { inputs: vec![Source::Value(bar)], rows: k, features: len, code }
+}
+
+/// The adjoint of what shares a linear function of each block: x-bar = w y-bar, block by block.
+fn unshare(bar: ValueId, weight: TensorId, block: usize, rows: usize, features: usize) -> Pointwise {
+    let pieces = [(0, features / block, block), (features / block, features.div_ceil(block), features % block)];
+    let mut code = Vec::new();
+    for (lo, hi, len) in pieces.into_iter().filter(|(lo, hi, _)| lo < hi) {
+        let v = 3 * code.len() as u32;
+        let at = |terms: Vec<(u32, i64)>| Address { offset: 0, terms, register: None };
+        let first = code.len() as u32 * 3;
+        let body = vec![
+            Instruction::Load { input: 0, row: at(vec![(v, 1)]), feature: at(vec![(v + 1, 1)]) },
+            Instruction::Load { input: 1, row: Address::fixed(0), feature: at(vec![(v + 2, 1)]) },
+            Instruction::Binary(Binary::Mul, first, first + 1),
+            Instruction::Store {
+                row: at(vec![(v, 1)]),
+                feature: at(vec![(v + 1, block as i64), (v + 2, 1)]),
+                value: first + 2,
+            },
+        ];
+        let one = |var, lo, hi: usize, body| Instruction::Loop { var, lo, hi: hi as i64, body, reductions: vec![] };
+        let inner = one(v + 2, 0, len, body);
+        code.push(one(v, 0, rows, vec![one(v + 1, lo as i64, hi, vec![inner])]));
+    }
+    Pointwise { inputs: vec![Source::Value(bar), Source::Tensor(weight)], rows, features, code }
+}
+
 struct Adjoint {
     out: JetProgram,
-    /// Which values of the program depend on learned tensors.
+    /// Which values of the program depend on learned tensors, or on points and data where those are wanted.
     active: Vec<bool>,
     types: Vec<Type>,
     bars: HashMap<ValueId, ValueId>,
@@ -108,7 +232,27 @@ impl Adjoint {
         self.out.tensors[t.index()].learned
     }
 
-    fn mark(&mut self) {
+    /// Nothing walked yet; `inputs`: adjoints of points and data are wanted.
+    fn new(out: JetProgram, inputs: bool) -> Result<Self, Invalid> {
+        let types = out.types()?;
+        let mut a = Adjoint { out, active: Vec::new(), types, bars: HashMap::new() };
+        a.mark(inputs);
+        Ok(a)
+    }
+
+    /// All operations up to a value, backwards.
+    fn walk(&mut self, last: ValueId) {
+        for k in (0..=last.index()).rev() {
+            let value = ValueId(k as u32);
+            if let Some(bar) = self.bars.get(&value).copied()
+                && self.active[k]
+            {
+                self.operation(value, bar);
+            }
+        }
+    }
+
+    fn mark(&mut self, inputs: bool) {
         for op in &self.out.ops {
             let tensors: Vec<TensorId> = match op {
                 Op::Linear { weight, bias, .. } | Op::Share { weight, bias, .. } => vec![*weight, *bias],
@@ -122,7 +266,8 @@ impl Adjoint {
                 }
                 _ => Vec::new(),
             };
-            let active = tensors.iter().any(|t| self.out.tensors[t.index()].learned)
+            let active = inputs && matches!(op, Op::Points | Op::Data)
+                || tensors.iter().any(|t| self.out.tensors[t.index()].learned)
                 || op.arguments().iter().any(|v| self.active[v.index()]);
             self.active.push(active);
         }
@@ -156,7 +301,14 @@ impl Adjoint {
                 }
             }
             Op::Share { x, weight, bias } => {
-                // below is a lift, where nothing is learned
+                if self.active[x.index()]
+                    && let Type::PerPoint { rows, features } = self.types[x.index()]
+                {
+                    let block = self.out.tensors[weight.index()].len();
+                    let code = unshare(bar, weight, block, rows, features);
+                    let xbar = push(&mut self.out, Op::Pointwise(code));
+                    self.contribute(x, xbar);
+                }
                 if self.learned(weight) {
                     let block = self.out.tensors[weight.index()].len();
                     self.gradient(weight, Op::ShareAdjoint { bar, x, block });
@@ -220,7 +372,27 @@ impl Adjoint {
                     }
                 }
             }
-            // nothing learned below: inputs, draws; or made by this transformation
+            Op::Lift { points, first, features, seeds, samples, .. } => {
+                let sampled = |is: &dyn Fn(Draw) -> bool| {
+                    let draw = |s: &Seed| s.sample.map(|k| samples[k as usize]);
+                    seeds.iter().filter(|s| draw(s).is_some_and(is)).copied().collect::<Vec<_>>()
+                };
+                let along: Vec<(u32, f64)> = sampled(&|d| d == Draw::Points).iter().map(|s| (s.row, s.value)).collect();
+                let code = lift_points(bar, first, features, self.out.columns, &along);
+                let xbar = push(&mut self.out, Op::Pointwise(code));
+                self.contribute(points, xbar);
+                for draw in &samples {
+                    let Draw::Directions { value, first } = *draw else { continue };
+                    let Type::PerPoint { rows, features } = self.types[value.index()] else { continue };
+                    if self.active[value.index()] {
+                        let seeds: Vec<_> = sampled(&|d| d == *draw).iter().map(|s| (s.row, s.at, s.value)).collect();
+                        let code = lift_directions(bar, first as usize, (rows, features), &seeds);
+                        let dbar = push(&mut self.out, Op::Pointwise(code));
+                        self.contribute(value, dbar);
+                    }
+                }
+            }
+            // nothing wanted below: inputs, draws; or made by this transformation
             _ => {}
         }
     }

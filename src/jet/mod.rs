@@ -5,13 +5,14 @@ pub(crate) mod assemble;
 pub mod factor;
 mod interpreter;
 mod parse;
+pub mod powers;
 pub mod random;
 mod reverse;
 mod text;
 mod types;
 mod validate;
 
-pub use adjoint::{adjoint, mean_square};
+pub use adjoint::{adjoint, mean_square, vjp};
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -6,7 +6,7 @@
 //! algebra (`v_r(D)` of it). Basis element 0 is always 1, and no other element has a constant term, so a constant
 //! has row 0 only. All numbers here are f64; a backend chooses its own precision.
 
-pub use crate::program::Activation;
+pub use crate::plain::Activation;
 
 use crate::ids::ids;
 

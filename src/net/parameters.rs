@@ -1,18 +1,10 @@
-//! The values of a program's tensors in one precision, and their initial values.
-//!
-//! Element i of tensor number n is a function of (seed, n, i) alone. Weights are Glorot-uniform,
-//! |w| <= sqrt(6 / (in + out)), with zero biases. A layer whose result goes through `sin` has |w| <= sqrt(6 / in), which
-//! keeps the variance of its argument near one whatever the width, and the biases of layer 0 are uniform phases in
-//! (-pi, pi): the network starts as a sum of random Fourier features. Coefficient tables come from their own seeds.
+//! The values of a program's tensors in one precision.
 
 use super::element::Element;
-use super::layout::{Role, TensorSpec, layout};
-use super::philox::{Philox, Purpose};
-use crate::program::{Activation, CoefDistribution, Program};
-use rayon::prelude::*;
-use std::f64::consts::PI;
+use super::spec::TensorSpec;
+use ndarray::{ArrayViewD, ArrayViewMutD};
 
-/// The tensors of a program with their values, in the order of [`layout`].
+/// The tensors of a program with their values, in the order of the program's layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameters<T> {
     specs: Vec<TensorSpec>,
@@ -20,10 +12,8 @@ pub struct Parameters<T> {
 }
 
 impl<T: Element> Parameters<T> {
-    /// Initial values: random weights from the seed, parameters and tables as the program says.
-    pub fn initial(program: &Program, seed: u64) -> Self {
-        let specs = layout(program);
-        let values = specs.iter().enumerate().map(|(n, spec)| initial_values(program, spec, n, seed)).collect();
+    /// Tensors that are known already, each as [`Parameters::values`] has them.
+    pub(crate) fn of(specs: Vec<TensorSpec>, values: Vec<Vec<T>>) -> Self {
         Parameters { specs, values }
     }
 
@@ -48,6 +38,39 @@ impl<T: Element> Parameters<T> {
     pub fn get(&self, name: &str) -> Option<&[T]> {
         self.position(name).map(|i| self.values[i].as_slice())
     }
+    /// A tensor with its shape, [out, in] for every weight, however it lies in memory.
+    pub fn view(&self, name: &str) -> Option<ArrayViewD<'_, T>> {
+        let at = self.position(name)?;
+        let (spec, values) = (&self.specs[at], self.values[at].as_slice());
+        match spec.is_turned() {
+            true => {
+                Some(ArrayViewD::from_shape([spec.shape[1], spec.shape[0]].as_slice(), values).ok()?.reversed_axes())
+            }
+            false => ArrayViewD::from_shape(spec.shape.as_slice(), values).ok(),
+        }
+    }
+    /// The same, to be changed.
+    pub fn view_mut(&mut self, name: &str) -> Option<ArrayViewMutD<'_, T>> {
+        let at = self.position(name)?;
+        let (spec, values) = (&self.specs[at], self.values[at].as_mut_slice());
+        match spec.is_turned() {
+            true => {
+                Some(ArrayViewMutD::from_shape([spec.shape[1], spec.shape[0]].as_slice(), values).ok()?.reversed_axes())
+            }
+            false => ArrayViewMutD::from_shape(spec.shape.as_slice(), values).ok(),
+        }
+    }
+    /// Names and numbers of the tensors that training changes, as they lie in memory: those of a gradient lie likewise.
+    pub fn learned_mut(&mut self) -> impl Iterator<Item = (&str, &mut [T])> {
+        let all = self.specs.iter().zip(&mut self.values);
+        all.filter(|(s, _)| s.is_learned()).map(|(s, v)| (s.name.as_str(), v.as_mut_slice()))
+    }
+    /// Zeros for the tensors that training changes, and no others.
+    pub fn zeros_of_learned(&self) -> Self {
+        let specs: Vec<TensorSpec> = self.specs.iter().filter(|s| s.is_learned()).cloned().collect();
+        let values = specs.iter().map(|s| vec![T::zero(); s.len()]).collect();
+        Parameters { specs, values }
+    }
     /// Number of elements that training changes.
     pub fn learned_len(&self) -> usize {
         self.specs.iter().filter(|s| s.is_learned()).map(TensorSpec::len).sum()
@@ -57,76 +80,4 @@ impl<T: Element> Parameters<T> {
         let values = self.values.iter().map(|v| v.iter().map(|x| U::of(x.f64())).collect()).collect();
         Parameters { specs: self.specs.clone(), values }
     }
-}
-
-fn initial_values<T: Element>(program: &Program, spec: &TensorSpec, number: usize, seed: u64) -> Vec<T> {
-    let weights = Philox::new(seed, Purpose::Weights.stream(number), 0);
-    match spec.role {
-        Role::Weight { net, layer } => {
-            let (out, inputs) = (spec.shape[0] as f64, spec.shape[1] as f64);
-            let net = &program.nets[net.index()];
-            let feeds_sine = net.activation == Activation::Sin && layer.is_some_and(|l| l + 1 < net.depth);
-            let bound = if feeds_sine { (6.0 / inputs).sqrt() } else { (6.0 / (inputs + out)).sqrt() };
-            if spec.is_turned() {
-                turned(&weights, &spec.shape, bound)
-            } else {
-                uniform(&weights, spec.len(), -bound, bound)
-            }
-        }
-        Role::Bias { net, layer } => {
-            let net = &program.nets[net.index()];
-            if net.activation == Activation::Sin && layer == Some(0) && net.depth > 1 {
-                uniform(&weights, spec.len(), -PI, PI)
-            } else {
-                vec![T::zero(); spec.len()]
-            }
-        }
-        Role::Param(param) => vec![T::of(program.params[param.index()].value)],
-        Role::Coef(coef) => {
-            let coef = &program.coefs[coef.index()];
-            let table = Philox::new(coef.seed, Purpose::Coefficients.stream(0), 0);
-            match coef.distribution {
-                CoefDistribution::Normal => generate(coef.len, |first, out| table.fill_normal(first, out)),
-                CoefDistribution::Uniform(lo, hi) => uniform(&table, coef.len, lo, hi),
-            }
-        }
-    }
-}
-
-fn uniform<T: Element>(rng: &Philox, len: usize, lo: f64, hi: f64) -> Vec<T> {
-    generate(len, |first, out| {
-        rng.fill_uniform(first, out);
-        out.iter_mut().for_each(|x| *x = lo + (hi - lo) * *x);
-    })
-}
-
-/// The numbers of a weight of shape [out, in], kept as [in, out].
-fn turned<T: Element>(rng: &Philox, shape: &[usize], bound: f64) -> Vec<T> {
-    const CHUNK: usize = 64;
-    let (out, inputs) = (shape[0], shape[1]);
-    let mut values = vec![T::zero(); out * inputs];
-    values.par_chunks_mut(CHUNK * out).enumerate().for_each(|(k, chunk)| {
-        let mut scratch = [0.0; CHUNK];
-        for o in 0..out {
-            let scratch = &mut scratch[..chunk.len() / out];
-            rng.fill_uniform((o * inputs + k * CHUNK) as u64, scratch);
-            for (x, u) in chunk.iter_mut().skip(o).step_by(out).zip(scratch) {
-                *x = T::of(-bound + 2.0 * bound * *u);
-            }
-        }
-    });
-    values
-}
-
-/// Fills in parallel, chunk by chunk; `fill` gets the number of the first element.
-fn generate<T: Element>(len: usize, fill: impl Fn(u64, &mut [f64]) + Sync) -> Vec<T> {
-    const CHUNK: usize = 1 << 12;
-    let mut values = vec![T::zero(); len];
-    values.par_chunks_mut(CHUNK).enumerate().for_each(|(k, chunk)| {
-        let mut scratch = [0.0; CHUNK];
-        let scratch = &mut scratch[..chunk.len()];
-        fill((k * CHUNK) as u64, scratch);
-        chunk.iter_mut().zip(scratch).for_each(|(value, x)| *value = T::of(*x));
-    });
-    values
 }

@@ -1,9 +1,11 @@
 //! Weight files: safetensors, little-endian, F64 or F32.
 //!
-//! The learned tensors of a program are read and written; fixed parameters and coefficient tables come from the program.
+//! All tensors of a program are written; only the learned ones are read into a program's parameters, because fixed parameters
+//! and coefficient tables come from the program.
 //! The header is written here, in order, so that the same tensors and metadata give the same bytes.
 
 use super::atomic::write_atomically;
+use super::checksum::{self, Hashed};
 use super::element::Element;
 use super::parameters::Parameters;
 use safetensors::tensor::Metadata as Header;
@@ -38,12 +40,20 @@ pub enum WeightsError {
         /// Why.
         source: io::Error,
     },
-    /// It is no safetensors file, or only the beginning of one.
+    /// It is no safetensors file: its header says what cannot be.
     #[error("{file} is not a whole safetensors file: {reason}")]
     Format {
         /// The file.
         file: String,
         /// What does not fit.
+        reason: String,
+    },
+    /// It is shorter or longer than its header says: cut off, or not a safetensors file at all.
+    #[error("{file} is not a whole safetensors file: {reason}")]
+    Length {
+        /// The file.
+        file: String,
+        /// How long it is.
         reason: String,
     },
     /// A tensor of the program is not there.
@@ -113,7 +123,7 @@ fn hint(name: &str, found: &[String]) -> String {
 /// What came with the weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
-    /// Tensors of the file that the program does not learn, by name: they were ignored.
+    /// Tensors of the file that the program does not name: they were ignored.
     pub ignored: Vec<String>,
     /// The file's metadata.
     pub metadata: Metadata,
@@ -153,6 +163,36 @@ impl TensorFile {
         TensorFile { name: name.into(), bytes: Mutex::new(Box::new(Cursor::new(bytes))), length }
     }
 
+    /// Its name, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The checksum that a file says it has, and the one that it has; none where it says nothing. See [`checksum`].
+    pub fn checksums(&self) -> Result<Option<(String, String)>, WeightsError> {
+        let error = |source| WeightsError::Read { path: self.name.clone().into(), source };
+        let mut hash = Hashed::new(io::sink());
+        let mut stated = None;
+        let mut piece = Vec::new();
+        // The first piece is the header, as far as it can be one: the checksum is in it.
+        let mut size = [0; 8];
+        self.at(0, &mut size[..self.length.min(8) as usize]).map_err(error)?;
+        let mut end = u64::from_le_bytes(size).saturating_add(8).min(self.length);
+        let mut start = 0;
+        while start < self.length {
+            piece.resize((end - start) as usize, 0);
+            self.at(start, &mut piece).map_err(error)?;
+            if start == 0 {
+                let Some(digits) = checksum::find(&piece) else { return Ok(None) };
+                stated = Some(String::from_utf8_lossy(&piece[digits.clone()]).into_owned());
+                piece[digits].fill(b'0');
+            }
+            hash.write_all(&piece).map_err(error)?;
+            (start, end) = (end, end.saturating_add(1 << 20).min(self.length));
+        }
+        Ok(stated.map(|stated| (stated, hash.digits())))
+    }
+
     fn format(&self, reason: String) -> WeightsError {
         WeightsError::Format { file: self.name.clone(), reason }
     }
@@ -167,7 +207,8 @@ impl TensorFile {
     /// Checks the header.
     pub fn open(&self) -> Result<Opened<'_>, WeightsError> {
         let cut = |e: &dyn std::fmt::Display| {
-            self.format(format!("it is cut off or too long ({e}; it has {} bytes)", self.length))
+            let reason = format!("it is cut off or too long ({e}; it has {} bytes)", self.length);
+            WeightsError::Length { file: self.name.clone(), reason }
         };
         let mut head = vec![0; 8];
         self.at(0, &mut head).map_err(|e| cut(&e))?;
@@ -225,6 +266,7 @@ impl Opened<'_> {
 
     /// Reads a tensor of shape [out, in] into `out` as [in, out].
     pub fn read_turned<T: Element>(&self, name: &str, shape: &[usize], out: &mut Vec<T>) -> Result<(), WeightsError> {
+        self.find(name, shape)?; // before there is room for so many
         let (rows, columns) = (shape[0], shape[1]);
         out.clear();
         out.resize(rows * columns, T::zero());
@@ -235,14 +277,8 @@ impl Opened<'_> {
         })
     }
 
-    /// Reads a tensor of known shape in pieces; `put` gets the number of a piece's first element.
-    fn pieces<T: Element>(
-        &self,
-        name: &str,
-        shape: &[usize],
-        mut put: impl FnMut(usize, &[T]),
-    ) -> Result<(), WeightsError> {
-        const PIECE: usize = 1 << 16;
+    /// Bytes of an element, and where the elements of a tensor of known shape are.
+    fn find(&self, name: &str, shape: &[usize]) -> Result<(usize, (usize, usize)), WeightsError> {
         let file = || self.file.name.clone();
         let tensors = self.header.tensors();
         let Some(tensor) = tensors.get(name) else {
@@ -257,12 +293,22 @@ impl Opened<'_> {
             let (expected, found) = (shape.into(), tensor.shape.clone());
             return Err(WeightsError::Shape { file: file(), name: name.into(), expected, found });
         }
-        let size = match tensor.dtype {
-            Dtype::F64 => 8,
-            Dtype::F32 => 4,
-            found => return Err(WeightsError::Type { file: file(), name: name.into(), found }),
-        };
-        let (start, end) = tensor.data_offsets;
+        match tensor.dtype {
+            Dtype::F64 => Ok((8, tensor.data_offsets)),
+            Dtype::F32 => Ok((4, tensor.data_offsets)),
+            found => Err(WeightsError::Type { file: file(), name: name.into(), found }),
+        }
+    }
+
+    /// Reads a tensor of known shape in pieces; `put` gets the number of a piece's first element.
+    fn pieces<T: Element>(
+        &self,
+        name: &str,
+        shape: &[usize],
+        mut put: impl FnMut(usize, &[T]),
+    ) -> Result<(), WeightsError> {
+        const PIECE: usize = 1 << 16;
+        let (size, (start, end)) = self.find(name, shape)?;
         let (mut bytes, mut values) = (Vec::new(), Vec::new());
         for at in (start..end).step_by(PIECE * size) {
             bytes.resize((end - at).min(PIECE * size), 0);
@@ -291,14 +337,19 @@ pub struct Entry<'a, T> {
     pub turned: bool,
 }
 
-/// Writes tensors and metadata, atomically, in the given order.
+/// Writes tensors and metadata, atomically, in the given order. Where the metadata have a [`checksum::KEY`], it is filled in.
 pub fn write_tensors<T: Element>(
     path: &Path,
     tensors: &[Entry<'_, T>],
     metadata: &Metadata,
 ) -> Result<(), WeightsError> {
     write_atomically(path, |out| {
+        let mut out = Hashed::new(out);
         let mut header = Map::new();
+        let mut metadata = metadata.clone();
+        if let Some(sum) = metadata.get_mut(checksum::KEY) {
+            *sum = checksum::NONE.into();
+        }
         if !metadata.is_empty() {
             header.insert("__metadata__".into(), json!(metadata));
         }
@@ -313,6 +364,7 @@ pub fn write_tensors<T: Element>(
         header.resize(header.len().next_multiple_of(8), b' ');
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
+        let digits = metadata.contains_key(checksum::KEY).then(|| checksum::find(&header)).flatten();
         let mut bytes = Vec::new();
         let mut write = |values: &mut dyn Iterator<Item = T>| {
             bytes.clear();
@@ -337,6 +389,12 @@ pub fn write_tensors<T: Element>(
                 some[..count * columns].chunks(PIECE).try_for_each(|chunk| write(&mut chunk.iter().copied()))?;
             }
         }
+        if let Some(digits) = digits {
+            let sum = out.digits();
+            let out = out.inner();
+            out.seek(SeekFrom::Start(8 + digits.start as u64))?;
+            out.write_all(sum.as_bytes())?;
+        }
         Ok(())
     })
     .map_err(|source| WeightsError::Write { path: path.into(), source })
@@ -357,13 +415,13 @@ impl<T: Element> Parameters<T> {
         let file = file.open()?;
         let mut ignored = file.names();
         let mut read = Vec::new();
+        ignored.retain(|name| self.position(name).is_none());
         for (position, spec) in self.specs().iter().enumerate().filter(|(_, spec)| spec.is_learned()) {
             let mut values = Vec::new();
             match spec.is_turned() {
                 true => file.read_turned(&spec.name, &spec.shape, &mut values)?,
                 false => file.read(&spec.name, &spec.shape, &mut values)?,
             }
-            ignored.retain(|name| *name != spec.name);
             read.push((position, values));
         }
         for (position, values) in read {
@@ -372,10 +430,12 @@ impl<T: Element> Parameters<T> {
         Ok(Loaded { ignored, metadata: file.metadata })
     }
 
-    /// Writes the learned tensors, atomically, with metadata.
+    /// Writes all tensors, atomically, with metadata.
     pub fn save(&self, path: &Path, metadata: &Metadata) -> Result<(), WeightsError> {
-        let learned = self.specs().iter().zip(self.values()).filter(|(spec, _)| spec.is_learned());
-        let tensors: Vec<Entry<'_, T>> = learned
+        let tensors: Vec<Entry<'_, T>> = self
+            .specs()
+            .iter()
+            .zip(self.values())
             .map(|(s, values)| Entry { name: &s.name, shape: &s.shape, values, turned: s.is_turned() })
             .collect();
         write_tensors(path, &tensors, metadata)

@@ -9,11 +9,13 @@ mod builder;
 mod cost;
 mod draws;
 mod gradient;
+mod report;
 mod scalar;
 mod show;
 mod targets;
 
 pub use cost::Cost;
+pub use report::{json, text};
 
 use crate::algebra::{self, Coefficient, Compared, JetAlgebra, Monomial, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};

@@ -38,6 +38,7 @@ mod walk;
 mod tests;
 
 pub use fold::MAX_BITS;
+pub use names::{FUNCTIONS, OPERATORS};
 pub use resolver::MAX_DEPTH;
 pub use same::Sameness;
 pub use types::*;

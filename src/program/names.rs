@@ -60,7 +60,7 @@ pub(super) struct Operator<'a> {
 }
 
 /// Builtin functions of numbers.
-pub(super) const FUNCTIONS: [(&str, Function); 14] = [
+pub const FUNCTIONS: [(&str, Function); 14] = [
     ("sqrt", Function::Sqrt),
     ("exp", Function::Exp),
     ("log", Function::Log),
@@ -78,7 +78,7 @@ pub(super) const FUNCTIONS: [(&str, Function); 14] = [
 ];
 
 /// Builtin operators (beside `d_xy`, whose letters are coordinates, and `d_n`).
-pub(super) const OPERATORS: [&str; 11] =
+pub const OPERATORS: [&str; 11] =
     ["d", "lap", "grad", "div", "curl", "hess", "trace", "det", "dot", "norm2", "advect"];
 
 /// True if functions of this name cannot be declared.

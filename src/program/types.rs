@@ -5,6 +5,7 @@
 //! are folded. How derivatives are computed is not known here.
 
 use crate::diagnostic::Span;
+pub use crate::plain::{Activation, CoefId, Learning, NetId, ParamId};
 pub use crate::syntax::ast::Reduction;
 use num_rational::BigRational;
 
@@ -15,12 +16,6 @@ ids! {
     ExprId
     /// A group of coordinates, [`Program::groups`].
     GroupId
-    /// A scalar parameter, [`Program::params`].
-    ParamId
-    /// A table of fixed random coefficients, [`Program::coefs`].
-    CoefId
-    /// A network, [`Program::nets`].
-    NetId
     /// A data set, [`Program::data`].
     DataId
     /// The variable of one reduction; unique in the program.
@@ -131,17 +126,6 @@ pub struct Param {
     pub learn: Learning,
 }
 
-/// How a parameter is learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Learning {
-    /// Fixed.
-    Fixed,
-    /// Learned.
-    Linear,
-    /// Learned in its logarithm: stays positive.
-    Log,
-}
-
 /// `coef c[n] ~ normal(seed = 0)`: fixed random numbers, the same on every machine.
 #[derive(Clone, Debug)]
 pub struct Coef {
@@ -164,44 +148,6 @@ pub enum CoefDistribution {
     Normal,
     /// Uniform on an interval.
     Uniform(f64, f64),
-}
-
-/// Pointwise nonlinearities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// tanh
-    Tanh,
-    /// sin
-    Sin,
-    /// 1/(1 + exp(-x))
-    Sigmoid,
-    /// log(1 + exp(x))
-    Softplus,
-    /// x Phi(x), the erf form
-    Gelu,
-    /// x sigmoid(x)
-    Swish,
-    /// exp
-    Exp,
-    /// x
-    Identity,
-    /// max(x, 0): smooth nowhere enough, kept so that the error can name it
-    Relu,
-}
-
-impl Activation {
-    /// All of them, by their names.
-    pub const NAMES: [(&str, Activation); 9] = [
-        ("tanh", Activation::Tanh),
-        ("sin", Activation::Sin),
-        ("sigmoid", Activation::Sigmoid),
-        ("softplus", Activation::Softplus),
-        ("gelu", Activation::Gelu),
-        ("swish", Activation::Swish),
-        ("exp", Activation::Exp),
-        ("identity", Activation::Identity),
-        ("relu", Activation::Relu),
-    ];
 }
 
 /// `net N = mlp(width = 64, depth = 4, activation = tanh, outputs = 1)`

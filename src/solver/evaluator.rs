@@ -1,14 +1,9 @@
 //! Values of a point set at points.
 
-use crate::cpu::{Call, Executor, Points, Real, Streamed};
+use crate::cpu::{Call, Executor, Number, Points, Streamed};
 use crate::jet::{Invalid, JetProgram};
 use crate::net::{Element, Parameters, TensorSpec};
 use crate::program::Program;
-
-/// The precisions in which programs run.
-pub trait Number: Real + Element {}
-impl Number for f32 {}
-impl Number for f64 {}
 
 /// Why something cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +23,9 @@ pub enum Error {
     /// A data file is missing or damaged.
     #[error(transparent)]
     Data(#[from] crate::train::DataError),
+    /// A device lacks something, refuses, or failed.
+    #[error(transparent)]
+    Device(#[from] crate::cuda::Error),
 }
 
 impl From<crate::diagnostic::Diagnostic> for Error {

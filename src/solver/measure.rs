@@ -1,8 +1,8 @@
 //! What `report` statements ask for.
 
-use super::evaluator::{Error, Evaluator, Number, Tensors};
+use super::evaluator::{Error, Evaluator, Tensors};
 use super::objective::KEEP;
-use crate::cpu::Points;
+use crate::cpu::{Number, Points};
 use crate::net::Role;
 use crate::plan::plan_expressions;
 use crate::program::{Program, Report, ReportKind};

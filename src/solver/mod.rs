@@ -1,6 +1,7 @@
 //! Where plans, backends and parameters meet: evaluation of expressions at points, the objective of training, reports,
 //! verification, pictures. The command line and embedding programs stand on this room.
 
+mod device;
 mod evaluator;
 mod measure;
 mod objective;
@@ -8,7 +9,9 @@ mod picture;
 mod variance;
 mod verify;
 
-pub use evaluator::{Error, Evaluator, Number, Tensors, column_names};
+pub use crate::cpu::Number;
+pub use device::{DeviceStepper, OnDevice, Results, precision, training_module};
+pub use evaluator::{Error, Evaluator, Tensors, column_names};
 pub use objective::SolverObjective;
 pub use picture::{Picture, picture};
 pub use variance::{Comparison, Measured, variances};

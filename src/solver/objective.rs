@@ -1,7 +1,8 @@
 //! The objective of training: weighted mean squares of residuals at fresh points, and their gradients.
 
-use super::evaluator::{Error, Evaluator, Number, Tensors};
+use super::evaluator::{Error, Evaluator, Tensors};
 use super::measure::Meter;
+use crate::cpu::Number;
 use crate::cpu::{Points, Streamed};
 use crate::net::{Parameters, TensorSpec};
 use crate::plan::Plan;

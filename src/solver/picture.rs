@@ -1,6 +1,7 @@
 //! A solution on a grid, where it has at most two coordinates.
 
-use super::evaluator::{Error, Evaluator, Number};
+use super::evaluator::{Error, Evaluator};
+use crate::cpu::Number;
 use crate::net::Parameters;
 use crate::plan::plan_expressions;
 use crate::program::{Domain, Program, ReportKind, Shape};

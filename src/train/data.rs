@@ -111,6 +111,12 @@ impl Table {
         }
         Ok(table)
     }
+
+    /// Reads points alone: a CSV file whose first line names the coordinates of the program, in any order.
+    pub fn points(program: &Program, file: &Path) -> Result<Table, DataError> {
+        let none = Data { name: String::new(), span: Default::default(), path: String::new(), columns: Vec::new() };
+        read_csv(program, &none, file)
+    }
 }
 
 /// Names of the columns that a program needs: for each the spellings that are accepted.

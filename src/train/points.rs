@@ -33,22 +33,23 @@ pub struct Batch<T> {
     pub normals: Vec<T>,
 }
 
-/// The points of one condition or report, at any step.
+/// The points of one condition or report, at any step. It is plain data: kernels that make the points are made from it.
 #[derive(Clone, Debug)]
 pub struct Sampler {
-    pub(super) groups: Vec<Group>,
-    pub(super) columns: usize,
-    pub(super) place: Place,
-    pub(super) count: usize,
-    pub(super) seed: u64,
-    pub(super) purpose: Purpose,
-    pub(super) number: usize,
-    pub(super) stratified: bool,
-    pub(super) normals: bool,
+    pub(crate) groups: Vec<Group>,
+    /// Of a point.
+    pub(crate) columns: usize,
+    pub(crate) place: Place,
+    pub(crate) count: usize,
+    pub(crate) seed: u64,
+    pub(crate) purpose: Purpose,
+    pub(crate) number: usize,
+    pub(crate) stratified: bool,
+    pub(crate) normals: bool,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Interior,
     /// All faces of these groups (positions), two for each column.
     Boundary(Vec<usize>),
@@ -58,10 +59,10 @@ pub(super) enum Place {
 
 /// A fixed column.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Face {
-    pub(super) column: usize,
-    pub(super) value: f64,
-    pub(super) outward: f64,
+pub(crate) struct Face {
+    pub(crate) column: usize,
+    pub(crate) value: f64,
+    pub(crate) outward: f64,
 }
 
 impl Sampler {
@@ -136,8 +137,15 @@ impl Sampler {
         StepPoints::new(self, step, rows, keep)
     }
 
+    /// The streams of the points, and of strata, faces and permutations.
+    pub(crate) fn streams(&self) -> [u32; 2] {
+        // Test points have strata of their own.
+        let offset = if self.purpose == Purpose::Test { 1 << 23 } else { 0 };
+        [self.purpose.stream(self.number), Purpose::Strata.stream(self.number + offset)]
+    }
+
     /// Width of the normals.
-    pub(super) fn space(&self) -> usize {
+    pub(crate) fn space(&self) -> usize {
         self.groups.iter().filter(|g| g.kind == GroupKind::Space).map(|g| g.len).sum()
     }
 }

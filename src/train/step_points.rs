@@ -43,11 +43,7 @@ pub struct StepPoints<T> {
 
 impl<T: Element> StepPoints<T> {
     pub(super) fn new(sampler: &Sampler, step: u64, range: Range<usize>, keep: Option<Vec<T>>) -> Self {
-        let stream =
-            |purpose: Purpose, offset| Philox::new(sampler.seed, purpose.stream(sampler.number + offset), step as u32);
-        // Test points have strata of their own.
-        let offset = if sampler.purpose == Purpose::Test { 1 << 23 } else { 0 };
-        let strata = stream(Purpose::Strata, offset);
+        let [own, strata] = sampler.streams().map(|stream| Philox::new(sampler.seed, stream, step as u32));
         let faces = match &sampler.place {
             Place::Boundary(groups) => {
                 let faces = 2 * groups.iter().map(|g| sampler.groups[*g].len).sum::<usize>();
@@ -56,7 +52,7 @@ impl<T: Element> StepPoints<T> {
             _ => None,
         };
         let mut points = StepPoints {
-            points: stream(sampler.purpose, 0),
+            points: own,
             sampler: sampler.clone(),
             range,
             strata,

@@ -147,6 +147,9 @@ impl Compress<'_> {
         let name = graph.samplers[sampler as usize].name.clone();
         let (first, last) = (lo + offset, hi + offset);
         if places == 1 {
+            if graph.free_vars(value).iter().any(|v| *v != var) {
+                return Err(unfit("a coefficient holds the indices of two sums"));
+            }
             let (slot, column) = graph.vector_vars(1, first, last);
             let component = graph.substitute(value, var, &Index::of_loop(column).shift(-offset));
             let kind = SamplerKind::Vectors { k: 1, slot, column, component };

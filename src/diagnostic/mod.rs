@@ -1,4 +1,10 @@
-//! What is said to the user about a program: data with spans, rendered in one place (`cli/render.rs`).
+//! What is said to the user about a program: data with spans, rendered in one place (`render`).
+
+#[cfg(feature = "compiler")]
+mod render;
+
+#[cfg(feature = "compiler")]
+pub use render::render;
 
 use std::fmt;
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! Diagnostics to text, for people: `file:line:column: error: message`, then the lines of the program
 //! with their labels, then the notes. Columns count characters, from 1.
 
-use crate::diagnostic::{Diagnostic, Severity, Span};
+use super::{Diagnostic, Severity, Span};
 use codespan_reporting::diagnostic as report;
 use codespan_reporting::files::SimpleFile;
 use codespan_reporting::term::termcolor::Buffer;

@@ -1,0 +1,19 @@
+// Adam with bias correction, as src/train/adam.rs does it.
+
+struct Adam {
+    real scale, unbias, keep1, keep2, take1, take2, epsilon;
+};
+
+// The constants of update number t, from 1.
+__device__ inline Adam adam_at(double rate, wide_word t, double beta1, double beta2, double epsilon) {
+    return Adam{(real)(rate / (1 - pow(beta1, (double)t))), (real)(1 / (1 - pow(beta2, (double)t))), (real)beta1,
+                (real)beta2, (real)(1 - beta1), (real)(1 - beta2), (real)epsilon};
+}
+
+// The new value.
+__device__ inline real adam_update(const Adam& a, real w, real g, real* m, real* v) {
+    const real first = a.keep1 * *m + a.take1 * g, second = a.keep2 * *v + a.take2 * g * g;
+    *m = first;
+    *v = second;
+    return w - a.scale * first / (jet_sqrt(second * a.unbias) + a.epsilon);
+}

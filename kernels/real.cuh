@@ -1,0 +1,57 @@
+// Numbers, f32 or f64 by JETC_DOUBLE, and their functions: accurate, not a number in, not a number out.
+
+#if JETC_DOUBLE
+typedef double real;
+#define REAL_FUNCTION(name) name
+#else
+typedef float real;
+#define REAL_FUNCTION(name) name##f
+#endif
+
+typedef unsigned int word;
+typedef unsigned long long wide_word;
+
+// The dynamic shared memory of a block.
+#ifndef JETC_HOST
+extern __shared__ double shared_memory[];
+#define SHARED_MEMORY ((real*)shared_memory)
+#endif
+
+#define CONSTANT __device__ const
+
+__device__ inline real not_a_number() { return REAL_FUNCTION(nan)(""); }
+__device__ inline real infinity() { return -REAL_FUNCTION(log)(real(0)); }
+__device__ inline real jet_exp(real x) { return REAL_FUNCTION(exp)(x); }
+__device__ inline real jet_log(real x) { return REAL_FUNCTION(log)(x); }
+__device__ inline real jet_log1p(real x) { return REAL_FUNCTION(log1p)(x); }
+__device__ inline real jet_sqrt(real x) { return REAL_FUNCTION(sqrt)(x); }
+__device__ inline real jet_sin(real x) { return REAL_FUNCTION(sin)(x); }
+__device__ inline real jet_cos(real x) { return REAL_FUNCTION(cos)(x); }
+__device__ inline real jet_tan(real x) { return REAL_FUNCTION(tan)(x); }
+__device__ inline real jet_sinh(real x) { return REAL_FUNCTION(sinh)(x); }
+__device__ inline real jet_cosh(real x) { return REAL_FUNCTION(cosh)(x); }
+__device__ inline real jet_tanh(real x) { return REAL_FUNCTION(tanh)(x); }
+__device__ inline real jet_atan(real x) { return REAL_FUNCTION(atan)(x); }
+__device__ inline real jet_erf(real x) { return REAL_FUNCTION(erf)(x); }
+__device__ inline real jet_erfc(real x) { return REAL_FUNCTION(erfc)(x); }
+__device__ inline real jet_abs(real x) { return REAL_FUNCTION(fabs)(x); }
+__device__ inline real jet_fma(real a, real b, real c) { return REAL_FUNCTION(fma)(a, b, c); }
+__device__ inline real jet_pow(real a, real b) { return REAL_FUNCTION(pow)(a, b); }
+
+__device__ inline real jet_sign(real x) { return x > 0 ? real(1) : x < 0 ? real(-1) : x + real(0); }
+// Not a number where one of the two is none.
+__device__ inline real jet_max(real a, real b) { return a <= b ? b : b <= a ? a : a + b; }
+__device__ inline real jet_min(real a, real b) { return -jet_max(-a, -b); }
+
+// A power with a whole exponent, by repeated squaring.
+__device__ inline real jet_power(real a, int exponent) {
+    real y = 1, square = a;
+    for (int e = exponent < 0 ? -exponent : exponent; e > 0; e >>= 1) {
+        if (e & 1) y *= square;
+        square *= square;
+    }
+    return exponent < 0 ? real(1) / y : y;
+}
+
+// The nearest whole number; ties go to the even one.
+__device__ inline long long whole(real x) { return (long long)REAL_FUNCTION(rint)(x); }

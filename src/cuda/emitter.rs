@@ -1,0 +1,431 @@
+//! From a program to a module: its buffers, its kernels, and the kernel that takes tiles of points through the operations.
+
+use super::layout::{Home, Layout, pitch};
+use super::text::{Text, identifier, number};
+use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, Module, Options, Precision, Role};
+use crate::jet::powers::Powers;
+use crate::jet::{Invalid, JetProgram, Op, TensorId, Type, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The building blocks, in the order in which they need each other.
+const BLOCKS: [(&str, &str); 10] = [
+    ("real", include_str!("../../kernels/real.cuh")),
+    ("philox", include_str!("../../kernels/philox.cuh")),
+    ("activation", include_str!("../../kernels/activation.cuh")),
+    ("algebra", include_str!("../../kernels/algebra.cuh")),
+    ("tile", include_str!("../../kernels/tile.cuh")),
+    ("reduce", include_str!("../../kernels/reduce.cuh")),
+    ("lift", include_str!("../../kernels/lift.cuh")),
+    ("factor", include_str!("../../kernels/factor.cuh")),
+    ("points", include_str!("../../kernels/points.cuh")),
+    ("adam", include_str!("../../kernels/adam.cuh")),
+];
+
+/// Most blocks of the main kernel: two per processor of the largest device.
+const BLOCKS_AT_MOST: u32 = 296;
+
+/// Makes the module of a program.
+///
+/// # Errors
+/// Where the program breaks a rule of the representation.
+pub fn emit(program: &JetProgram, options: &Options) -> Result<Module, Invalid> {
+    let (header, Parts { module, body }) = headed(program, options)?;
+    let text = format!("{header}{}\n// --- {}\n\n{}", prelude(options), program.name, body.text);
+    Ok(Module { text, ..module })
+}
+
+/// A module whose text is still in pieces.
+pub(super) struct Parts {
+    /// Without text.
+    pub module: Module,
+    /// What follows the building blocks.
+    pub body: Text,
+}
+
+/// The module of a program, for a text of several.
+pub(super) fn parts(program: &JetProgram, options: &Options) -> Result<Parts, Invalid> {
+    headed(program, options).map(|(_, parts)| parts)
+}
+
+fn headed(program: &JetProgram, options: &Options) -> Result<(String, Parts), Invalid> {
+    let types = program.types()?;
+    let layout = Layout::new(program, &types, options);
+    let mut emitter = Emitter::new(program, types, layout, options);
+    emitter.before();
+    let main = emitter.main();
+    emitter.after(main);
+    Ok((emitter.header(), emitter.finish()))
+}
+
+/// The building blocks, for a precision.
+pub(super) fn prelude(options: &Options) -> String {
+    let products = match options.precision {
+        Precision::Fp32 | Precision::Fp64 => 0,
+        Precision::Tf32 => 1,
+        Precision::Tf32x3 => 3,
+    };
+    let mut text = format!("\n#define JETC_DOUBLE {}\n", u32::from(options.precision == Precision::Fp64));
+    text += &format!("constexpr int PRODUCT = {products};\n");
+    for (name, block) in BLOCKS {
+        text += &format!("\n// --- kernels/{name}.cuh\n{block}");
+    }
+    text
+}
+
+/// A module in the making.
+pub(super) struct Emitter<'a> {
+    pub program: &'a JetProgram,
+    pub types: Vec<Type>,
+    pub layout: Layout,
+    pub options: &'a Options,
+    /// By algebra.
+    pub powers: Vec<Powers>,
+    /// Names that are in use.
+    pub names: BTreeSet<String>,
+    pub buffers: Vec<Buffer>,
+    /// By tensor.
+    pub tensors: Vec<BufferId>,
+    /// By reduced value: where it is written, the first of which is read.
+    pub places: BTreeMap<ValueId, Vec<BufferId>>,
+    /// By value that is kept for all points.
+    pub kept: BTreeMap<ValueId, BufferId>,
+    pub points: BufferId,
+    pub data: BufferId,
+    pub state: BufferId,
+    /// Tables and functions that stand before the kernels.
+    pub declarations: Text,
+    pub declared: BTreeSet<String>,
+    /// The kernels.
+    pub text: Text,
+    pub kernels: Vec<Kernel>,
+    pub launches: Vec<KernelId>,
+    /// Buffers that the kernel in the making uses.
+    used: BTreeSet<BufferId>,
+    /// Its body.
+    pub body: Text,
+}
+
+impl<'a> Emitter<'a> {
+    fn new(program: &'a JetProgram, types: Vec<Type>, layout: Layout, options: &'a Options) -> Self {
+        let mut emitter = Emitter {
+            program,
+            types,
+            layout,
+            options,
+            powers: program.algebras.iter().map(Powers::new).collect(),
+            names: BTreeSet::new(),
+            buffers: vec![],
+            tensors: vec![],
+            places: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            points: BufferId(0),
+            data: BufferId(0),
+            state: BufferId(0),
+            declarations: Text::default(),
+            declared: BTreeSet::new(),
+            text: Text::default(),
+            kernels: vec![],
+            launches: vec![],
+            used: BTreeSet::new(),
+            body: Text::default(),
+        };
+        let per_point = |n: usize| Extent { per_point: n as u64, ..Extent::default() };
+        let fixed = |n: usize| Extent { fixed: n as u64, ..Extent::default() };
+        emitter.points = emitter.buffer("points", Element::Real, per_point(program.columns), Role::Points);
+        emitter.data = emitter.buffer("data", Element::Real, per_point(program.data_columns), Role::Data);
+        emitter.state = emitter.buffer("state", Element::Long, fixed(2), Role::State);
+        for (k, tensor) in program.tensors.iter().enumerate() {
+            // a layer's name has a dot; others might be anything
+            let prefix = if tensor.name.contains('.') { "" } else { "parameter_" };
+            let id = emitter.buffer(&format!("{prefix}{}", tensor.name), Element::Real, fixed(tensor.len()), Role::Tensor(k as u32));
+            emitter.tensors.push(id);
+        }
+        for (k, (name, value)) in program.outputs.iter().enumerate() {
+            let role = Role::Output(k as u32);
+            let (extent, reduced) = match &emitter.types[value.index()] {
+                Type::PerPoint { rows, features } => (per_point(rows * features), false),
+                Type::Reduced { shape } => (fixed(shape.iter().product()), true),
+            };
+            let id = emitter.buffer(&format!("out_{name}"), Element::Real, extent, role);
+            if reduced {
+                emitter.places.entry(*value).or_default().push(id);
+            }
+        }
+        for (k, (tensor, value)) in program.gradients.iter().enumerate() {
+            let tensor = &program.tensors[tensor.index()];
+            let name = format!("gradient_{}", tensor.name);
+            let id = emitter.buffer(&name, Element::Real, fixed(tensor.len()), Role::Gradient(k as u32));
+            emitter.places.entry(*value).or_default().push(id);
+        }
+        for value in emitter.layout.kept.clone() {
+            let (rows, features) = emitter.shape(value);
+            let name = format!("kept_{}", value.0);
+            let id = emitter.buffer(&name, Element::Real, per_point(rows * features), Role::Scratch);
+            emitter.kept.insert(value, id);
+        }
+        // reduced values that others read
+        for (k, home) in emitter.layout.homes.clone().into_iter().enumerate() {
+            let value = ValueId(k as u32);
+            if let (Home::Sum(_) | Home::Late | Home::Factor, Type::Reduced { shape }) = (home, &emitter.types[k]) {
+                let length = shape.iter().product();
+                if !emitter.places.contains_key(&value) && home != Home::Factor {
+                    let id = emitter.buffer(&format!("value_{k}"), Element::Real, fixed(length), Role::Scratch);
+                    emitter.places.insert(value, vec![id]);
+                }
+            }
+        }
+        emitter
+    }
+
+    /// A new buffer.
+    pub fn buffer(&mut self, name: &str, element: Element, extent: Extent, role: Role) -> BufferId {
+        let name = identifier(name, &mut self.names);
+        self.buffers.push(Buffer { name, element, extent, role, contents: vec![] });
+        BufferId(self.buffers.len() as u32 - 1)
+    }
+
+    /// The name of a buffer, which becomes an argument of the kernel in the making.
+    pub fn argument(&mut self, id: BufferId) -> String {
+        self.used.insert(id);
+        self.buffers[id.index()].name.clone()
+    }
+
+    pub fn tensor(&mut self, tensor: TensorId) -> String {
+        self.argument(self.tensors[tensor.index()])
+    }
+
+    /// Ends a kernel, whose body has been written.
+    pub fn kernel(&mut self, suffix: &str, grid: Grid, threads: usize, shared: usize) -> KernelId {
+        let name = identifier(&format!("{}_{suffix}", self.program.name), &mut self.names);
+        let arguments: Vec<BufferId> = std::mem::take(&mut self.used).into_iter().collect();
+        let parameters: Vec<String> = arguments.iter().map(|id| parameter(&self.buffers[id.index()])).collect();
+        let bounds = format!("extern \"C\" __global__ void __launch_bounds__({threads})");
+        let mut head = format!("{bounds} {name}(");
+        for parameter in parameters.iter().map(|p| format!("{p}, ")).chain(["unsigned count) {".into()]) {
+            if head.lines().last().map_or(0, str::len) + parameter.len() > 128 {
+                head = format!("{}\n    ", head.trim_end());
+            }
+            head += &parameter;
+        }
+        self.text.line("");
+        if let Some((file, line)) = &self.options.source {
+            self.text.line(format!("#line {line} {file:?}"));
+        }
+        self.text.line(head);
+        let body = std::mem::take(&mut self.body);
+        body.text.lines().for_each(|l| self.text.line(l));
+        self.text.line("}");
+        let kernel = Kernel { name, grid, threads: threads as u32, shared: shared as u32, arguments, count: None };
+        self.kernels.push(kernel);
+        self.launches.push(KernelId(self.kernels.len() as u32 - 1));
+        KernelId(self.kernels.len() as u32 - 1)
+    }
+
+    fn finish(self) -> Parts {
+        let mut body = self.declarations;
+        body.append(self.text);
+        let module = Module {
+            name: self.program.name.clone(),
+            text: String::new(),
+            precision: self.options.precision,
+            kernels: self.kernels,
+            buffers: self.buffers,
+            start: vec![],
+            launches: self.launches,
+        };
+        Parts { module, body }
+    }
+
+    fn header(&self) -> String {
+        let layout = &self.layout;
+        let outputs: Vec<&str> = self.program.outputs.iter().map(|o| o.0.as_str()).collect();
+        let gradient = if self.program.gradients.is_empty() { "" } else { ", and the gradient of the parameters" };
+        let precision = match self.options.precision {
+            Precision::Fp32 => "f32, products by fused multiply-add",
+            Precision::Tf32x3 => "f32, products as three of tensor cores",
+            Precision::Tf32 => "f32, products rounded to ten bits",
+            Precision::Fp64 => "f64",
+        };
+        let mut header = format!("// {}: {}{gradient}\n", self.program.name, outputs.join(", "));
+        for (k, algebra) in self.program.algebras.iter().enumerate() {
+            let (rows, products) = (algebra.rows, algebra.entries.len());
+            header += &format!("// algebra a{k}: {rows} rows, order {}, {products} products\n", algebra.order);
+        }
+        let scratch = match layout.scratch * self.options.bytes() {
+            0 => String::new(),
+            bytes => format!(", {bytes} bytes of global memory"),
+        };
+        header += &format!(
+            "// a block: {} points, {} threads, {} bytes of shared memory{scratch}\n// precision: {precision}\n",
+            layout.tile, layout.threads, layout.shared
+        );
+        header
+    }
+
+    pub fn shape(&self, value: ValueId) -> (usize, usize) {
+        match self.types[value.index()] {
+            Type::PerPoint { rows, features } => (rows, features),
+            Type::Reduced { .. } => (1, 0),
+        }
+    }
+
+    /// Numbers from a row of a point to the next one.
+    pub fn pitch(&self, value: ValueId) -> usize {
+        let features = self.shape(value).1;
+        match self.layout.homes[value.index()] {
+            Home::Points | Home::Data => features,
+            _ => pitch(features),
+        }
+    }
+
+    pub fn literal(&self, value: f64) -> String {
+        number(value, self.options.precision)
+    }
+
+    pub fn line(&mut self, line: impl AsRef<str>) {
+        self.body.line(line);
+    }
+
+    /// The kernel that takes tiles of points through all operations.
+    fn main(&mut self) -> KernelId {
+        let layout = self.layout.clone();
+        let tile = layout.tile;
+        let most = BLOCKS_AT_MOST;
+        let kernel = KernelId(self.kernels.len() as u32);
+        let per_block = |n: usize| Extent { per_block: Some((n as u64, kernel)), ..Extent::default() };
+        let scratch = (layout.scratch > 0)
+            .then(|| self.buffer("scratch", Element::Real, per_block(layout.scratch), Role::Scratch));
+        let partial =
+            (layout.sums > 0).then(|| self.buffer("partial", Element::Real, per_block(layout.sums), Role::Scratch));
+        self.line("real* const pad = SHARED_MEMORY;");
+        self.line("(void)pad;");
+        if let Some(scratch) = scratch {
+            let name = self.argument(scratch);
+            self.line(format!("real* const room = {name} + (size_t)blockIdx.x * {};", layout.scratch));
+        }
+        if let Some(partial) = partial {
+            let name = self.argument(partial);
+            self.line(format!("real* const sums = {name} + (size_t)blockIdx.x * {};", layout.sums));
+        }
+        for (k, home) in layout.homes.iter().enumerate() {
+            let Home::Slot(slot) = home else { continue };
+            let (slot, value) = (layout.slots[*slot], ValueId(k as u32));
+            let (rows, features) = self.shape(value);
+            let memory = if slot.shared { format!("pad + {}", layout.pad) } else { "room".into() };
+            let name = self.program.ops[k].name();
+            let offset = slot.offset * tile;
+            self.line(format!("real* const v{k} = {memory} + {offset};  // {name}: {rows} rows of {features}"));
+        }
+        self.line(format!("const unsigned tiles = (count + {}) / {tile};", tile - 1));
+        self.line("for (unsigned tile = blockIdx.x; tile < tiles; tile += gridDim.x) {");
+        self.line(format!("const unsigned first = tile * {tile};"));
+        self.line(format!("const int n = count - first < {tile} ? count - first : {tile};"));
+        self.line("const bool fresh = tile == blockIdx.x;");
+        self.line("(void)fresh;");
+        for (k, home) in layout.homes.iter().enumerate() {
+            let value = ValueId(k as u32);
+            match home {
+                Home::Points | Home::Data => {
+                    let id = if *home == Home::Points { self.points } else { self.data };
+                    let (name, columns) = (self.argument(id), self.shape(value).1);
+                    self.line(format!("const real* const v{k} = {name} + (size_t)first * {columns};"));
+                }
+                Home::Slot(_) | Home::Sum(_) => {
+                    if layout.barriers[k] {
+                        self.line("__syncthreads();");
+                    }
+                    self.line("");
+                    self.line(format!("// %{k} = {}", self.program.ops[k].name()));
+                    self.operation(k);
+                }
+                _ => {}
+            }
+            if layout.leaves(self.program, value) {
+                self.leave(value);
+            }
+        }
+        self.line("__syncthreads();");
+        self.line("}");
+        let grid = Grid::Tiles { points: tile as u32, most };
+        self.kernel("main", grid, layout.threads, layout.shared)
+    }
+
+    /// Writes a value of the tile to memory that outlives it.
+    fn leave(&mut self, value: ValueId) {
+        let k = value.index();
+        if matches!(self.layout.homes[k], Home::Slot(_)) {
+            self.line("__syncthreads();");
+        }
+        let (rows, features) = self.shape(value);
+        let pitch = self.pitch(value);
+        let outputs = self.buffers.iter().enumerate().filter_map(|(id, b)| match b.role {
+            Role::Output(o) if self.program.outputs[o as usize].1 == value => Some(BufferId(id as u32)),
+            _ => None,
+        });
+        let targets: Vec<BufferId> = outputs.chain(self.kept.get(&value).copied()).collect();
+        if rows * features == 0 {
+            return;
+        }
+        for id in targets {
+            let name = self.argument(id);
+            self.line(format!("scatter<{rows}, {features}, {pitch}>(n, first, v{k}, {name});"));
+        }
+    }
+
+    /// An operation on a tile.
+    fn operation(&mut self, k: usize) {
+        match self.program.ops[k].clone() {
+            Op::Points | Op::Data | Op::Factor { .. } | Op::FactorAdjoint { .. } => {}
+            Op::Sample { .. } | Op::SampleWeighted { .. } | Op::Directions { .. } => self.draw(k),
+            Op::Pointwise(code) => self.pointwise(k, &code),
+            Op::Lift { .. } => self.lift(k),
+            Op::Share { x, weight, bias } => self.share(k, x, weight, bias),
+            Op::ShareAdjoint { bar, x, block } => self.share_adjoint(k, bar, x, block),
+            Op::Linear { x, weight, bias } => self.linear(k, x, weight, bias),
+            Op::LinearAdjoint { bar, weight } => self.linear_adjoint(k, bar, weight),
+            Op::WeightAdjoint { bar, x } => self.weight_adjoint(k, bar, x),
+            Op::BiasAdjoint { bar } => self.features_sum(k, bar),
+            Op::Mean { x, .. } => self.features_sum(k, x),
+            Op::Inject { x, factor, directions, seeds } => self.inject(k, x, factor, directions, &seeds),
+            Op::InjectAdjoint { bar, directions, seeds, .. } => self.inject_adjoint(k, bar, directions, &seeds),
+            Op::Activate { .. } | Op::ActivateAdjoint { .. } => self.activate(k),
+            Op::CoefficientAdjoint { .. } => self.activate(k),
+            Op::Add { a, b } => self.add(k, a, b),
+        }
+    }
+
+    fn add(&mut self, k: usize, a: ValueId, b: ValueId) {
+        let ((rows, features), pitch) = (self.shape(ValueId(k as u32)), self.pitch(ValueId(k as u32)));
+        let (a_pitch, b_pitch) = (self.pitch(a), self.pitch(b));
+        let (a, b) = (a.0, b.0);
+        self.each(rows, features, |e| {
+            e.line(format!("v{k}[m * {pitch} + f] = v{a}[m * {a_pitch} + f] + v{b}[m * {b_pitch} + f];"));
+        });
+    }
+
+    /// A loop of the threads over rows times points m and features f.
+    pub fn each(&mut self, rows: usize, features: usize, body: impl FnOnce(&mut Self)) {
+        let of = if rows == 1 { "n".into() } else { format!("{rows} * n") };
+        self.line(format!("for (int e = threadIdx.x; e < {of} * {features}; e += blockDim.x) {{"));
+        if features > 0 {
+            self.line(format!("const int m = e / {features}, f = e % {features};"));
+            body(self);
+        }
+        self.line("}");
+    }
+}
+
+fn parameter(buffer: &Buffer) -> String {
+    let element = match buffer.element {
+        Element::Real => "real",
+        Element::Double => "double",
+        Element::Word => "word",
+        Element::Long => "wide_word",
+    };
+    match buffer.role {
+        Role::Points | Role::Data | Role::Tensor(_) | Role::State | Role::Constant => {
+            format!("const {element}* __restrict__ {}", buffer.name)
+        }
+        _ => format!("{element}* {}", buffer.name),
+    }
+}

@@ -1,0 +1,303 @@
+//! What comes before the points, factors of first layers, and after them: sums over the blocks, gradients by columns, and
+//! combinations of reduced values.
+
+use super::emitter::Emitter;
+use super::layout::Home;
+use super::{Element, Extent, Grid, KernelId, Role};
+use crate::jet::{Draw, Op, Type, ValueId};
+
+/// Threads of a block here.
+const THREADS: usize = 256;
+/// Columns that a block takes.
+const COLUMNS: usize = 32;
+/// Parts of a Gram matrix, at most.
+const PARTS: usize = 128;
+
+impl Emitter<'_> {
+    /// The kernels of the factors.
+    pub fn before(&mut self) {
+        for (k, home) in self.layout.homes.clone().into_iter().enumerate() {
+            if home == Home::Factor {
+                self.factor(k);
+            }
+        }
+    }
+
+    fn factor(&mut self, k: usize) {
+        let Op::Factor { weight, first, len, rank } = self.program.ops[k].clone() else { return };
+        let out = self.program.tensors[weight.index()].shape[0];
+        let (row, column) = self.strides(weight);
+        let parts = len.div_ceil(64).clamp(1, PARTS);
+        let double = |n: usize| (Element::Double, Extent { fixed: n as u64, ..Extent::default() });
+        let mut make = |name: &str, (element, extent)| self.buffer(&format!("{name}_{k}"), element, extent, Role::Scratch);
+        let part = make("gram_parts", double(parts * out * out));
+        let gram = make("gram", double(out * out));
+        let rest = make("rest", double(out));
+        let l = make("factor", double(out * rank));
+        let pivots = make("pivots", (Element::Word, double(rank + 1 + out).1));
+        let turned = make("factor_turned", (Element::Real, double(out * rank).1));
+        let w = self.tensor(weight);
+        let part = self.argument(part);
+        self.line(format!("// W W^T of %{k}, in parts"));
+        self.line(format!(
+            "gram_part<{out}, {row}, {column}>({len}, {w} + (size_t){first} * {column}, {part} + (size_t)blockIdx.x * {});",
+            out * out
+        ));
+        self.kernel(&format!("gram_{k}"), Grid::Fixed(parts as u32), THREADS, 0);
+        let names: Vec<String> = [gram, rest, pivots, l, turned].iter().map(|b| self.argument(*b)).collect();
+        let id = self.buffers.iter().position(|b| b.name == part).unwrap_or_default();
+        self.argument(super::BufferId(id as u32));
+        self.line(format!("// L of %{k}, L L^T = W W^T"));
+        self.line(format!("factor<{out}, {rank}>({parts}, {part}, {});", names.join(", ")));
+        for place in self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default() {
+            let to = self.argument(place);
+            self.line("__syncthreads();");
+            self.line(format!("for (int e = threadIdx.x; e < {}; e += blockDim.x) {to}[e] = (real){}[e];", out * rank, names[3]));
+        }
+        self.kernel(&format!("factor_{k}"), Grid::Fixed(1), THREADS, 0);
+    }
+
+    /// A buffer of a factor.
+    fn of_factor(&self, name: &str, factor: ValueId) -> super::BufferId {
+        let name = format!("{name}_{}", factor.0);
+        super::BufferId(self.buffers.iter().position(|b| b.name == name).unwrap_or_default() as u32)
+    }
+
+    /// L^T of a factor: [rank, out].
+    pub fn factor_columns(&mut self, factor: ValueId) -> String {
+        self.argument(self.of_factor("factor_turned", factor))
+    }
+
+    /// Columns of a factor.
+    pub fn rank(&self, factor: ValueId) -> usize {
+        if let Op::Factor { rank, .. } = self.program.ops[factor.index()] { rank } else { 0 }
+    }
+
+    /// What follows the main kernel.
+    pub fn after(&mut self, main: KernelId) {
+        if self.layout.sums > 0 {
+            self.sums(main);
+        }
+        for (k, home) in self.layout.homes.clone().into_iter().enumerate() {
+            match (home, self.program.ops[k].clone()) {
+                (Home::Columns, Op::WeightAdjoint { bar, x }) => self.columns(k, bar, x),
+                (Home::Late, Op::FactorAdjoint { factor, bar }) => self.factor_adjoint(k, factor, bar),
+                (Home::Late, Op::Add { a, b }) => self.late_add(k, a, b),
+                _ => {}
+            }
+        }
+    }
+
+    fn length(&self, k: usize) -> usize {
+        if let Type::Reduced { shape } = &self.types[k] { shape.iter().product() } else { 0 }
+    }
+
+    /// The means over the points: the blocks' sums, added in their order.
+    fn sums(&mut self, main: KernelId) {
+        let total = self.layout.sums;
+        let Grid::Tiles { points, most } = self.kernels[main.index()].grid else { return };
+        let partial = self.buffers.iter().position(|b| b.name == "partial").unwrap_or_default();
+        let partial = self.argument(super::BufferId(partial as u32));
+        self.line(format!("const int e = blockIdx.x * blockDim.x + threadIdx.x;"));
+        self.line(format!("if (e >= {total}) return;"));
+        self.line(format!("const unsigned tiles = (count + {}) / {points};", points - 1));
+        self.line(format!("const real mean = mean_of_blocks(tiles < {most} ? tiles : {most}, count, {total}, e, {partial});"));
+        for (k, home) in self.layout.homes.clone().into_iter().enumerate() {
+            let Home::Sum(offset) = home else { continue };
+            let end = offset + self.length(k);
+            for place in self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default() {
+                let to = self.argument(place);
+                self.line(format!("if (e >= {offset} && e < {end}) {to}[e - {offset}] = mean;"));
+            }
+        }
+        self.kernel("sums", Grid::Fixed(total.div_ceil(THREADS) as u32), THREADS, 0);
+    }
+
+    fn first_place(&mut self, value: ValueId) -> String {
+        let place = self.places.get(&value).and_then(|p| p.first().copied());
+        place.map_or(String::new(), |p| self.argument(p))
+    }
+
+    fn late_add(&mut self, k: usize, a: ValueId, b: ValueId) {
+        let length = self.length(k);
+        let (a, b) = (self.first_place(a), self.first_place(b));
+        self.line("const int e = blockIdx.x * blockDim.x + threadIdx.x;");
+        self.line(format!("if (e >= {length}) return;"));
+        for place in self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default() {
+            let to = self.argument(place);
+            self.line(format!("{to}[e] = {a}[e] + {b}[e];"));
+        }
+        self.kernel(&format!("add_{k}"), Grid::Fixed(length.div_ceil(THREADS).max(1) as u32), THREADS, 0);
+    }
+
+    /// The gradient of a weight through its factor: (M W) in the factor's columns, 0 in others.
+    fn factor_adjoint(&mut self, k: usize, factor: ValueId, bar: ValueId) {
+        let Op::Factor { weight, first, len, rank } = self.program.ops[factor.index()].clone() else { return };
+        let shape = &self.program.tensors[weight.index()].shape;
+        let (out, inputs) = (shape[0], shape[1]);
+        let fixed = |n: usize| Extent { fixed: n as u64, ..Extent::default() };
+        let x = self.buffer(&format!("solved_{k}"), Element::Double, fixed(out * rank), Role::Scratch);
+        let map = self.buffer(&format!("map_{k}"), Element::Real, fixed(out * out), Role::Scratch);
+        let (l, pivots) = (self.of_factor("factor", factor), self.of_factor("pivots", factor));
+        let names = [self.argument(l), self.argument(pivots), self.first_place(bar), self.argument(x), self.argument(map)];
+        self.line(format!("pull_back<{out}, {rank}>({});", names.join(", ")));
+        self.kernel(&format!("pull_back_{k}"), Grid::Fixed(out.div_ceil(32) as u32), 32, 0);
+        let (row, column) = self.strides(weight);
+        let (w, map) = (self.tensor(weight), self.argument(map));
+        let to_strides = if self.layout.turned[k] { (1, out) } else { (inputs, 1) };
+        self.line(format!("const int left = blockIdx.x * {COLUMNS};"));
+        self.line(format!("const auto a = [=](int i, int m) {{"));
+        self.line(format!("const int c = left + i;"));
+        self.line(format!(
+            "return c >= {first} && c < {first} + {len} ? {w}[(size_t)m * {row} + (size_t)c * {column}] : real(0);"
+        ));
+        self.line("};");
+        self.line(format!("const auto b = [=](int m, int o) {{ return {map}[m * {out} + o]; }};"));
+        let places = self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default();
+        let names: Vec<String> = places.iter().map(|p| self.argument(*p)).collect();
+        self.line("const auto put = [=](int i, int o, real sum) {");
+        self.line(format!("if (left + i >= {inputs}) return;"));
+        for to in names {
+            self.line(format!("{to}[(size_t)o * {} + (size_t)(left + i) * {}] = sum;", to_strides.0, to_strides.1));
+        }
+        self.line("};");
+        self.line(format!("product<PRODUCT, 2, 1, {out}, {out}>({COLUMNS}, {out}, {out}, a, b, put);"));
+        self.kernel(&format!("factor_gradient_{k}"), Grid::Fixed(inputs.div_ceil(COLUMNS) as u32), THREADS, 0);
+    }
+
+    /// The gradient of a first layer with many inputs.
+    fn columns(&mut self, k: usize, bar: ValueId, x: ValueId) {
+        let Some(lift) = self.lift_of(x) else { return };
+        let (rows, out) = self.shape(bar);
+        let (inputs, columns) = (lift.features, self.shape(lift.points).1);
+        if out == 0 {
+            return;
+        }
+        let (points, bars) = (self.argument(self.points), self.argument(self.kept[&bar]));
+        let first = lift.first;
+        self.line("real* const columns = SHARED_MEMORY;");
+        self.line(format!("int* const found = (int*)(columns + {});", COLUMNS * out));
+        self.line("(void)found;");
+        self.line(format!("const int left = blockIdx.x * {COLUMNS};"));
+        self.line(format!("const auto x = [=](int i, unsigned p) {{"));
+        self.line(format!("return left + i < {inputs} ? {points}[(size_t)p * {columns} + {first} + left + i] : real(0);"));
+        self.line("};");
+        let bar_at = |p: &str, r: &str, o: &str| format!("{bars}[((size_t){p} * {rows} + {r}) * {out} + {o}]");
+        // row 0, and rows along the points
+        let along = |s: &&crate::jet::Seed| s.sample.is_some_and(|s| lift.samples[s as usize] == Draw::Points);
+        let mut sum = vec![bar_at("p", "0", "o")];
+        for seed in lift.seeds.iter().filter(along) {
+            sum.push(format!("{} * {}", self.literal(seed.value), bar_at("p", &seed.row.to_string(), "o")));
+        }
+        self.line(format!("const auto bar = [=](unsigned p, int o) {{ return {}; }};", sum.join(" + ")));
+        self.line(format!("columns_product<{COLUMNS}, {out}>(count, true, x, bar, columns);"));
+        self.column_directions(&lift.seeds, &lift.samples, &bar_at, out, inputs);
+        self.line("__syncthreads();");
+        // fixed columns
+        let fixed: Vec<_> = lift.seeds.iter().filter(|s| s.sample.is_none()).cloned().collect();
+        if !fixed.is_empty() {
+            self.declarations.line(format!("// fixed columns of %{}: row instead of kind", x.0));
+            let elements: Vec<String> =
+                fixed.iter().map(|s| format!("{{{}, {}, {}}}", s.at, s.row, self.literal(s.value))).collect();
+            self.constant("Seed", &format!("v{}_fixed_{k}", x.0), &elements);
+            self.declarations.line("");
+            self.line(format!("for (int s = 0; s < {}; ++s) {{", fixed.len()));
+            self.line(format!("const Seed seed = v{}_fixed_{k}[s];", x.0));
+            self.line(format!("if (seed.at < left || seed.at >= left + {COLUMNS}) continue;"));
+            self.line(format!("for (int o = threadIdx.x; o < {out}; o += blockDim.x) {{"));
+            self.line("real sum = 0;");
+            self.line(format!("for (unsigned p = 0; p < count; ++p) sum += {};", bar_at("p", "seed.kind", "o")));
+            self.line(format!("columns[(seed.at - left) * {out} + o] += seed.value * sum;"));
+            self.line("}");
+            self.line("}");
+            self.line("__syncthreads();");
+        }
+        self.columns_of_draws(k, &lift.seeds, &lift.samples, &bar_at, out, first);
+        let to_strides = if self.layout.turned[k] { (1, out) } else { (inputs, 1) };
+        self.line("const double scale = count == 0 ? 0.0 : 1.0 / count;");
+        self.line(format!("for (int e = threadIdx.x; e < {}; e += blockDim.x) {{", COLUMNS * out));
+        self.line(format!("const int o = e % {out}, i = left + e / {out};"));
+        self.line(format!("if (i >= {inputs}) continue;"));
+        for place in self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default() {
+            let to = self.argument(place);
+            let (row, column) = to_strides;
+            self.line(format!("{to}[(size_t)o * {row} + (size_t)i * {column}] = (real)(columns[e] * scale);"));
+        }
+        self.line("}");
+        let shared = COLUMNS * out * self.options.bytes() + (THREADS + 1024) * 4;
+        self.kernel(&format!("columns_{k}"), Grid::Fixed(inputs.div_ceil(COLUMNS) as u32), THREADS, shared);
+    }
+
+    /// Adds rows along directions, which are made again.
+    fn column_directions(
+        &mut self,
+        seeds: &[crate::jet::Seed],
+        samples: &[Draw],
+        bar_at: &dyn Fn(&str, &str, &str) -> String,
+        out: usize,
+        inputs: usize,
+    ) {
+        for seed in seeds {
+            let Some(Draw::Directions { value, first }) = seed.sample.map(|s| samples[s as usize]) else { continue };
+            let len = self.shape(value).1;
+            let value_text = self.literal(seed.value);
+            let element = match self.program.ops[value.index()].clone() {
+                Op::Directions { stream, gaussian, .. } => {
+                    let state = self.argument(self.state);
+                    let function = if gaussian { "normal_element" } else { "sign_element" };
+                    format!("{function}({} * {len} + c, p, {state}[1], {stream}u, {state}[0])", seed.at)
+                }
+                _ => {
+                    let (rows, kept) = (self.shape(value).0, self.argument(self.kept[&value]));
+                    format!("{kept}[((size_t)p * {rows} + {}) * {len} + c]", seed.at)
+                }
+            };
+            self.line("{");
+            self.line("const auto direction = [=](int i, unsigned p) {");
+            self.line(format!("const int c = left + i - {first};"));
+            self.line(format!("return c >= 0 && c < {len} && left + i < {inputs} ? {value_text} * {element} : real(0);"));
+            self.line("};");
+            let b = bar_at("p", &seed.row.to_string(), "o");
+            self.line(format!("const auto row = [=](unsigned p, int o) {{ return {b}; }};"));
+            self.line(format!("columns_product<{COLUMNS}, {out}>(count, false, direction, row, columns);"));
+            self.line("}");
+        }
+    }
+
+    /// Adds rows of drawn columns: draw d is seed d % seeds of point d / seeds.
+    fn columns_of_draws(
+        &mut self,
+        k: usize,
+        seeds: &[crate::jet::Seed],
+        samples: &[Draw],
+        bar_at: &dyn Fn(&str, &str, &str) -> String,
+        out: usize,
+        first: usize,
+    ) {
+        for (number, draw) in samples.iter().enumerate() {
+            let Draw::Columns { value, row } = *draw else { continue };
+            let of: Vec<_> = seeds.iter().filter(|s| s.sample == Some(number as u32)).cloned().collect();
+            if of.is_empty() {
+                continue;
+            }
+            let name = format!("drawn_{k}_{number}");
+            self.declarations.line("// drawn columns: row instead of kind");
+            let elements: Vec<String> =
+                of.iter().map(|s| format!("{{{}, {}, {}}}", s.at, s.row, self.literal(s.value))).collect();
+            self.constant("Seed", &name, &elements);
+            self.declarations.line("");
+            let ((rows, draws), kept) = (self.shape(value), self.argument(self.kept[&value]));
+            let count = of.len();
+            self.line("{");
+            self.line("const auto column = [=](wide_word d) {");
+            self.line(format!("return (int)(whole({kept}[(d / {count} * {rows} + {row}) * {draws} + {name}[d % {count}].at]) - {first});"));
+            self.line("};");
+            self.line("const auto add = [=](wide_word d, int o) {");
+            let b = bar_at(&format!("(d / {count})"), &format!("{name}[d % {count}].kind"), "o");
+            self.line(format!("return {name}[d % {count}].value * {b};"));
+            self.line("};");
+            self.line(format!("columns_drawn<{COLUMNS}, {out}>((wide_word)count * {count}, left, found, column, add, columns);"));
+            self.line("}");
+        }
+    }
+}

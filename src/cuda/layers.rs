@@ -1,0 +1,112 @@
+//! Layers on values of a tile, their adjoints, and sums over its points.
+
+use super::emitter::Emitter;
+use super::layout::{Home, is_turned_tensor};
+use crate::jet::{Op, TensorId, ValueId};
+
+impl Emitter<'_> {
+    /// Distances of outputs and of inputs of a weight.
+    pub fn strides(&self, weight: TensorId) -> (usize, usize) {
+        let shape = &self.program.tensors[weight.index()].shape;
+        if is_turned_tensor(self.program, weight) { (1, shape[0]) } else { (shape[1], 1) }
+    }
+
+    pub fn linear(&mut self, k: usize, x: ValueId, weight: TensorId, bias: TensorId) {
+        if self.layout.homes[x.index()] == Home::Fused {
+            return self.lift_linear(k, x, weight, bias);
+        }
+        let ((rows, out), inputs) = (self.shape(ValueId(k as u32)), self.shape(x).1);
+        if rows * out == 0 {
+            return;
+        }
+        let (row, column) = self.strides(weight);
+        let (down, across) = blocks(rows * self.layout.tile, out, self.layout.threads);
+        let (pitch_x, pitch_y) = (self.pitch(x), self.pitch(ValueId(k as u32)));
+        let (w, b, x) = (self.tensor(weight), self.tensor(bias), x.0);
+        self.line(format!(
+            "layer<PRODUCT, {down}, {across}, {inputs}, {out}, {pitch_x}, {pitch_y}, {row}, {column}>\
+             ({rows} * n, n, v{x}, {w}, {b}, v{k});"
+        ));
+    }
+
+    pub fn linear_adjoint(&mut self, k: usize, bar: ValueId, weight: TensorId) {
+        let ((rows, out), inputs) = (self.shape(bar), self.shape(ValueId(k as u32)).1);
+        if rows * inputs == 0 {
+            return;
+        }
+        let (row, column) = self.strides(weight);
+        let (down, across) = blocks(rows * self.layout.tile, inputs, self.layout.threads);
+        let (pitch_y, pitch_x) = (self.pitch(bar), self.pitch(ValueId(k as u32)));
+        let (w, bar) = (self.tensor(weight), bar.0);
+        self.line(format!(
+            "layer_adjoint<PRODUCT, {down}, {across}, {inputs}, {out}, {pitch_y}, {pitch_x}, {row}, {column}>\
+             ({rows} * n, v{bar}, {w}, v{k});"
+        ));
+    }
+
+    pub fn weight_adjoint(&mut self, k: usize, bar: ValueId, x: ValueId) {
+        let Home::Sum(offset) = self.layout.homes[k] else { return };
+        if self.layout.homes[x.index()] == Home::Fused {
+            return self.lift_weight_adjoint(k, bar, x, offset);
+        }
+        let ((rows, out), inputs) = (self.shape(bar), self.shape(x).1);
+        if out * inputs == 0 {
+            return;
+        }
+        let (row, column) = if self.layout.turned[k] { (1, out) } else { (inputs, 1) };
+        let (down, across) = blocks(out, inputs, self.layout.threads);
+        let (pitch_y, pitch_x) = (self.pitch(bar), self.pitch(x));
+        let (bar, x) = (bar.0, x.0);
+        self.line(format!(
+            "weight_adjoint<PRODUCT, {down}, {across}, {inputs}, {out}, {pitch_y}, {pitch_x}, {row}, {column}>\
+             ({rows} * n, fresh, v{bar}, v{x}, sums + {offset});"
+        ));
+    }
+
+    /// Adds row 0 of the points to the block's sums.
+    pub fn features_sum(&mut self, k: usize, x: ValueId) {
+        let Home::Sum(offset) = self.layout.homes[k] else { return };
+        let (features, pitch, x) = (self.shape(x).1, self.pitch(x), x.0);
+        self.line(format!("for (int f = threadIdx.x; f < {features}; f += blockDim.x) {{"));
+        self.line("real sum = 0;");
+        self.line(format!("for (int p = 0; p < n; ++p) sum += v{x}[p * {pitch} + f];"));
+        self.accumulate(offset, "f");
+        self.line("}");
+    }
+
+    /// Adds `sum` to the block's sum at a place.
+    pub fn accumulate(&mut self, offset: usize, at: &str) {
+        self.line(format!("sums[{offset} + {at}] = fresh ? sum : sums[{offset} + {at}] + sum;"));
+    }
+
+    pub fn draw(&mut self, k: usize) {
+        let value = ValueId(k as u32);
+        let (pitch, state) = (self.pitch(value), self.argument(self.state));
+        match self.program.ops[k].clone() {
+            Op::Sample { stream, first, len, k: draws, shared } => self.line(format!(
+                "sample({draws}, {len}, {first}, {shared}, n, first, {stream}u, {state}, {pitch}, v{k} + n * {pitch}, v{k});"
+            )),
+            Op::SampleWeighted { stream, weights, k: draws, first } => {
+                let ((rows, columns), weight_pitch, w) = (self.shape(weights), self.pitch(weights), weights.0);
+                self.line(format!(
+                    "sample_weighted({draws}, {rows}, {columns}, {}, {}, n, first, {stream}u, {state}, {weight_pitch}, v{w}, {pitch}, v{k});",
+                    first[0], first[1]
+                ));
+            }
+            Op::Directions { stream, len, k: draws, gaussian } => self.line(format!(
+                "directions<{gaussian}>({draws}, {len}, n, first, {stream}u, {state}, {pitch}, v{k});"
+            )),
+            _ => {}
+        }
+    }
+}
+
+/// Matrix tiles of 16 rows, and of 8 columns, that a warp works out together: all warps have work, and no more sums than registers.
+fn blocks(rows: usize, columns: usize, threads: usize) -> (usize, usize) {
+    let (down, across, warps) = (rows.div_ceil(16), columns.div_ceil(8), threads / 32);
+    let each = (down * across).div_ceil(warps);
+    let down = down.min(4).min(each.next_power_of_two());
+    let down = if down == 3 { 3 } else { down };
+    let across = each.div_ceil(down).min(8 / down.next_power_of_two()).min(across).max(1);
+    (down, [1, 1, 2, 2, 4][across.min(4)])
+}

@@ -1,0 +1,313 @@
+//! Where each value of a program lives while a block works on a tile of points.
+//!
+//! Values that nothing needs are not computed. Points and data lie in the caller's arrays; a lift that only layers read is
+//! never stored; reduced values are sums, one set per block; every other value is [rows, points of the tile, features] in a slot
+//! of its block, shared with values that are never alive at the same time. A row of a point is `pitch` numbers apart from the
+//! next one: 4 more than a multiple of 8 where it is long, so that the lanes of a warp meet different banks of shared memory. Slots are in shared memory where
+//! it holds them, those that are used most first, and in global memory of the block otherwise.
+
+use super::Options;
+use crate::jet::{JetProgram, Op, TensorId, Type, ValueId};
+use crate::net::{WIDE, is_turned};
+
+/// Shared memory that every device since sm_80 gives a block, in bytes.
+const SMALL: usize = 99 << 10;
+/// What sm_80, sm_90 and sm_100 give it, but for what else lives there.
+const LARGE: usize = 160 << 10;
+/// Rows of a matrix tile: so many rows times points keep tensor cores busy.
+const TALL: usize = 32;
+
+/// Where a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// Not needed.
+    Nowhere,
+    /// In the array of points.
+    Points,
+    /// In the array of data.
+    Data,
+    /// A lift that the layers fuse.
+    Fused,
+    /// In this slot.
+    Slot(usize),
+    /// A sum over points: from this number of the block's sums on.
+    Sum(usize),
+    /// The gradient of a layer with many inputs, worked out by columns after all points.
+    Columns,
+    /// The factor of a weight, worked out before all points.
+    Factor,
+    /// A combination of other reduced values, worked out at the end.
+    Late,
+}
+
+/// Room for values.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// Numbers per point.
+    pub size: usize,
+    /// In shared memory.
+    pub shared: bool,
+    /// Numbers per point before it, in its memory.
+    pub offset: usize,
+    /// Operations that read or write it.
+    uses: usize,
+}
+
+/// The layout of a program.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// By value.
+    pub homes: Vec<Home>,
+    /// Room.
+    pub slots: Vec<Slot>,
+    /// Numbers per block in sums.
+    pub sums: usize,
+    /// Values that are kept for all points, for gradients by columns.
+    pub kept: Vec<ValueId>,
+    /// Points of a tile.
+    pub tile: usize,
+    /// Threads of a block.
+    pub threads: usize,
+    /// Numbers of shared memory before the slots.
+    pub pad: usize,
+    /// Bytes of shared memory.
+    pub shared: usize,
+    /// Numbers of global memory per block.
+    pub scratch: usize,
+    /// By operation: a barrier stands before it.
+    pub barriers: Vec<bool>,
+    /// By operation: the gradient of a weight that lies as [in, out].
+    pub turned: Vec<bool>,
+}
+
+/// Numbers from a row of a point to the next one.
+pub fn pitch(features: usize) -> usize {
+    if features < 8 { features } else { features.next_multiple_of(8) + 4 }
+}
+
+impl Layout {
+    /// Of a program and the types of its values.
+    pub fn new(program: &JetProgram, types: &[Type], options: &Options) -> Self {
+        let needed = needed(program);
+        let fused = fused(program, &needed);
+        let mut turned = vec![false; program.ops.len()];
+        for (t, v) in &program.gradients {
+            turned[v.index()] = is_turned_tensor(program, *t);
+        }
+        let mut layout = Layout {
+            homes: vec![],
+            slots: vec![],
+            sums: 0,
+            kept: vec![],
+            tile: 1,
+            threads: 256,
+            pad: 0,
+            shared: 0,
+            scratch: 0,
+            barriers: vec![],
+            turned,
+        };
+        layout.place(program, types, &needed, &fused);
+        layout.tile(types, options);
+        layout.memory(options);
+        layout.barriers(program);
+        layout
+    }
+
+    /// What an operation reads, a fused lift's draws in its place.
+    pub fn reads(&self, program: &JetProgram, op: usize) -> Vec<ValueId> {
+        let is_fused = |v: &ValueId| self.homes.get(v.index()) == Some(&Home::Fused);
+        let mut reads = program.ops[op].arguments();
+        for v in reads.clone().iter().filter(|v| is_fused(v)) {
+            reads.extend(program.ops[v.index()].arguments());
+        }
+        reads
+    }
+
+    /// Whether a value per point is written to memory that outlives the block.
+    pub fn leaves(&self, program: &JetProgram, value: ValueId) -> bool {
+        let per_point = matches!(self.homes[value.index()], Home::Slot(_) | Home::Points | Home::Data);
+        per_point && (self.kept.contains(&value) || program.outputs.iter().any(|o| o.1 == value))
+    }
+
+    fn place(&mut self, program: &JetProgram, types: &[Type], needed: &[bool], fused: &[bool]) {
+        let mut last: Vec<usize> = (0..program.ops.len()).collect();
+        for (k, op) in program.ops.iter().enumerate().filter(|(k, _)| needed[*k]) {
+            let mut reads = op.arguments();
+            for v in op.arguments().into_iter().filter(|v| fused[v.index()]) {
+                reads.extend(program.ops[v.index()].arguments());
+            }
+            reads.into_iter().for_each(|v| last[v.index()] = k);
+        }
+        let mut free: Vec<usize> = Vec::new();
+        for (k, op) in program.ops.iter().enumerate() {
+            let home = match (op, &types[k]) {
+                _ if !needed[k] => Home::Nowhere,
+                (Op::Points, _) => Home::Points,
+                (Op::Data, _) => Home::Data,
+                _ if fused[k] => Home::Fused,
+                (Op::WeightAdjoint { bar, x }, _) if fused[x.index()] && is_wide(types, *x) => {
+                    self.keep(program, *bar, *x);
+                    Home::Columns
+                }
+                (Op::Factor { .. }, _) => Home::Factor,
+                (Op::Add { .. } | Op::FactorAdjoint { .. }, Type::Reduced { .. }) => Home::Late,
+                (_, Type::Reduced { shape }) => {
+                    self.sums += shape.iter().product::<usize>();
+                    Home::Sum(self.sums - shape.iter().product::<usize>())
+                }
+                (op, Type::PerPoint { rows, features }) => {
+                    // the swaps of a shuffle lie behind the columns
+                    let extra = if let Op::Sample { k, .. } = op { *k } else { 0 };
+                    Home::Slot(self.slot(rows * pitch(*features) + extra, &mut free))
+                }
+            };
+            self.homes.push(home);
+            let ended: Vec<Home> = (0..=k).filter(|v| last[*v] == k).map(|v| self.homes[v]).collect();
+            free.extend(ended.iter().filter_map(|h| if let Home::Slot(slot) = h { Some(*slot) } else { None }));
+        }
+        for k in 0..program.ops.len() {
+            for v in self.reads(program, k).into_iter().chain([ValueId(k as u32)]) {
+                if let (Home::Slot(slot), true) = (self.homes[v.index()], needed[k]) {
+                    self.slots[slot].uses += 1;
+                }
+            }
+        }
+    }
+
+    /// A gradient by columns wants the adjoint, and draws that cannot be made again.
+    fn keep(&mut self, program: &JetProgram, bar: ValueId, lift: ValueId) {
+        let Op::Lift { samples, .. } = &program.ops[lift.index()] else { return };
+        let draws = samples.iter().filter_map(|d| d.value());
+        let stored = draws.filter(|v| !matches!(program.ops[v.index()], Op::Directions { .. }));
+        for v in std::iter::once(bar).chain(stored) {
+            if !self.kept.contains(&v) {
+                self.kept.push(v);
+            }
+        }
+    }
+
+    /// The free slot that wastes least, grown where none is large enough, or a new one.
+    fn slot(&mut self, size: usize, free: &mut Vec<usize>) -> usize {
+        let slots = &mut self.slots;
+        let waste = |slot: usize| (slots[slot].size < size, slots[slot].size.abs_diff(size));
+        match (0..free.len()).min_by_key(|i| waste(free[*i])) {
+            Some(i) => {
+                let slot = free.swap_remove(i);
+                slots[slot].size = slots[slot].size.max(size);
+                slot
+            }
+            None => {
+                slots.push(Slot { size, shared: false, offset: 0, uses: 0 });
+                slots.len() - 1
+            }
+        }
+    }
+
+    /// Points of a tile: enough rows for a matrix tile, few enough for shared memory; and threads.
+    fn tile(&mut self, types: &[Type], options: &Options) {
+        let shape = |t: &Type| if let Type::PerPoint { rows, features } = t { (*rows, *features) } else { (1, 1) };
+        let is_slot = |h: &Home| matches!(h, Home::Slot(_));
+        let stored = || types.iter().zip(&self.homes).filter(|(_, h)| is_slot(h)).map(|(t, _)| shape(t));
+        let rows = stored().map(|s| s.0).max().unwrap_or(1);
+        let bytes = self.slots.iter().map(|s| s.size).sum::<usize>().max(1) * options.bytes();
+        let fits = (SMALL / bytes).max(1);
+        self.tile = options.tile.unwrap_or((TALL / rows).clamp(1, 16).min(fits)).max(1);
+        let largest = stored().map(|s| s.0 * s.1).max().unwrap_or(1) * self.tile;
+        self.threads = if largest > 1024 { 256 } else { 128 };
+        self.pad = 4 * self.threads;
+    }
+
+    fn memory(&mut self, options: &Options) {
+        let per_number = options.bytes() * self.tile;
+        let all = self.slots.iter().map(|s| s.size).sum::<usize>() * per_number + self.pad * options.bytes();
+        let mut budget = if all <= SMALL { SMALL } else { LARGE }.saturating_sub(self.pad * options.bytes());
+        let mut order: Vec<usize> = (0..self.slots.len()).collect();
+        // most uses per number first
+        order.sort_by_key(|s| (self.slots[*s].size * 1000 / self.slots[*s].uses.max(1), *s));
+        let (mut inside, mut outside) = (0, 0);
+        for s in order {
+            let slot = &mut self.slots[s];
+            slot.shared = slot.size * per_number <= budget;
+            let offset = if slot.shared { &mut inside } else { &mut outside };
+            slot.offset = *offset;
+            *offset += slot.size;
+            if slot.shared {
+                budget -= slot.size * per_number;
+            }
+        }
+        self.shared = inside * per_number + self.pad * options.bytes();
+        self.scratch = outside * self.tile;
+    }
+
+    /// A barrier stands between two operations of which one writes what the other one reads or writes.
+    fn barriers(&mut self, program: &JetProgram) {
+        let slot = |v: ValueId| if let Home::Slot(s) = self.homes[v.index()] { Some(s) } else { None };
+        let (mut read, mut written) = (Vec::new(), Vec::new());
+        let mut barriers = Vec::new();
+        for (k, home) in self.homes.iter().enumerate() {
+            let runs = matches!(home, Home::Slot(_) | Home::Sum(_));
+            let reads: Vec<usize> = match runs {
+                true => self.reads(program, k).into_iter().filter_map(slot).collect(),
+                false => vec![],
+            };
+            let writes = slot(ValueId(k as u32));
+            let clash = reads.iter().any(|r| written.contains(r))
+                || writes.is_some_and(|w| written.contains(&w) || read.contains(&w));
+            barriers.push(clash);
+            if clash {
+                (read, written) = (vec![], vec![]);
+            }
+            if self.leaves(program, ValueId(k as u32)) {
+                // written to global memory behind a barrier of its own
+                (read, written) = (writes.into_iter().collect(), vec![]);
+                continue;
+            }
+            read.extend(reads);
+            written.extend(writes);
+        }
+        self.barriers = barriers;
+    }
+}
+
+/// Whether a tensor lies as [in, out].
+pub fn is_turned_tensor(program: &JetProgram, tensor: TensorId) -> bool {
+    let tensor = &program.tensors[tensor.index()];
+    is_turned(&tensor.name, &tensor.shape, WIDE)
+}
+
+fn is_wide(types: &[Type], lift: ValueId) -> bool {
+    matches!(types[lift.index()], Type::PerPoint { features, .. } if features > WIDE)
+}
+
+/// Which values the results depend on.
+fn needed(program: &JetProgram) -> Vec<bool> {
+    let mut needed = vec![false; program.ops.len()];
+    results(program).for_each(|v| needed[v.index()] = true);
+    for k in (0..program.ops.len()).rev() {
+        if needed[k] {
+            program.ops[k].arguments().iter().for_each(|a| needed[a.index()] = true);
+        }
+    }
+    needed
+}
+
+/// Which values are lifts that only layers read.
+fn fused(program: &JetProgram, needed: &[bool]) -> Vec<bool> {
+    let mut fused: Vec<bool> = program.ops.iter().map(|op| matches!(op, Op::Lift { .. })).collect();
+    results(program).for_each(|v| fused[v.index()] = false);
+    for (op, _) in program.ops.iter().zip(needed).filter(|n| *n.1) {
+        for argument in op.arguments() {
+            fused[argument.index()] &= match op {
+                Op::Linear { x, .. } | Op::Share { x, .. } => *x == argument,
+                Op::WeightAdjoint { x, bar } | Op::ShareAdjoint { x, bar, .. } => *x == argument && *bar != argument,
+                _ => false,
+            };
+        }
+    }
+    fused
+}
+
+fn results(program: &JetProgram) -> impl Iterator<Item = ValueId> + '_ {
+    program.outputs.iter().map(|o| o.1).chain(program.gradients.iter().map(|g| g.1))
+}

@@ -1,0 +1,315 @@
+//! From text to operators, at run time.
+
+use super::artifact::{Artifact, Of, Part};
+use super::inputs::{Domain, Input, Quantity};
+use super::{Device, Error, Operator, Solver};
+use crate::cpu::Number;
+use crate::diagnostic::{Diagnostic, render};
+use crate::net::{Metadata, Parameters, layout};
+use crate::plan::{Options, Plan, check_reports, json, plan, plan_expressions, text};
+use crate::program::{self, Named, Overrides, Program, Shape};
+use crate::{solver, syntax};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a program is compiled with.
+///
+/// ```
+/// use jetc::Compiler;
+///
+/// let compiled = Compiler::new()
+///     .set("d", "100")
+///     .estimate("r", "sparse(16)")
+///     .text("const d = 3\nspace x[d]\nnet N = mlp(width = 8, depth = 2, activation = tanh)\noutput r = lap(N(x))\n")?;
+/// assert_eq!(compiled.inputs()[0].len, 100);
+/// # Ok::<(), jetc::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Compiler {
+    overrides: Overrides,
+    device: Device,
+}
+
+impl Compiler {
+    /// Programs as they are written, on the best device.
+    pub fn new() -> Self {
+        Compiler::default()
+    }
+
+    /// Sets a const or param, like `--set name=value`.
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.overrides.set.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the estimator of an output, a condition or an operator, like `--estimate "lap(u)=sparse(16)"`.
+    pub fn estimate(mut self, target: impl Into<String>, method: impl Into<String>) -> Self {
+        self.overrides.estimates.push((target.into(), method.into()));
+        self
+    }
+
+    /// Where the results run.
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Compiles a text.
+    ///
+    /// # Errors
+    /// [`Error::Program`] with all errors, [`Error::Device`].
+    pub fn text(&self, text: &str) -> Result<Compiled, Error> {
+        self.named("program.jet", text, Path::new(""))
+    }
+
+    /// Compiles a file; data files are relative to its folder.
+    ///
+    /// # Errors
+    /// As [`Compiler::text`], and [`Error::Read`].
+    pub fn file(&self, path: impl AsRef<Path>) -> Result<Compiled, Error> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        let name = path.display().to_string();
+        let (text, broken) = syntax::decode(&bytes);
+        if !broken.is_empty() {
+            return Err(error(&name, &text, broken));
+        }
+        self.named(&name, &text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    fn named(&self, name: &str, text: &str, folder: &Path) -> Result<Compiled, Error> {
+        self.device.find()?;
+        let (program, warnings) = solver::compile(text, &self.overrides);
+        let Some(program) = program else { return Err(error(name, text, warnings)) };
+        if program.has_flow {
+            return Err(Error::Unsupported(format!(
+                "{name}: `flow` is reserved: this version checks it, and compiles outputs and conditions only"
+            )));
+        }
+        let plan = plan(&program, Options::default()).map_err(|e| error(name, text, e))?;
+        let wrong = check_reports(&program);
+        if !wrong.is_empty() {
+            return Err(error(name, text, wrong));
+        }
+        let join = |pairs: &[(String, String)]| -> String { pairs.iter().map(|(n, v)| format!("\n{n}={v}")).collect() };
+        Ok(Compiled {
+            text: text.into(),
+            name: name.into(),
+            folder: folder.into(),
+            overrides: format!("{}{}", join(&self.overrides.set), join(&self.overrides.estimates)),
+            inputs: inputs(&program),
+            program,
+            plan,
+            warnings,
+            device: self.device,
+        })
+    }
+}
+
+fn error(name: &str, text: &str, diagnostics: Vec<Diagnostic>) -> Error {
+    Error::Program { rendered: render(name, text, &diagnostics, false), diagnostics }
+}
+
+/// A program that was checked and planned: the source of operators, initial parameters and solvers.
+///
+/// ```
+/// use jetc::{Compiled, ndarray::array};
+///
+/// let compiled = Compiled::from_text("space x, y\noutput r = lap(x^2*y)\n")?;
+/// let values = compiled.outputs::<f32>()?.eval(&compiled.parameters(0), array![[1.0, 3.0]].view())?;
+/// assert_eq!(values, array![[6.0]]);
+///
+/// let error = Compiled::from_text("space x\noutput r = lpa(x)\n").unwrap_err().to_string();
+/// assert!(error.starts_with("program.jet:2:12: error: ") && error.contains("did you mean `lap`?"));
+/// # Ok::<(), jetc::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    text: String,
+    pub(super) name: String,
+    pub(super) folder: PathBuf,
+    overrides: String,
+    inputs: Vec<Input>,
+    pub(super) program: Program,
+    pub(super) plan: Plan,
+    warnings: Vec<Diagnostic>,
+    device: Device,
+}
+
+impl Compiled {
+    /// Compiles a text as it is written. See [`Compiler`] for more.
+    ///
+    /// # Errors
+    /// As [`Compiler::text`].
+    pub fn from_text(text: &str) -> Result<Self, Error> {
+        Compiler::new().text(text)
+    }
+
+    /// Compiles a file as it is written.
+    ///
+    /// # Errors
+    /// As [`Compiler::file`].
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Compiler::new().file(path)
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What will be computed, and how. [`text`] and [`json`] print it.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The plan for people, as `jetc plan` prints it.
+    pub fn plan_text(&self) -> String {
+        text(&self.plan)
+    }
+
+    /// The plan as JSON.
+    pub fn plan_json(&self) -> String {
+        json(&self.plan).to_string()
+    }
+
+    /// What may not have been meant.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+
+    /// The coordinates of a point, in the order of their columns.
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    /// Initial parameters: random weights from the seed, everything else as the program says.
+    pub fn parameters<T: Number>(&self, seed: u64) -> Parameters<T> {
+        Parameters::initial(&self.program, seed)
+    }
+
+    /// The `output`s, together.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where there are none; as [`Operator`]'s.
+    pub fn outputs<T: Number>(&self) -> Result<Operator<T>, Error> {
+        self.part(Of::Outputs)
+    }
+
+    /// The `field`s, together.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where there are none; [`Error::Program`] where they cannot be planned.
+    pub fn fields<T: Number>(&self) -> Result<Operator<T>, Error> {
+        self.part(Of::Fields)
+    }
+
+    fn part<T: Number>(&self, of: Of) -> Result<Operator<T>, Error> {
+        let part = part(&self.program, &self.plan, of).map_err(|d| self.error(d))?;
+        let missing = || Error::Missing { what: "statement of kind", name: of.name().into(), found: Vec::new() };
+        let part = part.ok_or_else(missing)?;
+        Operator::new(self.inputs.clone(), part.quantities, &part.program, self.device)
+    }
+
+    /// The residual of a condition, left minus right, at any points; as many columns as it has components.
+    ///
+    /// # Errors
+    /// [`Error::Missing`]; [`Error::Unsupported`] where it reads data or outward normals.
+    pub fn residual<T: Number>(&self, condition: &str) -> Result<Operator<T>, Error> {
+        let Some(set) = self.plan.sets.iter().find(|s| s.condition.is_some() && s.name == condition) else {
+            let found = self.program.conditions.iter().map(|c| c.name.clone()).collect();
+            return Err(Error::Missing { what: "condition", name: condition.into(), found });
+        };
+        let types = set.program.types()?;
+        let len = match set.program.outputs.first().map(|o| &types[o.1.index()]) {
+            Some(crate::jet::Type::PerPoint { features, .. }) => *features,
+            _ => 0,
+        };
+        let quantity = Quantity { name: condition.into(), shape: vec![len] };
+        Operator::new(self.inputs.clone(), vec![quantity], &set.program, self.device)
+    }
+
+    /// The outputs and fields with parameters: what can be saved.
+    ///
+    /// # Errors
+    /// [`Error::Program`] where they cannot be planned; [`Error::Missing`] where there are none, or for a tensor of the program
+    /// that the parameters lack.
+    pub fn solver<T: Number>(&self, parameters: Parameters<T>) -> Result<Solver<T>, Error> {
+        for spec in layout(&self.program) {
+            if !parameters.specs().contains(&spec) {
+                let found = parameters.specs().iter().map(|s| s.name.clone()).collect();
+                return Err(Error::Missing { what: "tensor", name: spec.name, found });
+            }
+        }
+        let artifact = self.artifact()?;
+        if artifact.parts.is_empty() {
+            return Err(Error::Missing { what: "output or field", name: "u".into(), found: Vec::new() });
+        }
+        Solver::new(Arc::new(artifact), Arc::new(parameters), self.device)
+    }
+
+    /// What a solver of this program says in its file.
+    pub(super) fn artifact(&self) -> Result<Artifact, Error> {
+        artifact(&self.program, &self.plan, &self.text, &self.overrides).map_err(|d| self.error(d))
+    }
+
+    fn error(&self, diagnostic: Diagnostic) -> Error {
+        error(&self.name, &self.text, vec![diagnostic])
+    }
+}
+
+/// What a solver of a program says in its file: everything but the tensors.
+///
+/// # Errors
+/// Where the fields cannot be planned.
+pub fn artifact(program: &Program, plan: &Plan, text: &str, overrides: &str) -> Result<Artifact, Diagnostic> {
+    let metadata = Metadata::from([
+        ("jetc.program".to_string(), text.to_string()),
+        ("jetc.overrides".to_string(), overrides.to_string()),
+        ("jetc.plan".to_string(), json(plan).to_string()),
+    ]);
+    let mut parts = Vec::new();
+    for of in Of::ALL {
+        parts.extend(part(program, plan, of)?.filter(|p| p.program.data_columns == 0));
+    }
+    Ok(Artifact::new(inputs(program), &layout(program), parts, metadata))
+}
+
+fn part(program: &Program, plan: &Plan, of: Of) -> Result<Option<Part>, Diagnostic> {
+    let quantity = |n: &Named| {
+        let shape = match program.shape(n.value) {
+            Shape::Scalar => vec![],
+            Shape::Vector(n) => vec![n],
+            Shape::Matrix(m, n) => vec![m, n],
+        };
+        Quantity { name: n.name.clone(), shape }
+    };
+    let (named, compiled) = match of {
+        Of::Outputs => (&program.outputs, plan.sets.iter().find(|s| s.condition.is_none()).map(|s| s.program.clone())),
+        Of::Fields if program.fields.is_empty() => (&program.fields, None),
+        Of::Fields => {
+            let values: Vec<_> = program.fields.iter().map(|f| f.value).collect();
+            (&program.fields, Some(plan_expressions(program, "fields", &values)?.program))
+        }
+    };
+    Ok(compiled.map(|program| Part { of, quantities: named.iter().map(quantity).collect(), program }))
+}
+
+fn inputs(program: &Program) -> Vec<Input> {
+    let input = |g: &program::Group| Input {
+        name: g.name.clone(),
+        len: g.len,
+        is_vector: g.is_vector,
+        domain: match g.domain {
+            program::Domain::Interval(lo, hi) if !g.periodic => Domain::Interval(lo, hi),
+            program::Domain::Ball { radius, .. } => Domain::Ball(radius),
+            _ => Domain::Anywhere,
+        },
+    };
+    program.groups.iter().map(input).collect()
+}

@@ -1,0 +1,239 @@
+//! A compiled function of a point and of parameters, with its vector-Jacobian product.
+
+use super::inputs::{self, Input, Quantity};
+use super::{Device, Error};
+use crate::cpu::{Call, Executor, Number, Points, ShapeError};
+use crate::jet::{Invalid, JetProgram, Type, vjp};
+use crate::net::Parameters;
+use ndarray::{Array2, ArrayView2};
+use std::sync::{Arc, OnceLock};
+
+/// What a program computes at a point, without the values of its tensors: those are given with each call, so that a caller's
+/// own optimiser can change them. Cloning is cheap; calls from several threads at once are fine.
+///
+/// ```
+/// # #[cfg(feature = "compiler")] {
+/// use jetc::{Compiled, ndarray::array};
+///
+/// let text = "space x, y\nnet N = mlp(width = 8, depth = 3, activation = tanh)\nfield u = N(x, y)\noutput r = lap(u)\n";
+/// let compiled = Compiled::from_text(text)?;
+/// let laplacian = compiled.outputs::<f64>()?;
+/// let mut weights = compiled.parameters::<f64>(0);
+/// let points = array![[0.1, 0.2], [0.3, 0.4]];
+/// // one step of gradient descent on the loss sum r^2
+/// let values = laplacian.eval(&weights, points.view())?;
+/// let gradient = laplacian.vjp(&weights, points.view(), (2.0 * &values).view())?;
+/// for (name, w) in weights.learned_mut() {
+///     for (w, g) in w.iter_mut().zip(gradient.parameters.get(name).unwrap()) {
+///         *w -= 1e-3 * g;
+///     }
+/// }
+/// let after = laplacian.eval(&weights, points.view())?;
+/// assert!(after.mapv(|r| r * r).sum() < values.mapv(|r| r * r).sum());
+/// # }
+/// # Ok::<(), jetc::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Operator<T> {
+    shared: Arc<Shared<T>>,
+    draw: (u64, u64),
+}
+
+impl<T> Clone for Operator<T> {
+    fn clone(&self) -> Self {
+        Operator { shared: self.shared.clone(), draw: self.draw }
+    }
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    inputs: Vec<Input>,
+    quantities: Vec<Quantity>,
+    width: usize,
+    values: Executor<T>,
+    gradient: OnceLock<Result<Executor<T>, Invalid>>,
+}
+
+/// A vector-Jacobian product.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gradient<T> {
+    /// The values themselves: [points, width].
+    pub values: Array2<T>,
+    /// With respect to the points: [points, columns].
+    pub points: Array2<T>,
+    /// With respect to the learned tensors that the function depends on, summed over the points; zero for the others. Fixed
+    /// tensors are not in it.
+    pub parameters: Parameters<T>,
+}
+
+impl<T: Number> Operator<T> {
+    /// Prepares a program whose output 0 holds the quantities.
+    ///
+    /// # Errors
+    /// [`Error::Device`], [`Error::Internal`], [`Error::Unsupported`] where the program reads a data set.
+    pub(super) fn new(
+        inputs: Vec<Input>,
+        quantities: Vec<Quantity>,
+        program: &JetProgram,
+        device: Device,
+    ) -> Result<Self, Error> {
+        device.find()?;
+        if program.data_columns > 0 {
+            return Err(Error::Unsupported(
+                "this reads a data set, which belongs to conditions and reports and is not there at evaluation".into(),
+            ));
+        }
+        let width = match program.outputs.first().map(|o| o.1.index()) {
+            Some(value) => match &program.types()?[value] {
+                Type::PerPoint { rows, features } => rows * features,
+                Type::Reduced { .. } => 0,
+            },
+            None => 0,
+        };
+        let values = Executor::new(program)?;
+        let shared = Shared { inputs, quantities, width, values, gradient: OnceLock::new() };
+        Ok(Operator { shared: Arc::new(shared), draw: (0, 0) })
+    }
+
+    /// The coordinates of a point, in the order of their columns.
+    pub fn inputs(&self) -> &[Input] {
+        &self.shared.inputs
+    }
+
+    /// The named results, in the order of their columns.
+    pub fn quantities(&self) -> &[Quantity] {
+        &self.shared.quantities
+    }
+
+    /// Columns of a point.
+    pub fn columns(&self) -> usize {
+        self.program().columns
+    }
+
+    /// Columns of the values.
+    pub fn width(&self) -> usize {
+        self.shared.width
+    }
+
+    /// The program that runs.
+    pub fn program(&self) -> &JetProgram {
+        self.shared.values.program()
+    }
+
+    /// The same function with other random numbers in its estimators: functions of (seed, step). Without estimators nothing changes.
+    pub fn with_draw(&self, seed: u64, step: u64) -> Self {
+        Operator { shared: self.shared.clone(), draw: (seed, step) }
+    }
+
+    /// The values at points: [points, columns] to [points, width]. Points in row-major layout are not copied.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another number of columns, or of elements of a tensor; [`Error::Missing`] for a tensor.
+    pub fn eval(&self, parameters: &Parameters<T>, points: ArrayView2<'_, T>) -> Result<Array2<T>, Error> {
+        let mut out = Array2::zeros((0, self.width()));
+        self.eval_into(parameters, points, &mut out)?;
+        Ok(out)
+    }
+
+    /// The same into an array whose memory is used again; it gets the shape [points, width].
+    ///
+    /// # Errors
+    /// As [`Operator::eval`]; the array is empty then.
+    pub fn eval_into(
+        &self,
+        parameters: &Parameters<T>,
+        points: ArrayView2<'_, T>,
+        out: &mut Array2<T>,
+    ) -> Result<(), Error> {
+        let (empty, count) = (Array2::zeros((0, self.width())), points.nrows());
+        let mut outputs = vec![std::mem::replace(out, empty).into_raw_vec_and_offset().0];
+        outputs.resize_with(self.program().outputs.len(), Vec::new);
+        self.run(&self.shared.values, parameters, points, &[], &mut outputs, &mut [])?;
+        *out = rows(outputs.swap_remove(0), count, self.width());
+        Ok(())
+    }
+
+    /// The product of a cotangent, [points, width], with the Jacobian of the values: the gradient of sum(cotangent * values) with
+    /// respect to the points and to the learned tensors.
+    ///
+    /// # Errors
+    /// As [`Operator::eval`]; [`Error::Unsupported`] where there is no derivative.
+    pub fn vjp(
+        &self,
+        parameters: &Parameters<T>,
+        points: ArrayView2<'_, T>,
+        cotangent: ArrayView2<'_, T>,
+    ) -> Result<Gradient<T>, Error> {
+        let (count, width) = (points.nrows(), self.width());
+        if cotangent.dim() != (count, width) {
+            let found = if cotangent.nrows() != count { cotangent.nrows() } else { cotangent.ncols() };
+            let (what, expected) = match cotangent.nrows() == count {
+                true => ("columns of the cotangent", width),
+                false => ("rows of the cotangent", count),
+            };
+            return Err(ShapeError { what: what.into(), expected, found }.into());
+        }
+        let compiled = self.shared.gradient.get_or_init(|| Executor::new(&vjp(self.program())?));
+        let executor = compiled.as_ref().map_err(|e| Error::Unsupported(e.to_string()))?;
+        let program = executor.program();
+        let mut outputs = vec![Vec::new(); program.outputs.len()];
+        let mut gradients = vec![Vec::new(); program.gradients.len()];
+        let cotangent = cotangent.as_standard_layout();
+        let data = cotangent.as_slice().unwrap_or_default();
+        self.run(executor, parameters, points, data, &mut outputs, &mut gradients)?;
+        let mut sums = parameters.zeros_of_learned();
+        // the program's gradients are means over the points
+        let scale = T::of(count as f64);
+        for ((tensor, _), gradient) in program.gradients.iter().zip(gradients) {
+            let Some(at) = sums.position(&program.tensors[tensor.index()].name) else { continue };
+            sums.values_mut()[at].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += scale * g);
+        }
+        let bar = program.outputs.iter().position(|o| o.0 == "points-bar");
+        let bar = bar.map(|k| std::mem::take(&mut outputs[k])).unwrap_or_default();
+        let values = std::mem::take(&mut outputs[0]);
+        Ok(Gradient { values: rows(values, count, width), points: rows(bar, count, self.columns()), parameters: sums })
+    }
+
+    fn run(
+        &self,
+        executor: &Executor<T>,
+        parameters: &Parameters<T>,
+        points: ArrayView2<'_, T>,
+        data: &[T],
+        outputs: &mut [Vec<T>],
+        gradients: &mut [Vec<T>],
+    ) -> Result<(), Error> {
+        let program = executor.program();
+        if points.ncols() != program.columns {
+            let what = format!("columns of the points ({})", names(self.inputs()));
+            return Err(ShapeError { what, expected: program.columns, found: points.ncols() }.into());
+        }
+        let tensor = |t: &crate::jet::Tensor| {
+            let found = || parameters.specs().iter().map(|s| s.name.clone()).collect();
+            let missing = || Error::Missing { what: "tensor", name: t.name.clone(), found: found() };
+            parameters.get(&t.name).ok_or_else(missing)
+        };
+        let tensors = program.tensors.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+        let points = points.as_standard_layout();
+        let (seed, step) = self.draw;
+        let rows = Points::Rows(points.as_slice().unwrap_or_default());
+        let call = Call { count: points.nrows(), points: rows, data, tensors: &tensors, seed, step };
+        Ok(executor.run_whole(&call, outputs, gradients)?)
+    }
+}
+
+/// The first inputs, for messages.
+fn names(inputs: &[Input]) -> String {
+    let columns = inputs::columns(inputs);
+    let mut names: Vec<String> = (0..columns.min(8)).map(|c| inputs::column_name(inputs, c)).collect();
+    if columns > 8 {
+        names.push("...".into());
+    }
+    names.join(", ")
+}
+
+/// The executor gives [count, width] numbers; a result that depends on no point may be missing.
+fn rows<T: Number>(mut values: Vec<T>, count: usize, width: usize) -> Array2<T> {
+    values.resize(count * width, T::of(0.0));
+    Array2::from_shape_vec((count, width), values).unwrap_or_else(|_| Array2::zeros((count, width)))
+}

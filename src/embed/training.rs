@@ -1,0 +1,114 @@
+//! The loop of `jetc train`, for programs that embed it.
+
+use super::{Compiled, Error, Solver};
+use crate::cpu::Number;
+use crate::net::Parameters;
+use crate::solver::SolverObjective;
+use crate::train::{self, Observer, Options, Outcome};
+use std::path::PathBuf;
+
+/// How to train. The defaults: the steps of the file, seed 0, nothing is written.
+#[derive(Clone, Debug, Default)]
+pub struct TrainOptions {
+    /// Steps, instead of those of the file.
+    pub steps: Option<usize>,
+    /// Of all random numbers.
+    pub seed: u64,
+    /// Steps between measurements of the reports; none: at the end only.
+    pub measure_every: Option<usize>,
+    /// Folder for checkpoint, history, report and artifact; none: nothing is written.
+    pub out: Option<PathBuf>,
+    /// Continue the run in that folder.
+    pub resume: bool,
+}
+
+/// A trained solver, and how it was trained.
+#[derive(Clone, Debug)]
+pub struct Trained<T> {
+    /// The solver.
+    pub solver: Solver<T>,
+    /// Steps, losses, measurements, history.
+    pub outcome: Outcome,
+}
+
+impl Compiled {
+    /// Trains from initial parameters. The observer, which may be a closure, sees every step and may stop.
+    ///
+    /// ```
+    /// use jetc::{Compiled, TrainOptions, train::Flow};
+    ///
+    /// let compiled = Compiled::from_text(
+    ///     "space x in 0..1\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
+    ///      solve interior: lap(u) = 1\nsample interior = 32\ntrain adam(lr = 1e-2), steps = 50\n",
+    /// )?;
+    /// let mut losses = Vec::new();
+    /// let trained = compiled.train::<f32>(&TrainOptions::default(), &mut |p: &jetc::train::Progress<'_>| {
+    ///     losses.push(p.loss);
+    ///     if p.step < 20 { Flow::Continue } else { Flow::Stop }
+    /// })?;
+    /// assert_eq!((losses.len(), trained.outcome.finished), (20, false));
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
+    ///
+    /// A schedule of the caller's own is an observer's `rate`:
+    ///
+    /// ```
+    /// use jetc::train::{Flow, Observer, Progress};
+    ///
+    /// struct Warm;
+    /// impl Observer for Warm {
+    ///     fn rate(&mut self, step: u64, planned: f64) -> f64 {
+    ///         planned * (step as f64 / 100.0).min(1.0)
+    ///     }
+    ///     fn progress(&mut self, _: &Progress<'_>) -> Flow {
+    ///         Flow::Continue
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where there is nothing to train, or no `train` statement; [`Error::Training`] where data cannot be
+    /// read, a loss is not finite, or a result cannot be written.
+    pub fn train<T: Number>(&self, options: &TrainOptions, observer: &mut dyn Observer) -> Result<Trained<T>, Error> {
+        self.train_from(self.parameters(options.seed), options, observer)
+    }
+
+    /// The same from given parameters.
+    ///
+    /// # Errors
+    /// As [`Compiled::train`].
+    pub fn train_from<T: Number>(
+        &self,
+        mut parameters: Parameters<T>,
+        options: &TrainOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Trained<T>, Error> {
+        if self.program.conditions.is_empty() {
+            return Err(Error::Unsupported(format!("{}: there is no `solve` to train", self.name)));
+        }
+        let Some(mut training) = self.program.training.clone() else {
+            return Err(Error::Unsupported(format!(
+                "{}: there is no `train` statement; add `train adam(lr = 1e-3), steps = 3000`",
+                self.name
+            )));
+        };
+        training.steps = options.steps.unwrap_or(training.steps);
+        let solver = self.solver(parameters.clone())?;
+        let failed = |e: Box<dyn std::error::Error + Send + Sync>| Error::Training(e);
+        let mut objective = SolverObjective::new(&self.program, &self.plan, &parameters, &self.folder, options.seed)
+            .map_err(|e| failed(e.into()))?;
+        let run = Options {
+            out: options.out.clone(),
+            seed: options.seed,
+            resume: options.resume,
+            measure_every: options.measure_every,
+            program: format!("{}{}", self.text(), solver.metadata().get("jetc.overrides").map_or("", String::as_str)),
+            metadata: solver.metadata().clone(),
+            ..Options::new(training, "")
+        };
+        let outcome = train::train(&mut objective, &mut parameters, &run, observer).map_err(|e| failed(e.into()))?;
+        let mut solver = solver;
+        *solver.parameters_mut() = parameters;
+        Ok(Trained { solver, outcome })
+    }
+}

@@ -1,0 +1,264 @@
+//! The library's surface: values, gradients, layouts, threads, training, and what is said about wrong arguments.
+
+use jetc::ndarray::{Array2, ArrayView2, Axis, ShapeBuilder, array, s};
+use jetc::train::{Flow, Observer, Progress};
+use jetc::{Compiled, Compiler, Device, Error, Of, Operator, Parameters, Place, Solver, TrainOptions};
+
+const TEXT: &str = "space x, y in box(0..1, 0..1)\n\
+                    param nu = 0.5 learn\n\
+                    coef c[2] ~ normal(seed = 3)\n\
+                    net N = mlp(width = 8, depth = 3, activation = tanh)\n\
+                    field u = x*(1 - x)*N(x, y)\n\
+                    output r = nu*lap(u) + c[0]*d_xy(u)\noutput g = grad(u)\n";
+
+fn points(n: usize) -> Array2<f64> {
+    Array2::from_shape_fn((n, 2), |(p, c)| ((7 * p + 3 * c) % 11) as f64 / 11.0 + 0.01)
+}
+
+#[test]
+fn everything_is_send_and_sync() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<Solver<f32>>();
+    check::<Solver<f64>>();
+    check::<Operator<f32>>();
+    check::<Parameters<f64>>();
+    check::<Compiled>();
+    check::<Compiler>();
+    check::<Error>();
+}
+
+/// u = x^2 y has lap 2y, gradient (2xy, x^2); nothing is learned.
+#[test]
+fn closed_forms_in_both_precisions() {
+    let compiled = Compiled::from_text("space x, y\nlet u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n").unwrap();
+    let operator = compiled.outputs::<f64>().unwrap();
+    let names: Vec<_> = operator.quantities().iter().map(|q| (q.name.as_str(), q.shape.clone())).collect();
+    assert_eq!(names, [("r", vec![]), ("g", vec![2])]);
+    let p = array![[2.0, 3.0], [-1.0, 0.5]];
+    let weights = compiled.parameters(0);
+    assert_eq!(operator.eval(&weights, p.view()).unwrap(), array![[6.0, 12.0, 4.0], [1.0, -1.0, 1.0]]);
+    let single = compiled.outputs::<f32>().unwrap().eval(&compiled.parameters(0), p.mapv(|x| x as f32).view()).unwrap();
+    assert_eq!(single, array![[6.0, 12.0, 4.0], [1.0, -1.0, 1.0]]);
+    // the cotangent (1, 10, 100): d/dx = 10*2y + 100*2x, d/dy = 2 + 10*2x
+    let gradient = operator.vjp(&weights, p.view(), array![[1.0, 10.0, 100.0], [1.0, 10.0, 100.0]].view()).unwrap();
+    assert_eq!(gradient.points, array![[460.0, 42.0], [-190.0, -18.0]]);
+    assert!(gradient.parameters.specs().is_empty());
+}
+
+fn two() -> (Compiled, Operator<f64>, Parameters<f64>) {
+    let compiled = Compiled::from_text(TEXT).unwrap();
+    let operator = compiled.outputs().unwrap();
+    let parameters = compiled.parameters(1);
+    (compiled, operator, parameters)
+}
+
+#[test]
+fn gradients_are_limits_of_difference_quotients() {
+    let (_, operator, parameters) = two();
+    let p = points(5);
+    let cotangent = Array2::from_shape_fn((5, 3), |(k, c)| (k as f64 - 1.7) * (c as f64 + 0.3));
+    let loss = |w: &Parameters<f64>, p: ArrayView2<'_, f64>| (operator.eval(w, p).unwrap() * &cotangent).sum();
+    let gradient = operator.vjp(&parameters, p.view(), cotangent.view()).unwrap();
+    assert_eq!(gradient.values, operator.eval(&parameters, p.view()).unwrap());
+    let h = 1e-5;
+    let close = |ours: f64, high: f64, low: f64, what: &str| {
+        let theirs = (high - low) / (2.0 * h);
+        assert!((ours - theirs).abs() <= 1e-6 * (1.0 + theirs.abs()), "{what}: {ours} and {theirs}");
+    };
+    for k in 0..5 {
+        for c in 0..2 {
+            let (mut high, mut low) = (p.clone(), p.clone());
+            (high[[k, c]], low[[k, c]]) = (p[[k, c]] + h, p[[k, c]] - h);
+            let (high, low) = (loss(&parameters, high.view()), loss(&parameters, low.view()));
+            close(gradient.points[[k, c]], high, low, "a point");
+        }
+    }
+    let mut seen = Vec::new();
+    for (spec, values) in gradient.parameters.specs().iter().zip(gradient.parameters.values()) {
+        seen.push(spec.name.as_str());
+        for (i, ours) in values.iter().enumerate().step_by(3) {
+            let (mut high, mut low) = (parameters.clone(), parameters.clone());
+            let at = parameters.position(&spec.name).unwrap();
+            high.values_mut()[at][i] += h;
+            low.values_mut()[at][i] -= h;
+            close(*ours, loss(&high, p.view()), loss(&low, p.view()), &spec.name);
+        }
+    }
+    assert!(seen.contains(&"nu") && seen.contains(&"N.2.weight") && !seen.contains(&"c"));
+}
+
+#[test]
+fn any_layout_gives_the_same_numbers() {
+    let (_, operator, parameters) = two();
+    let p = points(9);
+    let expected = operator.eval(&parameters, p.view()).unwrap();
+    let mut columns = Array2::zeros((9, 2).f());
+    columns.assign(&p);
+    assert_eq!(operator.eval(&parameters, columns.view()).unwrap(), expected);
+    let mut spread = Array2::zeros((18, 4));
+    spread.slice_mut(s![..;2, 1..;2]).assign(&p);
+    assert_eq!(operator.eval(&parameters, spread.slice(s![..;2, 1..;2])).unwrap(), expected);
+    let back = operator.eval(&parameters, p.slice(s![..;-1, ..])).unwrap();
+    assert_eq!(back.slice(s![..;-1, ..]), expected);
+    assert_eq!(operator.eval(&parameters, p.slice(s![..0, ..])).unwrap().dim(), (0, 3));
+    // the memory of the result is used again
+    let mut out = operator.eval(&parameters, p.view()).unwrap();
+    let before = out.as_ptr();
+    operator.eval_into(&parameters, p.view(), &mut out).unwrap();
+    assert_eq!((out.as_ptr(), &out), (before, &expected));
+}
+
+#[test]
+fn eight_threads_get_the_same_bits() {
+    let (compiled, _, parameters) = two();
+    let solver = compiled.solver(parameters).unwrap();
+    let p = points(200);
+    let expected = solver.eval(p.view()).unwrap();
+    let cotangent = Array2::ones(expected.dim());
+    let gradient = solver.vjp(p.view(), cotangent.view()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(solver.eval(p.view()).unwrap(), expected);
+                    assert_eq!(solver.vjp(p.view(), cotangent.view()).unwrap(), gradient);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn wide_weights_keep_their_shape() {
+    let text = "space x[60]\nnet N = mlp(width = 5, depth = 2, activation = tanh)\noutput r = sum(i in 0..60: d(N(x), x[i]))\n";
+    let compiled = Compiled::from_text(text).unwrap();
+    let mut parameters = compiled.parameters::<f64>(0);
+    assert_eq!(parameters.view("N.0.weight").unwrap().shape(), [5, 60]);
+    // N = w1 . tanh(W0 x): at x = 0 the sum of derivatives is sum_o w1[o] sum_i W0[o, i]
+    let sum = |p: &Parameters<f64>| {
+        let (w0, w1) = (p.view("N.0.weight").unwrap(), p.view("N.1.weight").unwrap());
+        (0..5).map(|o| w1[[0, o]] * w0.index_axis(Axis(0), o).sum()).sum::<f64>()
+    };
+    let operator = compiled.outputs::<f64>().unwrap();
+    let origin = Array2::zeros((1, 60));
+    parameters.view_mut("N.0.weight").unwrap()[[3, 59]] = 7.0;
+    let value = operator.eval(&parameters, origin.view()).unwrap()[[0, 0]];
+    assert!((value - sum(&parameters)).abs() < 1e-12, "{value} and {}", sum(&parameters));
+    // its gradient with respect to W0[o, i] is w1[o]
+    let gradient = operator.vjp(&parameters, origin.view(), array![[1.0]].view()).unwrap().parameters;
+    let (g, w1) = (gradient.view("N.0.weight").unwrap(), parameters.view("N.1.weight").unwrap());
+    for o in 0..5 {
+        assert!((0..60).all(|i| (g[[o, i]] - w1[[0, o]]).abs() < 1e-12));
+    }
+}
+
+#[test]
+fn estimators_draw_what_the_caller_says() {
+    let text = "space x[30]\nnet N = mlp(width = 5, depth = 2, activation = tanh)\noutput r = lap(N(x))\n";
+    let compiled = Compiler::new().estimate("r", "sparse(4)").text(text).unwrap();
+    let (operator, parameters) = (compiled.outputs::<f64>().unwrap(), compiled.parameters(0));
+    let p = Array2::from_elem((1, 30), 0.3);
+    let at = |seed, step| operator.with_draw(seed, step).eval(&parameters, p.view()).unwrap()[[0, 0]];
+    assert_eq!(at(1, 2), at(1, 2));
+    assert_ne!(at(1, 2), at(1, 3));
+    assert_ne!(at(1, 2), at(2, 2));
+}
+
+#[test]
+fn a_solver_knows_its_domain() {
+    let (compiled, _, parameters) = two();
+    let solver = compiled.solver(parameters).unwrap();
+    let p = array![[0.5, 0.5], [1.5, 0.5], [0.5, f64::NAN]];
+    assert!(matches!(solver.eval(p.view()), Err(Error::Outside { point: 1, .. })));
+    assert!(matches!(solver.eval(p.slice(s![2.., ..])), Err(Error::NotFinite { point: 0, .. })));
+    let ones = Array2::ones((3, 3));
+    assert!(matches!(solver.vjp(p.view(), ones.view()), Err(Error::Outside { .. })));
+    let (values, places) = solver.eval_flagged(p.view()).unwrap();
+    assert_eq!(places, [Place::Inside, Place::Outside, Place::NotFinite]);
+    assert!(values[[0, 0]].is_finite() && values[[1, 0]].is_finite() && values[[2, 0]].is_nan());
+    let fields = solver.showing(Of::Fields).unwrap();
+    assert_eq!(fields.quantities()[0].name, "u");
+    assert_eq!(fields.at(&[0.0, 0.3]).unwrap(), 0.0);
+    let single = fields.cast::<f32>().unwrap().at(&[0.5, 0.5]).unwrap();
+    assert!((f64::from(single) - fields.at(&[0.5, 0.5]).unwrap()).abs() < 1e-6);
+}
+
+#[test]
+fn wrong_arguments_are_errors() {
+    let (compiled, operator, parameters) = two();
+    let text = |e: Error| e.to_string();
+    let narrow = operator.eval(&parameters, array![[1.0]].view()).unwrap_err();
+    assert_eq!(text(narrow), "columns of the points (x, y): 1 where 2 are expected");
+    let solver = compiled.solver(parameters.clone()).unwrap();
+    assert!(matches!(solver.eval(array![[1.0, 0.0, 0.0]].view()), Err(Error::Shape(_))));
+    assert!(matches!(solver.at(&[0.1]), Err(Error::Shape(_))));
+    let one = array![[0.1, 0.2]];
+    assert!(matches!(operator.vjp(&parameters, one.view(), array![[1.0]].view()), Err(Error::Shape(_))));
+    let mut short = parameters.clone();
+    short.values_mut()[0].pop();
+    assert!(matches!(operator.eval(&short, one.view()), Err(Error::Shape(_))));
+    let other = Compiled::from_text("space x\nnet M = mlp(width = 2, depth = 2, activation = sin)\noutput r = M(x)\n");
+    let foreign = other.unwrap().parameters(0);
+    assert!(text(operator.eval(&foreign, one.view()).unwrap_err()).starts_with("there is no tensor `N.0.weight`"));
+    assert!(matches!(compiled.solver(foreign), Err(Error::Missing { .. })));
+    assert!(matches!(compiled.residual::<f64>("interior"), Err(Error::Missing { .. })));
+    assert!(matches!(Compiler::new().device(Device::Cuda(9)).text(TEXT), Err(Error::Device { .. })));
+    assert!(matches!(Compiled::from_file("no/such/file.jet"), Err(Error::Read { .. })));
+    assert!(text(compiled.train::<f64>(&TrainOptions::default(), &mut jetc::train::Silent).unwrap_err()).contains("no `solve`"));
+}
+
+const POISSON: &str = "space x in 0..1\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
+                       let exact = x*(x - 1)/2\nsolve interior: lap(u) = 1\nsample interior = 32\n\
+                       train adam(lr = 1e-2), steps = 60\nreport error(u, exact)\n";
+
+#[test]
+fn training_reports_stops_and_takes_a_schedule() {
+    let compiled = Compiled::from_text(POISSON).unwrap();
+    let options = TrainOptions { seed: 4, ..TrainOptions::default() };
+    let mut losses = Vec::new();
+    let trained = compiled.train::<f64>(&options, &mut |p: &Progress<'_>| {
+        losses.push(p.loss);
+        Flow::Continue
+    });
+    let trained = trained.unwrap();
+    assert!(trained.outcome.finished && losses.len() == 60 && losses[59] < 0.1 * losses[0], "{losses:?}");
+    let error = trained.outcome.measurements[0].l2_relative.unwrap();
+    assert!(error < trained.outcome.measurements[0].best_constant.unwrap());
+    // u'' = 1 with zero ends: u(1/2) = -1/8
+    let middle = trained.solver.at(&[0.5]).unwrap();
+    assert!((middle + 0.125).abs() < 0.02, "{middle}");
+    // a rate of zero changes nothing; stopping leaves what was reached
+    struct Still(u64);
+    impl Observer for Still {
+        fn rate(&mut self, _: u64, planned: f64) -> f64 {
+            assert_eq!(planned, 1e-2);
+            0.0
+        }
+        fn progress(&mut self, p: &Progress<'_>) -> Flow {
+            if p.step < self.0 { Flow::Continue } else { Flow::Stop }
+        }
+    }
+    let still = compiled.train::<f64>(&options, &mut Still(10)).unwrap();
+    assert!(!still.outcome.finished && still.outcome.step == 10);
+    assert_eq!(*still.solver.parameters(), compiled.parameters(4));
+}
+
+/// The loss of `jetc train` is the mean square of the residual: its gradient is the operator's.
+#[test]
+fn residuals_are_there_for_other_losses() {
+    let compiled = Compiled::from_text(POISSON).unwrap();
+    let residual = compiled.residual::<f64>("interior").unwrap();
+    let mut parameters = compiled.parameters::<f64>(2);
+    let p = Array2::from_shape_fn((16, 1), |(k, _)| (k as f64 + 0.5) / 16.0);
+    let loss = |w: &Parameters<f64>| residual.eval(w, p.view()).unwrap().mapv(|r| r * r).mean().unwrap();
+    let first = loss(&parameters);
+    for _ in 0..200 {
+        let r = residual.eval(&parameters, p.view()).unwrap();
+        let gradient = residual.vjp(&parameters, p.view(), (2.0 / 16.0 * r).view()).unwrap();
+        for (name, w) in parameters.learned_mut() {
+            let g = gradient.parameters.get(name).unwrap();
+            w.iter_mut().zip(g).for_each(|(w, g)| *w -= 0.05 * g);
+        }
+    }
+    assert!(loss(&parameters) < 0.1 * first, "{first} to {}", loss(&parameters));
+}

@@ -1,0 +1,375 @@
+//! Emitted kernels, built by the host's C++ compiler and run on the CPU: values, gradients and training steps agree with the
+//! CPU backend, whatever the order of threads and blocks.
+#![cfg(all(feature = "cuda", unix))]
+
+use jetc::cpu::{Call, Executor, Points};
+use jetc::cuda::host::{Host, Memory, Order};
+use jetc::cuda::{BufferId, Module, Options, Precision, Role, emit};
+use jetc::jet::JetProgram;
+use jetc::net::Parameters;
+use jetc::plan::{Plan, plan};
+use jetc::program::{Overrides, Program, Region};
+use jetc::solver::{Number, SolverObjective, compile, load_data};
+use jetc::train::{Adam, Batch, Moments, Objective, Sampler, descend};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+const ORDERS: [Order; 3] = [Order::Ascending, Order::Descending, Order::Shuffled(7)];
+const SEED: u64 = 3;
+
+/// A program with everything that it is run on.
+struct Case {
+    name: String,
+    program: JetProgram,
+    count: usize,
+    points: Vec<f64>,
+    data: Vec<f64>,
+    tensors: Vec<Vec<f64>>,
+}
+
+/// By threads of a pool: the C++ compiler takes most of the time.
+fn in_parallel<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync + Send) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads");
+    pool.install(|| cases.par_iter().for_each(check));
+}
+
+fn planned(text: &str, count: usize) -> (Program, Plan) {
+    let (program, diagnostics) = compile(text, &Overrides::default());
+    let mut program = program.unwrap_or_else(|| panic!("{text}: {diagnostics:?}"));
+    program.conditions.iter_mut().for_each(|c| c.count = count);
+    let plan = plan(&program, Default::default()).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+    (program, plan)
+}
+
+/// Values at the first points of every case in `tests/reference`.
+fn references(count: usize) -> Vec<Case> {
+    let mut folders: Vec<PathBuf> = std::fs::read_dir("tests/reference")
+        .expect("the folder is part of the repository")
+        .map(|e| e.expect("readable").path())
+        .collect();
+    folders.sort();
+    let load = |folder: &PathBuf| {
+        let text = std::fs::read_to_string(folder.join("case.jet")).expect("readable");
+        let (program, plan) = planned(&text, 1);
+        let mut parameters = Parameters::<f64>::initial(&program, 0);
+        if !program.nets.is_empty() {
+            parameters.load(&folder.join("weights.safetensors")).expect("readable");
+        }
+        let points: ndarray::Array2<f64> = ndarray_npy::read_npy(folder.join("points.npy")).expect("an array");
+        let count = count.min(points.nrows());
+        Case {
+            name: folder.file_name().expect("named").to_string_lossy().into_owned(),
+            count,
+            points: points.iter().copied().take(count * points.ncols()).collect(),
+            data: vec![],
+            tensors: tensors(&plan.sets[0].program, &parameters),
+            program: plan.sets[0].program.clone(),
+        }
+    };
+    folders.iter().map(load).collect()
+}
+
+fn tensors(program: &JetProgram, parameters: &Parameters<f64>) -> Vec<Vec<f64>> {
+    program.tensors.iter().map(|t| parameters.get(&t.name).expect("named").to_vec()).collect()
+}
+
+/// The conditions of a program at points of a step.
+fn conditions(name: &str, text: &str, count: usize) -> Vec<Case> {
+    let (program, plan) = planned(text, count);
+    let parameters = Parameters::<f64>::initial(&program, SEED);
+    let samplers = samplers(&program, &plan);
+    let sets = plan.sets.iter().filter(|s| s.training.is_some());
+    let case = |(set, sampler): (&jetc::plan::PointSet, Sampler)| {
+        let mut batch = Batch::default();
+        sampler.sample(2, &mut batch);
+        let training = set.training.clone().expect("filtered");
+        Case {
+            name: format!("{name} {}", set.name),
+            count,
+            data: if batch.normals.is_empty() { batch.data } else { batch.normals },
+            points: batch.points,
+            tensors: tensors(&training, &parameters),
+            program: training,
+        }
+    };
+    sets.zip(samplers).map(case).collect()
+}
+
+/// Of the conditions.
+fn samplers(program: &Program, plan: &Plan) -> Vec<Sampler> {
+    let data = load_data(program, Path::new("examples")).expect("readable");
+    let sampler = |set: &jetc::plan::PointSet| {
+        let k = set.condition.filter(|_| set.training.is_some())?;
+        let table = match program.conditions[k].region {
+            Region::Data(d) => Some(data[d.index()].clone()),
+            _ => None,
+        };
+        let sampler = Sampler::new(program, k, SEED, table).expect("it has a domain");
+        Some(if set.normals { sampler.with_normals() } else { sampler })
+    };
+    plan.sets.iter().filter_map(sampler).collect()
+}
+
+fn find(module: &Module, role: Role) -> Option<BufferId> {
+    module.buffers.iter().position(|b| b.role == role).map(|k| BufferId(k as u32))
+}
+
+fn bytes(words: [u64; 2]) -> Vec<u8> {
+    words.iter().flat_map(|w| w.to_ne_bytes()).collect()
+}
+
+/// All outputs and gradients of a case, one after the other.
+fn on_host(case: &Case, host: &Host, order: Order) -> Vec<Vec<f64>> {
+    let module = host.module();
+    let mut memory = host.memory(case.count as u32);
+    let write = |memory: &mut Memory, role, numbers: &[f64]| {
+        let Some(id) = find(module, role) else { return };
+        memory.write_reals(id, numbers).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    };
+    write(&mut memory, Role::Points, &case.points);
+    write(&mut memory, Role::Data, &case.data);
+    case.tensors.iter().enumerate().for_each(|(k, t)| write(&mut memory, Role::Tensor(k as u32), t));
+    memory.write(find(module, Role::State).expect("it has one"), &bytes([SEED, 2])).expect("two numbers");
+    host.start(&mut memory, order).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    // the second call must not depend on what the first one left
+    host.call(&mut memory, order).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    host.call(&mut memory, order).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    let outputs = (0..case.program.outputs.len()).map(|k| Role::Output(k as u32));
+    let roles = outputs.chain((0..case.program.gradients.len()).map(|k| Role::Gradient(k as u32)));
+    roles.map(|role| memory.reals(find(module, role).expect("it has one"))).collect()
+}
+
+fn on_cpu<T: Number>(case: &Case) -> Vec<Vec<f64>> {
+    let of = |x: &[f64]| -> Vec<T> { x.iter().map(|x| <T as jetc::net::Element>::of(*x)).collect() };
+    let executor = Executor::<T>::new(&case.program).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    let (points, data) = (of(&case.points), of(&case.data));
+    let tensors: Vec<Vec<T>> = case.tensors.iter().map(|t| of(t)).collect();
+    let tensors: Vec<&[T]> = tensors.iter().map(Vec::as_slice).collect();
+    let call = Call {
+        count: case.count,
+        points: Points::Rows(&points),
+        data: &data,
+        tensors: &tensors,
+        seed: SEED,
+        step: 2,
+    };
+    let mut outputs = vec![vec![]; case.program.outputs.len()];
+    let mut gradients = vec![vec![]; case.program.gradients.len()];
+    executor.run_whole(&call, &mut outputs, &mut gradients).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    outputs.iter().chain(&gradients).map(|x| x.iter().map(|x| jetc::net::Element::f64(*x)).collect()).collect()
+}
+
+/// Norm of the difference over the norm.
+fn relative(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let difference = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
+    difference / norm(&mut expected.iter().copied()).max(f64::MIN_POSITIVE)
+}
+
+fn bits(values: &[Vec<f64>]) -> Vec<Vec<u64>> {
+    values.iter().map(|v| v.iter().map(|x| x.to_bits()).collect()).collect()
+}
+
+fn check<T: Number>(case: &Case, precision: Precision, tolerance: f64) {
+    let module = emit(&case.program, &Options::new(precision)).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    let host = Host::new(&module).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    let expected = on_cpu::<T>(case);
+    let found = on_host(case, &host, Order::Ascending);
+    let errors: Vec<f64> = found.iter().zip(&expected).map(|(f, e)| relative(f, e)).collect();
+    let worst = errors.iter().copied().fold(0.0, f64::max);
+    println!("{:<50} {precision:?} {worst:.1e}", case.name);
+    assert!(worst <= tolerance, "{} {precision:?}: {errors:?}", case.name);
+    for order in &ORDERS[1..] {
+        assert_eq!(bits(&on_host(case, &host, *order)), bits(&found), "{} {order:?}", case.name);
+    }
+}
+
+fn example(name: &str) -> String {
+    std::fs::read_to_string(format!("examples/{name}.jet")).expect("readable")
+}
+
+/// Problems of the examples that are small enough, by file.
+const EXAMPLES: [&str; 8] = [
+    "burgers",
+    "heat",
+    "helmholtz_robin",
+    "kadomtsev_petviashvili",
+    "poisson_1d",
+    "poisson_2d",
+    "biharmonic_dense",
+    "operator",
+];
+
+/// Sizes that fit no tile: one point, one layer, odd widths, one dimension, and many.
+fn odd() -> Vec<Case> {
+    let problem = |d: usize, net: &str, estimate: &str| {
+        format!(
+            "space x[{d}] in ball(radius = 1)\nnet N = mlp({net}, activation = tanh)\nfield u = (1 - norm2(x))*N(x)\n\
+             solve pde: lap(u) + sin(u) = 1\n{estimate}\ntrain adam(lr = 1e-2), steps = 10\n"
+        )
+    };
+    let mut cases = conditions("d = 1", &problem(1, "width = 7, depth = 3", ""), 1);
+    cases.extend(conditions("one layer", &problem(3, "width = 5, depth = 1", ""), 5));
+    cases.extend(conditions("two layers", &problem(2, "width = 33, depth = 2", ""), 9));
+    cases.extend(conditions("wide", &problem(5, "width = 130, depth = 3", ""), 3));
+    let many = |estimate: &str| problem(1003, "width = 9, depth = 3", estimate);
+    cases.extend(conditions("d = 1003, sparse", &many("estimate pde by sparse(3)"), 6));
+    cases.extend(conditions("d = 1003, rademacher", &many("estimate pde by rademacher(2)"), 3));
+    cases.extend(conditions("d = 1003, compressed", &many("estimate pde by compressed"), 2));
+    cases
+}
+
+#[test]
+fn values_agree_in_f64() {
+    in_parallel(&references(5), |case| check::<f64>(case, Precision::Fp64, 1e-10));
+}
+
+#[test]
+fn values_agree_in_f32() {
+    in_parallel(&references(5), |case| check::<f32>(case, Precision::Fp32, 1e-4));
+}
+
+#[test]
+fn values_agree_on_tensor_cores() {
+    in_parallel(&references(3), |case| check::<f32>(case, Precision::Tf32x3, 1e-4));
+}
+
+#[test]
+fn gradients_agree() {
+    let mut cases = odd();
+    cases.extend(EXAMPLES.iter().flat_map(|name| conditions(name, &example(name), 5)));
+    in_parallel(&cases, |case| check::<f64>(case, Precision::Fp64, 1e-9));
+}
+
+#[test]
+fn gradients_agree_on_tensor_cores() {
+    in_parallel(&odd(), |case| check::<f32>(case, Precision::Tf32x3, 1e-3));
+}
+
+/// Ten training steps on the CPU and on the host; losses and tensors.
+fn steps<T: Number>(name: &str, text: &str, count: usize, precision: Precision, tolerance: f64) {
+    let (program, plan) = planned(text, count);
+    let training = program.training.clone().expect("it trains");
+    let adam = Adam::new(&training);
+    let mut parameters = Parameters::<T>::initial(&program, SEED);
+    let samplers = samplers(&program, &plan);
+    let sets: Vec<&JetProgram> = plan.sets.iter().filter_map(|s| s.training.as_ref()).collect();
+    let condition = |(program, sampler): (&&'_ JetProgram, &'_ Sampler)| (program.outputs.len() - 1, sampler.clone());
+    let described: Vec<(usize, Sampler)> = sets.iter().zip(&samplers).map(condition).collect();
+    let conditions = sets.iter().zip(&described);
+    let conditions = conditions.map(|(p, (loss, s))| jetc::cuda::Condition { program: p, loss: *loss, sampler: s });
+    let training_step = jetc::cuda::Training {
+        name: "step",
+        tensors: parameters.specs(),
+        conditions: conditions.collect(),
+        adam,
+        steps: 10,
+    };
+    let module = jetc::cuda::step(&training_step, &Options::new(precision)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let host = Host::new(&module).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let number = |x: &T| jetc::net::Element::f64(*x);
+    let run = |order: Order| {
+        let mut memory = host.memory(0);
+        for (k, values) in parameters.values().iter().enumerate() {
+            let values: Vec<f64> = values.iter().map(number).collect();
+            memory.write_reals(find(&module, Role::Tensor(k as u32)).expect("it has one"), &values).expect("its length");
+        }
+        memory.write(find(&module, Role::State).expect("it has one"), &bytes([SEED, 0])).expect("two numbers");
+        let rates: Vec<f64> = (0..10).map(|s| training.rate_at(s)).collect();
+        memory.write_reals(find(&module, Role::Rates).expect("it has one"), &rates).expect("its length");
+        host.start(&mut memory, order).unwrap_or_else(|e| panic!("{name}: {e}"));
+        for _ in 0..10 {
+            host.call(&mut memory, order).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+        let losses = memory.reals(find(&module, Role::Losses).expect("it has one"));
+        let mut all = vec![losses[..10 * sets.len()].to_vec()];
+        let tensors = (0..parameters.specs().len()).map(|k| find(&module, Role::Tensor(k as u32)).expect("it has one"));
+        all.extend(tensors.map(|id| memory.reals(id)));
+        assert_eq!(memory.bytes(find(&module, Role::State).expect("it has one")), bytes([SEED, 10]));
+        all
+    };
+    let found = run(Order::Ascending);
+    for order in &ORDERS[1..] {
+        assert_eq!(bits(&run(*order)), bits(&found), "{name} {order:?}");
+    }
+    let expected = on_cpu_steps(&program, &plan, &mut parameters, adam);
+    let errors: Vec<f64> = found.iter().zip(&expected).map(|(f, e)| relative(f, e)).collect();
+    let worst = errors.iter().copied().fold(0.0, f64::max);
+    println!("{name:<50} {precision:?} {worst:.1e}");
+    assert!(worst <= tolerance, "{name} {precision:?}: {errors:?}\n{:?}\n{:?}", found[0], expected[0]);
+}
+
+/// Losses of ten steps, and the tensors after them.
+fn on_cpu_steps<T: Number>(program: &Program, plan: &Plan, parameters: &mut Parameters<T>, adam: Adam) -> Vec<Vec<f64>> {
+    use jetc::net::Element;
+    let training = program.training.clone().expect("it trains");
+    let mut objective =
+        SolverObjective::new(program, plan, parameters, Path::new("examples"), SEED).expect("it compiles");
+    let tensors = Objective::<T>::tensors(&objective);
+    let at: Vec<usize> = tensors.iter().map(|t| parameters.position(&t.0).expect("named")).collect();
+    let is_log: Vec<bool> =
+        at.iter().map(|k| parameters.specs()[*k].learning == jetc::program::Learning::Log).collect();
+    let mut values: Vec<Vec<T>> = at.iter().map(|k| parameters.values()[*k].clone()).collect();
+    let mut moments = Moments::zeros(values.iter().map(Vec::len));
+    let mut gradients: Vec<Vec<T>> = values.iter().map(|v| vec![<T as num_traits::Zero>::zero(); v.len()]).collect();
+    let mut all = vec![vec![]];
+    for s in 0..10 {
+        let mut losses = vec![0.0; Objective::<T>::conditions(&objective).len()];
+        objective.step(s, &values, &mut gradients, &mut losses).expect("it runs");
+        all[0].extend(losses);
+        for k in (0..values.len()).filter(|k| is_log[*k]) {
+            gradients[k].iter_mut().zip(&values[k]).for_each(|(g, p)| *g = *g * *p);
+            values[k].iter_mut().for_each(|p| *p = T::of(Element::f64(*p).ln()));
+        }
+        descend(&objective, &adam, (s + 1, training.rate_at(s)), &mut values, &gradients, &mut moments).expect("finite");
+        for k in (0..values.len()).filter(|k| is_log[*k]) {
+            values[k].iter_mut().for_each(|p| *p = T::of(Element::f64(*p).exp()));
+        }
+    }
+    let mut tensors: Vec<Vec<T>> = parameters.values().to_vec();
+    at.iter().zip(values).for_each(|(k, v)| tensors[*k] = v);
+    all.extend(tensors.iter().map(|t| t.iter().map(|x| Element::f64(*x)).collect::<Vec<f64>>()));
+    all
+}
+
+/// Every way of drawing points, learned parameters, an estimate, several conditions.
+const DRAWN: [(&str, &str); 4] = [
+    (
+        "box, faces, logarithm",
+        "space x[2] in box(-1..2)\ntime t in 0..1\nparam k = 0.3 learn log\nparam c = 0.1 learn\n\
+         net N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = N(x, t)\n\
+         solve pde: d_t(u) = k*lap(u) + c\nsolve wall on boundary: d_n(u) = 0  weight 3\n\
+         solve start on t = 0: u = sin(pi*x[0])\ntrain adam(lr = 1e-2, decay = cosine), steps = 10\n",
+    ),
+    (
+        "ball in volume, sparse",
+        "space x[40] in ball(radius = 2, measure = volume)\nnet N = mlp(width = 8, depth = 3, activation = tanh)\n\
+         field u = (1 - norm2(x))*N(x)\nsolve pde: lap(u) = sum(i in 0..39: x[i]*x[i+1])\nestimate pde by sparse(4)\n\
+         train adam(lr = 1e-2), steps = 10\n",
+    ),
+    (
+        "Brownian",
+        "state x[5] in brownian(scale = 0.7)\ntime t in 0..2\nnet N = mlp(width = 8, depth = 2, activation = sin)\n\
+         field u = N(x, t)\nsolve pde: d_t(u) + lap(u) = u\nsolve end on t = 2: u = norm2(x)\n\
+         train adam(lr = 1e-2), steps = 10\n",
+    ),
+    (
+        "many columns in a box",
+        "space x[60] in box(0..1)\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = N(x)\n\
+         solve pde: lap(u) = 1\nsolve wall on boundary: u = 0\nestimate pde by compressed\n\
+         train adam(lr = 1e-2), steps = 10\n",
+    ),
+];
+
+#[test]
+fn ten_steps_agree() {
+    let mut problems: Vec<(&str, String)> = DRAWN.iter().map(|(name, text)| (*name, (*text).to_string())).collect();
+    problems.extend(["burgers", "heat", "poisson_2d"].map(|name| (name, example(name))));
+    in_parallel(&problems, |(name, text)| steps::<f64>(name, text, 7, Precision::Fp64, 1e-9));
+}
+
+#[test]
+fn ten_steps_agree_in_f32() {
+    in_parallel(&DRAWN, |(name, text)| steps::<f32>(name, text, 7, Precision::Tf32x3, 2e-3));
+}
