@@ -1,6 +1,4 @@
 // The points of a training step: the numbers of src/train/points.rs, with its streams and its orders.
-//
-// One thread makes a point, or LANES = 32 threads of a warp make its columns together.
 
 // A step of a condition.
 struct PointStep {
@@ -62,20 +60,11 @@ __device__ inline void normal_pair(word a, word b, real* z) {
 #endif
 }
 
-// put(column, z) for the normal numbers of the columns first .. end of a point.
-template <int LANES, class Put>
-__device__ inline void point_normals(word lane, word first, word end, word point, const PointStep& s, Put put) {
-    for (word block = first / 4 + lane; block < (end + 3) / 4; block += LANES) {
-        const Words words = philox(block, point, s.step, s.points, s.seed);
-        real z[4];
-        normal_pair(words.w[0], words.w[1], z);
-        normal_pair(words.w[2], words.w[3], z + 2);
-#pragma unroll
-        for (word k = 0; k < 4; ++k) {
-            const word column = 4 * block + k;
-            if (column >= first && column < end) put(column, z[k]);
-        }
-    }
+// The normal numbers of four columns of a point.
+__device__ inline void point_normals(word block, word point, const PointStep& s, real* z) {
+    const Words words = philox(block, point, s.step, s.points, s.seed);
+    normal_pair(words.w[0], words.w[1], z);
+    normal_pair(words.w[2], words.w[3], z + 2);
 }
 
 // The nearest number, but strictly between the ends of an interval.
@@ -98,21 +87,7 @@ __device__ inline real within(double u, double low, double high) {
     return x < least ? least : x > most ? most : x;
 }
 
-// put(column, x) for columns that are uniform on an interval.
-template <int LANES, class Put>
-__device__ inline void point_uniforms(word lane, word first, word end, double low, double high, word point, const PointStep& s,
-                                      Put put) {
-    for (word block = first / 4 + lane; block < (end + 3) / 4; block += LANES) {
-        const Words words = uniform_words(block, point, s);
-#pragma unroll
-        for (word k = 0; k < 4; ++k) {
-            const word column = 4 * block + k;
-            if (column >= first && column < end) put(column, within(uniform_of(words.w[k]), low, high));
-        }
-    }
-}
-
-// The same for one column.
+// A column on an interval.
 __device__ inline real uniform_at(word column, double low, double high, word point, const PointStep& s) {
     return within(uniform_of(word_at(uniform_words(column / 4, point, s), column % 4)), low, high);
 }

@@ -21,9 +21,9 @@ __device__ inline void mma_tf32(float* d, const word* a, const word* b) {
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-#endif
 
 __device__ inline float from_tf32(word x) { return __uint_as_float(x); }
+#endif
 
 // The sum over the lanes of a warp, the same bits in each.
 __device__ inline real warp_sum(real x) {

@@ -60,3 +60,8 @@ pub use embed::*;
 pub use cpu::Number;
 pub use ndarray;
 pub use net::Parameters;
+
+/// The Rust programs of the book.
+#[cfg(all(doctest, feature = "compiler"))]
+#[doc = include_str!("../docs/src/embedding.md")]
+pub struct Book;

@@ -3,16 +3,17 @@
 #![cfg(all(feature = "cuda", unix))]
 
 use jetc::cpu::{Call, Executor, Points};
-use jetc::cuda::host::{Host, Memory, Order};
+use jetc::cuda::host::{Host, HostError, Memory, Order};
 use jetc::cuda::{BufferId, Module, Options, Precision, Role, emit};
 use jetc::jet::JetProgram;
 use jetc::net::Parameters;
 use jetc::plan::{Plan, plan};
 use jetc::program::{Overrides, Program, Region};
-use jetc::solver::{Number, SolverObjective, compile, load_data};
-use jetc::train::{Adam, Batch, Moments, Objective, Sampler, descend};
+use jetc::solver::{Number, SolverObjective, compile};
+use jetc::train::{Adam, Batch, Moments, Objective, Sampler, Table, descend};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const ORDERS: [Order; 3] = [Order::Ascending, Order::Descending, Order::Shuffled(7)];
 const SEED: u64 = 3;
@@ -97,11 +98,10 @@ fn conditions(name: &str, text: &str, count: usize) -> Vec<Case> {
 
 /// Of the conditions.
 fn samplers(program: &Program, plan: &Plan) -> Vec<Sampler> {
-    let data = load_data(program, Path::new("examples")).expect("readable");
     let sampler = |set: &jetc::plan::PointSet| {
         let k = set.condition.filter(|_| set.training.is_some())?;
         let table = match program.conditions[k].region {
-            Region::Data(d) => Some(data[d.index()].clone()),
+            Region::Data(d) => Some(Arc::new(Table::load(program, d, Path::new("examples")).expect("readable"))),
             _ => None,
         };
         let sampler = Sampler::new(program, k, SEED, table).expect("it has a domain");
@@ -118,25 +118,26 @@ fn bytes(words: [u64; 2]) -> Vec<u8> {
     words.iter().flat_map(|w| w.to_ne_bytes()).collect()
 }
 
-/// All outputs and gradients of a case, one after the other.
-fn on_host(case: &Case, host: &Host, order: Order) -> Vec<Vec<f64>> {
+/// All outputs and gradients of a case, one after the other; without a barrier.
+fn on_host(case: &Case, host: &Host, order: Order, skip: Option<u32>) -> Result<Vec<Vec<f64>>, HostError> {
     let module = host.module();
     let mut memory = host.memory(case.count as u32);
-    let write = |memory: &mut Memory, role, numbers: &[f64]| {
-        let Some(id) = find(module, role) else { return };
-        memory.write_reals(id, numbers).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    memory.skip = skip;
+    let write = |memory: &mut Memory, role, numbers: &[f64]| match find(module, role) {
+        Some(id) => memory.write_reals(id, numbers),
+        None => Ok(()),
     };
-    write(&mut memory, Role::Points, &case.points);
-    write(&mut memory, Role::Data, &case.data);
-    case.tensors.iter().enumerate().for_each(|(k, t)| write(&mut memory, Role::Tensor(k as u32), t));
-    memory.write(find(module, Role::State).expect("it has one"), &bytes([SEED, 2])).expect("two numbers");
-    host.start(&mut memory, order).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    write(&mut memory, Role::Points, &case.points)?;
+    write(&mut memory, Role::Data, &case.data)?;
+    case.tensors.iter().enumerate().try_for_each(|(k, t)| write(&mut memory, Role::Tensor(k as u32), t))?;
+    memory.write(find(module, Role::State).expect("it has one"), &bytes([SEED, 2]))?;
+    host.start(&mut memory, order)?;
     // the second call must not depend on what the first one left
-    host.call(&mut memory, order).unwrap_or_else(|e| panic!("{}: {e}", case.name));
-    host.call(&mut memory, order).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    host.call(&mut memory, order)?;
+    host.call(&mut memory, order)?;
     let outputs = (0..case.program.outputs.len()).map(|k| Role::Output(k as u32));
     let roles = outputs.chain((0..case.program.gradients.len()).map(|k| Role::Gradient(k as u32)));
-    roles.map(|role| memory.reals(find(module, role).expect("it has one"))).collect()
+    Ok(roles.map(|role| memory.reals(find(module, role).expect("it has one"))).collect())
 }
 
 fn on_cpu<T: Number>(case: &Case) -> Vec<Vec<f64>> {
@@ -145,14 +146,8 @@ fn on_cpu<T: Number>(case: &Case) -> Vec<Vec<f64>> {
     let (points, data) = (of(&case.points), of(&case.data));
     let tensors: Vec<Vec<T>> = case.tensors.iter().map(|t| of(t)).collect();
     let tensors: Vec<&[T]> = tensors.iter().map(Vec::as_slice).collect();
-    let call = Call {
-        count: case.count,
-        points: Points::Rows(&points),
-        data: &data,
-        tensors: &tensors,
-        seed: SEED,
-        step: 2,
-    };
+    let call =
+        Call { count: case.count, points: Points::Rows(&points), data: &data, tensors: &tensors, seed: SEED, step: 2 };
     let mut outputs = vec![vec![]; case.program.outputs.len()];
     let mut gradients = vec![vec![]; case.program.gradients.len()];
     executor.run_whole(&call, &mut outputs, &mut gradients).unwrap_or_else(|e| panic!("{}: {e}", case.name));
@@ -175,13 +170,14 @@ fn check<T: Number>(case: &Case, precision: Precision, tolerance: f64) {
     let module = emit(&case.program, &Options::new(precision)).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     let host = Host::new(&module).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     let expected = on_cpu::<T>(case);
-    let found = on_host(case, &host, Order::Ascending);
+    let run = |order| on_host(case, &host, order, None).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    let found = run(Order::Ascending);
     let errors: Vec<f64> = found.iter().zip(&expected).map(|(f, e)| relative(f, e)).collect();
     let worst = errors.iter().copied().fold(0.0, f64::max);
     println!("{:<50} {precision:?} {worst:.1e}", case.name);
     assert!(worst <= tolerance, "{} {precision:?}: {errors:?}", case.name);
     for order in &ORDERS[1..] {
-        assert_eq!(bits(&on_host(case, &host, *order)), bits(&found), "{} {order:?}", case.name);
+        assert_eq!(bits(&run(*order)), bits(&found), "{} {order:?}", case.name);
     }
 }
 
@@ -273,7 +269,9 @@ fn steps<T: Number>(name: &str, text: &str, count: usize, precision: Precision, 
         let mut memory = host.memory(0);
         for (k, values) in parameters.values().iter().enumerate() {
             let values: Vec<f64> = values.iter().map(number).collect();
-            memory.write_reals(find(&module, Role::Tensor(k as u32)).expect("it has one"), &values).expect("its length");
+            memory
+                .write_reals(find(&module, Role::Tensor(k as u32)).expect("it has one"), &values)
+                .expect("its length");
         }
         memory.write(find(&module, Role::State).expect("it has one"), &bytes([SEED, 0])).expect("two numbers");
         let rates: Vec<f64> = (0..10).map(|s| training.rate_at(s)).collect();
@@ -301,7 +299,12 @@ fn steps<T: Number>(name: &str, text: &str, count: usize, precision: Precision, 
 }
 
 /// Losses of ten steps, and the tensors after them.
-fn on_cpu_steps<T: Number>(program: &Program, plan: &Plan, parameters: &mut Parameters<T>, adam: Adam) -> Vec<Vec<f64>> {
+fn on_cpu_steps<T: Number>(
+    program: &Program,
+    plan: &Plan,
+    parameters: &mut Parameters<T>,
+    adam: Adam,
+) -> Vec<Vec<f64>> {
     use jetc::net::Element;
     let training = program.training.clone().expect("it trains");
     let mut objective =
@@ -322,7 +325,8 @@ fn on_cpu_steps<T: Number>(program: &Program, plan: &Plan, parameters: &mut Para
             gradients[k].iter_mut().zip(&values[k]).for_each(|(g, p)| *g = *g * *p);
             values[k].iter_mut().for_each(|p| *p = T::of(Element::f64(*p).ln()));
         }
-        descend(&objective, &adam, (s + 1, training.rate_at(s)), &mut values, &gradients, &mut moments).expect("finite");
+        descend(&objective, &adam, (s + 1, training.rate_at(s)), &mut values, &gradients, &mut moments)
+            .expect("finite");
         for k in (0..values.len()).filter(|k| is_log[*k]) {
             values[k].iter_mut().for_each(|p| *p = T::of(Element::f64(*p).exp()));
         }
@@ -334,7 +338,7 @@ fn on_cpu_steps<T: Number>(program: &Program, plan: &Plan, parameters: &mut Para
 }
 
 /// Every way of drawing points, learned parameters, an estimate, several conditions.
-const DRAWN: [(&str, &str); 4] = [
+const DRAWN: [(&str, &str); 6] = [
     (
         "box, faces, logarithm",
         "space x[2] in box(-1..2)\ntime t in 0..1\nparam k = 0.3 learn log\nparam c = 0.1 learn\n\
@@ -355,6 +359,21 @@ const DRAWN: [(&str, &str); 4] = [
          train adam(lr = 1e-2), steps = 10\n",
     ),
     (
+        "streamed, sparse",
+        "space x[301] in ball(radius = 1)\nnet N = mlp(width = 8, depth = 3, activation = tanh)\n\
+         let exact = (1 - norm2(x))*sum(i in 0..300: sin(x[i] + cos(x[i+1]) + x[i+1]*cos(x[i])))\n\
+         field u = (1 - norm2(x))*N(x)\nsolve pde: lap(u) + sin(u) = lap(exact) + sin(exact)\nestimate pde by sparse(4)\n\
+         train adam(lr = 1e-2), steps = 10\n",
+    ),
+    (
+        "streamed, two conditions, compressed",
+        "space x[270] in ball(radius = 1)\ntime t in 0..1\nparam k = 0.3 learn log\n\
+         net N = mlp(width = 9, depth = 3, activation = tanh)\nfield u = (1 - norm2(x))*N(x, t)\n\
+         let exact = (1 - norm2(x))*sum(i in 0..269: sin(x[i]*x[i+1] + t))\n\
+         solve interior: d_t(u) - k*lap(u) = d_t(exact) - lap(exact)\nsolve start on t = 0: lap(u) + u = exact  weight 0.1\n\
+         estimate interior by sparse(5)\nestimate start by compressed\ntrain adam(lr = 1e-2), steps = 10\n",
+    ),
+    (
         "many columns in a box",
         "space x[60] in box(0..1)\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = N(x)\n\
          solve pde: lap(u) = 1\nsolve wall on boundary: u = 0\nestimate pde by compressed\n\
@@ -372,4 +391,54 @@ fn ten_steps_agree() {
 #[test]
 fn ten_steps_agree_in_f32() {
     in_parallel(&DRAWN, |(name, text)| steps::<f32>(name, text, 7, Precision::Tf32x3, 2e-3));
+}
+
+/// Every barrier that a program meets is needed: without it, an order of the threads gives other bits, or an error.
+#[test]
+fn no_barrier_can_be_left_out() {
+    let text = "space x in box(0..1)\ntime t in 0..1\nnet N = mlp(width = 20, depth = 3, activation = tanh)\nfield u = N(x, t)\n\
+                solve pde: d_t(u) + u*d_x(u) = d_xx(u)\nsample pde = 12\ntrain adam(lr = 1e-2), steps = 10\n";
+    let wide = "space x[300] in ball(radius = 1)\nnet N = mlp(width = 8, depth = 3, activation = tanh)\nfield u = (1 - norm2(x))*N(x)\n\
+                solve pde: lap(u) + sin(u) = 1\nestimate pde by sparse(5)\ntrain adam(lr = 1e-2), steps = 10\n";
+    let compressed = wide.replace("sparse(5)", "compressed");
+    let mut cases = conditions("narrow", text, 12);
+    cases.extend(conditions("sparse", wide, 6));
+    cases.extend(conditions("compressed", &compressed, 6));
+    let orders = [Order::Ascending, Order::Descending, Order::Shuffled(1), Order::Shuffled(2)];
+    let unnoticed = std::sync::Mutex::new(vec![]);
+    in_parallel(&cases, |case| {
+        let module = emit(&case.program, &Options::new(Precision::Fp32)).expect("it emits");
+        let host = Host::new(&module).expect("it compiles");
+        let truth = bits(&on_host(case, &host, Order::Ascending, None).expect("it runs"));
+        for barrier in host.barriers() {
+            let is_same = |order| on_host(case, &host, order, Some(barrier)).is_ok_and(|found| bits(&found) == truth);
+            if orders.into_iter().all(is_same) {
+                let at = module.text.match_indices("__sync").filter(|m| !is_comment(&module.text, m.0)).nth(barrier as usize);
+                let line = at.map_or(0, |m| module.text[..m.0].lines().count());
+                let around: Vec<&str> = module.text.lines().skip(line.saturating_sub(6)).take(9).collect();
+                unnoticed.lock().expect("no panic").push(format!("{}, line {line}:\n{}", case.name, around.join("\n")));
+            }
+        }
+    });
+    let unnoticed = unnoticed.into_inner().expect("no panic");
+    assert!(unnoticed.is_empty(), "{} barriers are not needed:\n{}", unnoticed.len(), unnoticed.join("\n\n"));
+}
+
+fn is_comment(text: &str, at: usize) -> bool {
+    text[..at].lines().next_back().is_some_and(|line| line.contains("//"))
+}
+
+/// An index that is off by one is noticed.
+#[test]
+fn an_index_that_is_off_is_noticed() {
+    let case = &conditions("narrow", DRAWN[0].1, 7)[0];
+    let module = emit(&case.program, &Options::new(Precision::Fp32)).expect("it emits");
+    let mutations = [("(first + p) * ROWS + r", "(first + p + 1) * ROWS + r"), ("const unsigned first = tile * ", "const unsigned first = 1 + tile * ")];
+    for (from, to) in mutations {
+        assert!(module.text.contains(from), "{from}");
+        let mutated = Module { text: module.text.replace(from, to), ..module.clone() };
+        let host = Host::new(&mutated).expect("it compiles");
+        let error = on_host(case, &host, Order::Ascending, None).expect_err(to);
+        println!("{error}");
+    }
 }

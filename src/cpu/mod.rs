@@ -10,10 +10,9 @@
 //!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `lift`: first layers;
 //! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;
-//! - `wide`, `columns`, `strips`: points and weights in blocks of columns;  - `math`, `real`: functions and precisions.
+//! - `wide`, `strips`: points and weights in blocks of columns;  - `math`, `real`: functions and precisions.
 
 mod activation;
-mod columns;
 mod factor;
 mod gemm;
 mod lift;

@@ -1,13 +1,13 @@
-//! Sums over the columns of a block of points: the nodes of [`super::columns`], strip by strip.
+//! Sums over the columns of a block of points: the nodes of [`crate::jet::columns`], strip by strip.
 //!
 //! Values lie as [columns, points], so that reading a node at a shift is reading it from an offset, and every operation runs
 //! along contiguous numbers. A strip has few enough columns for its nodes to stay in the first caches. Sums over a block are
 //! in the precision of the numbers; the caller adds blocks in f64.
 
-use super::columns::{Argument, Columns, NOWHERE, Node, Sum};
 use super::math;
 use super::pointwise::{binary, max, power, unary};
 use super::real::{Kernel, Real};
+use crate::jet::columns::{Argument, Columns, NOWHERE, Node, Sum};
 use crate::jet::{Binary, Fold, TensorId, Unary};
 use std::ops::Range;
 

@@ -2,19 +2,19 @@
 //!
 //! Points and the gradient of the layer are never stored: both are made in blocks of columns, where they are used. A step has
 //! three phases. *Forward*, over blocks of columns in parallel: make a block of the points, add its products with the weight
-//! to row 0 of the layer and its part to the sums of scalar code ([`super::columns`]). *Tiles* of points as ever, with
+//! to row 0 of the layer and its part to the sums of scalar code ([`crate::jet::columns`]). *Tiles* of points as ever, with
 //! these two at hand; the adjoint of the layer is stored, the columns that a draw needs are gathered from the weight.
 //! *Backward*, whenever the caller asks for some rows of the gradient ([`Streamed`]): make these columns again, and
 //! multiply with the adjoint. The weight lies as [in, out], so that a block of columns is contiguous.
 //!
 //! Blocks and the order in which they are added depend on the program and the number of points alone.
 
-use super::columns::Columns;
 use super::lift::matrix;
 use super::product::product;
 use super::real::Real;
 use super::strips::{Block, Strips};
 use super::{Call, PointSource};
+use crate::jet::columns::Columns;
 use crate::jet::{Draw, Fold, JetProgram, Op, Pointwise, Seed, Source, TensorId, Type, ValueId};
 use ndarray::ArrayViewMut2;
 use rayon::prelude::*;

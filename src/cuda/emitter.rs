@@ -2,13 +2,14 @@
 
 use super::layout::{Home, Layout, pitch};
 use super::text::{Text, identifier, number};
+use super::wide::Wide;
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, Module, Options, Precision, Role};
 use crate::jet::powers::Powers;
 use crate::jet::{Invalid, JetProgram, Op, TensorId, Type, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The building blocks, in the order in which they need each other.
-const BLOCKS: [(&str, &str); 10] = [
+const BLOCKS: [(&str, &str); 11] = [
     ("real", include_str!("../../kernels/real.cuh")),
     ("philox", include_str!("../../kernels/philox.cuh")),
     ("activation", include_str!("../../kernels/activation.cuh")),
@@ -19,6 +20,7 @@ const BLOCKS: [(&str, &str); 10] = [
     ("factor", include_str!("../../kernels/factor.cuh")),
     ("points", include_str!("../../kernels/points.cuh")),
     ("adam", include_str!("../../kernels/adam.cuh")),
+    ("wide", include_str!("../../kernels/wide.cuh")),
 ];
 
 /// Most blocks of the main kernel: two per processor of the largest device.
@@ -29,7 +31,7 @@ const BLOCKS_AT_MOST: u32 = 296;
 /// # Errors
 /// Where the program breaks a rule of the representation.
 pub fn emit(program: &JetProgram, options: &Options) -> Result<Module, Invalid> {
-    let (header, Parts { module, body }) = headed(program, options)?;
+    let (header, Parts { module, body, .. }) = headed(program, options, None)?;
     let text = format!("{header}{}\n// --- {}\n\n{}", prelude(options), program.name, body.text);
     Ok(Module { text, ..module })
 }
@@ -40,21 +42,35 @@ pub(super) struct Parts {
     pub module: Module,
     /// What follows the building blocks.
     pub body: Text,
+    /// Of a layer that is streamed: how a tile of columns of its gradient is made.
+    pub piece: Option<Piece>,
 }
 
-/// The module of a program, for a text of several.
-pub(super) fn parts(program: &JetProgram, options: &Options) -> Result<Parts, Invalid> {
-    headed(program, options).map(|(_, parts)| parts)
+/// What adds to `columns`, the columns `left` .. of a gradient, [32, out], from `x`, [32, pitch], and `w`, [32, out]; all in
+/// shared memory, like `found`.
+pub(super) struct Piece {
+    /// The text.
+    pub body: Text,
+    /// The buffers that it names.
+    pub arguments: Vec<BufferId>,
 }
 
-fn headed(program: &JetProgram, options: &Options) -> Result<(String, Parts), Invalid> {
+/// The module of a program, for a text of several. With `wide` its first layer is streamed: what is made of the points is in
+/// the buffers `made`, `column_sums` and `scales`, and the parts of the layer's gradient are left to the caller.
+pub(super) fn parts(program: &JetProgram, options: &Options, wide: Option<Wide>) -> Result<Parts, Invalid> {
+    headed(program, options, wide).map(|(_, parts)| parts)
+}
+
+fn headed(program: &JetProgram, options: &Options, wide: Option<Wide>) -> Result<(String, Parts), Invalid> {
     let types = program.types()?;
     let layout = Layout::new(program, &types, options);
     let mut emitter = Emitter::new(program, types, layout, options);
+    emitter.stream(wide);
     emitter.before();
     let main = emitter.main();
     emitter.after(main);
-    Ok((emitter.header(), emitter.finish()))
+    let piece = emitter.wide.is_some().then(|| emitter.piece());
+    Ok((emitter.header(), emitter.finish(piece)))
 }
 
 /// The building blocks, for a precision.
@@ -103,6 +119,8 @@ pub(super) struct Emitter<'a> {
     used: BTreeSet<BufferId>,
     /// Its body.
     pub body: Text,
+    /// A first layer that is streamed.
+    pub wide: Option<Wide>,
 }
 
 impl<'a> Emitter<'a> {
@@ -128,6 +146,7 @@ impl<'a> Emitter<'a> {
             launches: vec![],
             used: BTreeSet::new(),
             body: Text::default(),
+            wide: None,
         };
         let per_point = |n: usize| Extent { per_point: n as u64, ..Extent::default() };
         let fixed = |n: usize| Extent { fixed: n as u64, ..Extent::default() };
@@ -137,7 +156,12 @@ impl<'a> Emitter<'a> {
         for (k, tensor) in program.tensors.iter().enumerate() {
             // a layer's name has a dot; others might be anything
             let prefix = if tensor.name.contains('.') { "" } else { "parameter_" };
-            let id = emitter.buffer(&format!("{prefix}{}", tensor.name), Element::Real, fixed(tensor.len()), Role::Tensor(k as u32));
+            let id = emitter.buffer(
+                &format!("{prefix}{}", tensor.name),
+                Element::Real,
+                fixed(tensor.len()),
+                Role::Tensor(k as u32),
+            );
             emitter.tensors.push(id);
         }
         for (k, (name, value)) in program.outputs.iter().enumerate() {
@@ -221,7 +245,36 @@ impl<'a> Emitter<'a> {
         KernelId(self.kernels.len() as u32 - 1)
     }
 
-    fn finish(self) -> Parts {
+    /// From now on a first layer is streamed.
+    fn stream(&mut self, wide: Option<Wide>) {
+        if let Some(wide) = &wide {
+            let per_point = |n: usize| Extent { per_point: n as u64, ..Extent::default() };
+            self.buffer("made", Element::Real, per_point(wide.out), Role::Scratch);
+            self.buffer("column_sums", Element::Real, per_point(wide.columns.len()), Role::Scratch);
+            self.buffer("scales", Element::Real, per_point(2), Role::Scratch);
+        }
+        self.wide = wide;
+    }
+
+    /// Whether a value is the points, and these are made where they are needed.
+    pub fn is_made(&self, value: ValueId) -> bool {
+        self.wide.is_some() && matches!(self.program.ops[value.index()], Op::Points)
+    }
+
+    /// A buffer of a layer that is streamed.
+    pub fn streamed(&mut self, name: &str) -> String {
+        let id = self.buffers.iter().position(|b| b.name == name).unwrap_or_default();
+        self.argument(BufferId(id as u32))
+    }
+
+    /// What has been written since the last kernel, with the buffers that it names.
+    fn piece(&mut self) -> Piece {
+        self.tile_of_gradient();
+        let body = std::mem::take(&mut self.body);
+        Piece { body, arguments: std::mem::take(&mut self.used).into_iter().collect() }
+    }
+
+    fn finish(self, piece: Option<Piece>) -> Parts {
         let mut body = self.declarations;
         body.append(self.text);
         let module = Module {
@@ -233,7 +286,7 @@ impl<'a> Emitter<'a> {
             start: vec![],
             launches: self.launches,
         };
-        Parts { module, body }
+        Parts { module, body, piece }
     }
 
     fn header(&self) -> String {
@@ -316,6 +369,12 @@ impl<'a> Emitter<'a> {
             let offset = slot.offset * tile;
             self.line(format!("real* const v{k} = {memory} + {offset};  // {name}: {rows} rows of {features}"));
         }
+        if let Some(source) = self.wide.as_ref().map(|w| w.source.clone()) {
+            let (state, scales) = (self.argument(self.state), self.streamed("scales"));
+            self.line(format!("const PointStep s = {source}_step({state}, 0);"));
+            self.line(format!("const real* const scale = {scales} + (s.step & 1) * count;"));
+            self.line("(void)scale;");
+        }
         self.line(format!("const unsigned tiles = (count + {}) / {tile};", tile - 1));
         self.line("for (unsigned tile = blockIdx.x; tile < tiles; tile += gridDim.x) {");
         self.line(format!("const unsigned first = tile * {tile};"));
@@ -325,6 +384,7 @@ impl<'a> Emitter<'a> {
         for (k, home) in layout.homes.iter().enumerate() {
             let value = ValueId(k as u32);
             match home {
+                Home::Points if self.wide.is_some() => {}
                 Home::Points | Home::Data => {
                     let id = if *home == Home::Points { self.points } else { self.data };
                     let (name, columns) = (self.argument(id), self.shape(value).1);
@@ -377,7 +437,10 @@ impl<'a> Emitter<'a> {
         match self.program.ops[k].clone() {
             Op::Points | Op::Data | Op::Factor { .. } | Op::FactorAdjoint { .. } => {}
             Op::Sample { .. } | Op::SampleWeighted { .. } | Op::Directions { .. } => self.draw(k),
-            Op::Pointwise(code) => self.pointwise(k, &code),
+            Op::Pointwise(code) => {
+                let hoisted = self.wide.as_ref().and_then(|w| w.code[k].clone());
+                self.pointwise(k, &hoisted.unwrap_or(code));
+            }
             Op::Lift { .. } => self.lift(k),
             Op::Share { x, weight, bias } => self.share(k, x, weight, bias),
             Op::ShareAdjoint { bar, x, block } => self.share_adjoint(k, bar, x, block),

@@ -93,11 +93,13 @@ struct Launch {
     poison: u32,
     is_double: u32,
     strict: u32,
+    skip: u32,
     message: *mut c_char,
     message_size: u64,
 }
 
 type Run = unsafe extern "C" fn(*const Launch, u32) -> i32;
+type Met = unsafe extern "C" fn(u32) -> i32;
 
 /// A module, built for this machine.
 #[derive(Debug)]
@@ -130,13 +132,21 @@ impl Host {
         &self.module
     }
 
+    /// The numbers of the barriers that a thread has met in any launch.
+    pub fn barriers(&self) -> Vec<u32> {
+        let Ok(library) = self.library.lock() else { return vec![] };
+        // SAFETY: the function has this signature, see `translation_unit`, and no launch is running.
+        let was_met = |k: u32| unsafe { library.get::<Met>(b"jetc_host_met\0").is_ok_and(|met| met(k) != 0) };
+        (0..4096).filter(|k| was_met(*k)).collect()
+    }
+
     /// Memory for so many points. Constants and zeros are in place; all else is NaN until it is written.
     pub fn memory(&self, count: u32) -> Memory {
         let bound = self.module.bind(count);
         let precision = self.module.precision;
         let lengths = self.module.buffers.iter().zip(&bound.lengths);
         let buffers = lengths.map(|(b, n)| Zone::new(b, *n as usize, precision)).collect();
-        Memory { bound, precision, buffers, is_strict: true }
+        Memory { bound, precision, buffers, is_strict: true, skip: None }
     }
 
     /// Runs what is launched once.
@@ -191,6 +201,7 @@ impl Host {
             poison: poison(is_double),
             is_double: u32::from(is_double),
             strict: u32::from(memory.is_strict),
+            skip: memory.skip.unwrap_or(u32::MAX),
             message: message.as_mut_ptr().cast(),
             message_size: message.len() as u64,
         };
@@ -215,6 +226,8 @@ pub struct Memory {
     buffers: Vec<Zone>,
     /// Whether an invalid operation (0/0, arithmetic with memory that was not written) is an error.
     pub is_strict: bool,
+    /// A barrier that is left out, by its number in the text: a test that this is noticed is a test of the barrier.
+    pub skip: Option<u32>,
 }
 
 impl Memory {
@@ -343,6 +356,7 @@ fn translation_unit(module: &Module) -> String {
     format!(
         "#include \"shim.h\"\n#line 1 \"{name}.cu\"\n{text}\n#line 1 \"kernels\"\n\
          static void (*const jetc_host_kernels[])(void* const*, unsigned) = {{\n{table}}};\n\
+         extern \"C\" int jetc_host_met(unsigned number) {{ return jetc_host::met[number]; }}\n\
          extern \"C\" int jetc_host_run(const jetc_host::Launch* launch, unsigned kernel) {{\n\
          \x20   return jetc_host::run(launch, jetc_host_kernels[kernel]);\n}}\n",
         name = module.name,

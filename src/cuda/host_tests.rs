@@ -124,7 +124,9 @@ fn what_is_wrong_is_said() {
     ];
     insta::assert_snapshot!(cases.join("\n"));
     let wrong = Host::new(&module(&kernel("y[0] = undeclared;"), (64, 65), (1, 64, 0), Precision::Fp32));
-    assert!(matches!(wrong, Err(HostError::Build { log, .. }) if log.contains("by_hand.cu:2") && log.contains("undeclared")));
+    assert!(
+        matches!(wrong, Err(HostError::Build { log, .. }) if log.contains("by_hand.cu:2") && log.contains("undeclared"))
+    );
 }
 
 #[test]

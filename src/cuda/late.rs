@@ -3,6 +3,7 @@
 
 use super::emitter::Emitter;
 use super::layout::Home;
+use super::lifts::Lift;
 use super::{Element, Extent, Grid, KernelId, Role};
 use crate::jet::{Draw, Op, Type, ValueId};
 
@@ -29,7 +30,8 @@ impl Emitter<'_> {
         let (row, column) = self.strides(weight);
         let parts = len.div_ceil(64).clamp(1, PARTS);
         let double = |n: usize| (Element::Double, Extent { fixed: n as u64, ..Extent::default() });
-        let mut make = |name: &str, (element, extent)| self.buffer(&format!("{name}_{k}"), element, extent, Role::Scratch);
+        let mut make =
+            |name: &str, (element, extent)| self.buffer(&format!("{name}_{k}"), element, extent, Role::Scratch);
         let part = make("gram_parts", double(parts * out * out));
         let gram = make("gram", double(out * out));
         let rest = make("rest", double(out));
@@ -52,7 +54,11 @@ impl Emitter<'_> {
         for place in self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default() {
             let to = self.argument(place);
             self.line("__syncthreads();");
-            self.line(format!("for (int e = threadIdx.x; e < {}; e += blockDim.x) {to}[e] = (real){}[e];", out * rank, names[3]));
+            self.line(format!(
+                "for (int e = threadIdx.x; e < {}; e += blockDim.x) {to}[e] = (real){}[e];",
+                out * rank,
+                names[3]
+            ));
         }
         self.kernel(&format!("factor_{k}"), Grid::Fixed(1), THREADS, 0);
     }
@@ -80,6 +86,7 @@ impl Emitter<'_> {
         }
         for (k, home) in self.layout.homes.clone().into_iter().enumerate() {
             match (home, self.program.ops[k].clone()) {
+                (Home::Columns, Op::WeightAdjoint { .. }) if self.wide.is_some() => {}
                 (Home::Columns, Op::WeightAdjoint { bar, x }) => self.columns(k, bar, x),
                 (Home::Late, Op::FactorAdjoint { factor, bar }) => self.factor_adjoint(k, factor, bar),
                 (Home::Late, Op::Add { a, b }) => self.late_add(k, a, b),
@@ -101,7 +108,9 @@ impl Emitter<'_> {
         self.line(format!("const int e = blockIdx.x * blockDim.x + threadIdx.x;"));
         self.line(format!("if (e >= {total}) return;"));
         self.line(format!("const unsigned tiles = (count + {}) / {points};", points - 1));
-        self.line(format!("const real mean = mean_of_blocks(tiles < {most} ? tiles : {most}, count, {total}, e, {partial});"));
+        self.line(format!(
+            "const real mean = mean_of_blocks(tiles < {most} ? tiles : {most}, count, {total}, e, {partial});"
+        ));
         for (k, home) in self.layout.homes.clone().into_iter().enumerate() {
             let Home::Sum(offset) = home else { continue };
             let end = offset + self.length(k);
@@ -139,9 +148,13 @@ impl Emitter<'_> {
         let x = self.buffer(&format!("solved_{k}"), Element::Double, fixed(out * rank), Role::Scratch);
         let map = self.buffer(&format!("map_{k}"), Element::Real, fixed(out * out), Role::Scratch);
         let (l, pivots) = (self.of_factor("factor", factor), self.of_factor("pivots", factor));
-        let names = [self.argument(l), self.argument(pivots), self.first_place(bar), self.argument(x), self.argument(map)];
+        let names =
+            [self.argument(l), self.argument(pivots), self.first_place(bar), self.argument(x), self.argument(map)];
         self.line(format!("pull_back<{out}, {rank}>({});", names.join(", ")));
         self.kernel(&format!("pull_back_{k}"), Grid::Fixed(out.div_ceil(32) as u32), 32, 0);
+        if self.wide.as_ref().is_some_and(|w| w.weight == weight) {
+            return;
+        }
         let (row, column) = self.strides(weight);
         let (w, map) = (self.tensor(weight), self.argument(map));
         let to_strides = if self.layout.turned[k] { (1, out) } else { (inputs, 1) };
@@ -165,23 +178,91 @@ impl Emitter<'_> {
         self.kernel(&format!("factor_gradient_{k}"), Grid::Fixed(inputs.div_ceil(COLUMNS) as u32), THREADS, 0);
     }
 
+    /// The text that makes a tile of the gradient of a layer that is streamed, see `Piece`.
+    pub fn tile_of_gradient(&mut self) {
+        let Some((parts, inputs)) = self.wide.as_ref().map(|w| (w.parts.clone(), w.inputs)) else { return };
+        let mut fresh = true;
+        for k in parts {
+            match self.program.ops[k].clone() {
+                Op::WeightAdjoint { bar, x } => {
+                    let Some(lift) = self.lift_of(x) else { continue };
+                    self.line("{");
+                    self.line(format!("const auto point = [=](int i, unsigned p) {{ return x[i * pitch + p]; }};"));
+                    self.columns_tile(k, bar, x, &lift, "point", fresh);
+                    self.line("}");
+                    fresh = false;
+                }
+                Op::FactorAdjoint { factor, .. } => {
+                    let Op::Factor { weight, first, len, .. } = self.program.ops[factor.index()].clone() else {
+                        continue;
+                    };
+                    let out = self.program.tensors[weight.index()].shape[0];
+                    let map = self.of_factor("map", ValueId(k as u32));
+                    let map = self.argument(map);
+                    self.line("{");
+                    self.line("const auto a = [=](int i, int m) {");
+                    self.line(format!("const int c = left + i;"));
+                    self.line(format!(
+                        "return c >= {first} && c < {first} + {len} ? w[i * {out} + m] * count : real(0);"
+                    ));
+                    self.line("};");
+                    self.line(format!("const auto b = [=](int m, int o) {{ return {map}[m * {out} + o]; }};"));
+                    self.line(format!("const auto put = [=](int i, int o, real sum) {{"));
+                    let sign = if fresh { "=" } else { "+=" };
+                    self.line(format!("if (left + i < {inputs}) columns[i * {out} + o] {sign} sum;"));
+                    self.line("};");
+                    self.line("__syncthreads();");
+                    self.line(format!("product<PRODUCT, 2, 1, {out}, {out}>({COLUMNS}, {out}, {out}, a, b, put);"));
+                    self.line("}");
+                    fresh = false;
+                }
+                _ => {}
+            }
+            self.line("__syncthreads();");
+        }
+    }
+
     /// The gradient of a first layer with many inputs.
     fn columns(&mut self, k: usize, bar: ValueId, x: ValueId) {
         let Some(lift) = self.lift_of(x) else { return };
-        let (rows, out) = self.shape(bar);
+        let out = self.shape(bar).1;
         let (inputs, columns) = (lift.features, self.shape(lift.points).1);
         if out == 0 {
             return;
         }
-        let (points, bars) = (self.argument(self.points), self.argument(self.kept[&bar]));
+        let points = self.argument(self.points);
         let first = lift.first;
         self.line("real* const columns = SHARED_MEMORY;");
         self.line(format!("int* const found = (int*)(columns + {});", COLUMNS * out));
         self.line("(void)found;");
         self.line(format!("const int left = blockIdx.x * {COLUMNS};"));
-        self.line(format!("const auto x = [=](int i, unsigned p) {{"));
-        self.line(format!("return left + i < {inputs} ? {points}[(size_t)p * {columns} + {first} + left + i] : real(0);"));
+        self.line("const auto x = [=](int i, unsigned p) {");
+        self.line(format!(
+            "return left + i < {inputs} ? {points}[(size_t)p * {columns} + {first} + left + i] : real(0);"
+        ));
         self.line("};");
+        self.columns_tile(k, bar, x, &lift, "x", true);
+        let to_strides = if self.layout.turned[k] { (1, out) } else { (inputs, 1) };
+        self.line("const double scale = count == 0 ? 0.0 : 1.0 / count;");
+        self.line(format!("for (int e = threadIdx.x; e < {}; e += blockDim.x) {{", COLUMNS * out));
+        self.line(format!("const int o = e % {out}, i = left + e / {out};"));
+        self.line(format!("if (i >= {inputs}) continue;"));
+        for place in self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default() {
+            let to = self.argument(place);
+            let (row, column) = to_strides;
+            self.line(format!("{to}[(size_t)o * {row} + (size_t)i * {column}] = (real)(columns[e] * scale);"));
+        }
+        self.line("}");
+        let shared = COLUMNS * out * self.options.bytes() + (THREADS + 1024) * 4;
+        self.kernel(&format!("columns_{k}"), Grid::Fixed(inputs.div_ceil(COLUMNS) as u32), THREADS, shared);
+    }
+
+    /// A tile of a gradient, summed over the points: `points` is the name of a function of the column and the point. A
+    /// barrier stands at the end.
+    fn columns_tile(&mut self, k: usize, bar: ValueId, x: ValueId, lift: &Lift, points: &str, fresh: bool) {
+        let (rows, out) = self.shape(bar);
+        let (inputs, first) = (lift.features, lift.first);
+        let bars = self.argument(self.kept[&bar]);
         let bar_at = |p: &str, r: &str, o: &str| format!("{bars}[((size_t){p} * {rows} + {r}) * {out} + {o}]");
         // row 0, and rows along the points
         let along = |s: &&crate::jet::Seed| s.sample.is_some_and(|s| lift.samples[s as usize] == Draw::Points);
@@ -190,7 +271,7 @@ impl Emitter<'_> {
             sum.push(format!("{} * {}", self.literal(seed.value), bar_at("p", &seed.row.to_string(), "o")));
         }
         self.line(format!("const auto bar = [=](unsigned p, int o) {{ return {}; }};", sum.join(" + ")));
-        self.line(format!("columns_product<{COLUMNS}, {out}>(count, true, x, bar, columns);"));
+        self.line(format!("columns_product<{COLUMNS}, {out}>(count, {fresh}, {points}, bar, columns);"));
         self.column_directions(&lift.seeds, &lift.samples, &bar_at, out, inputs);
         self.line("__syncthreads();");
         // fixed columns
@@ -213,19 +294,6 @@ impl Emitter<'_> {
             self.line("__syncthreads();");
         }
         self.columns_of_draws(k, &lift.seeds, &lift.samples, &bar_at, out, first);
-        let to_strides = if self.layout.turned[k] { (1, out) } else { (inputs, 1) };
-        self.line("const double scale = count == 0 ? 0.0 : 1.0 / count;");
-        self.line(format!("for (int e = threadIdx.x; e < {}; e += blockDim.x) {{", COLUMNS * out));
-        self.line(format!("const int o = e % {out}, i = left + e / {out};"));
-        self.line(format!("if (i >= {inputs}) continue;"));
-        for place in self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default() {
-            let to = self.argument(place);
-            let (row, column) = to_strides;
-            self.line(format!("{to}[(size_t)o * {row} + (size_t)i * {column}] = (real)(columns[e] * scale);"));
-        }
-        self.line("}");
-        let shared = COLUMNS * out * self.options.bytes() + (THREADS + 1024) * 4;
-        self.kernel(&format!("columns_{k}"), Grid::Fixed(inputs.div_ceil(COLUMNS) as u32), THREADS, shared);
     }
 
     /// Adds rows along directions, which are made again.
@@ -255,7 +323,9 @@ impl Emitter<'_> {
             self.line("{");
             self.line("const auto direction = [=](int i, unsigned p) {");
             self.line(format!("const int c = left + i - {first};"));
-            self.line(format!("return c >= 0 && c < {len} && left + i < {inputs} ? {value_text} * {element} : real(0);"));
+            self.line(format!(
+                "return c >= 0 && c < {len} && left + i < {inputs} ? {value_text} * {element} : real(0);"
+            ));
             self.line("};");
             let b = bar_at("p", &seed.row.to_string(), "o");
             self.line(format!("const auto row = [=](unsigned p, int o) {{ return {b}; }};"));
@@ -296,7 +366,9 @@ impl Emitter<'_> {
             let b = bar_at(&format!("(d / {count})"), &format!("{name}[d % {count}].kind"), "o");
             self.line(format!("return {name}[d % {count}].value * {b};"));
             self.line("};");
-            self.line(format!("columns_drawn<{COLUMNS}, {out}>((wide_word)count * {count}, left, found, column, add, columns);"));
+            self.line(format!(
+                "columns_drawn<{COLUMNS}, {out}>((wide_word)count * {count}, left, found, column, add, columns);"
+            ));
             self.line("}");
         }
     }

@@ -87,10 +87,17 @@ impl Emitter<'_> {
         if out == 0 {
             return;
         }
-        self.line(format!(
-            "points_layer<{inputs}, {out}, {row}, {column}, {pitch}>(n, v{points} + {}, {columns}, {w}, {b}, pad, v{k});",
-            lift.first
-        ));
+        if self.wide.is_some() {
+            let made = self.streamed("made");
+            self.each(1, out, |e| {
+                e.line(format!("v{k}[m * {pitch} + f] = {made}[(size_t)(first + m) * {out} + f] + {b}[f];"));
+            });
+        } else {
+            self.line(format!(
+                "points_layer<{inputs}, {out}, {row}, {column}, {pitch}>(n, v{points} + {}, {columns}, {w}, {b}, pad, v{k});",
+                lift.first
+            ));
+        }
         if lift.rows == 1 {
             return;
         }
@@ -236,7 +243,9 @@ impl Emitter<'_> {
                     e.line(format!("const real* const d = v{d} + (seed.at * n + p) * {d_pitch};"));
                     e.line(format!("const int from = left > {first} ? left : {first};"));
                     e.line(format!("const int to = right < {first} + {len} ? right : {first} + {len};"));
-                    e.line(format!("for (int i = from; i < to; ++i) sum += seed.value * {w}[i - left] * d[i - {first}];"));
+                    e.line(format!(
+                        "for (int i = from; i < to; ++i) sum += seed.value * {w}[i - left] * d[i - {first}];"
+                    ));
                 }
             });
             e.line(format!("v{k}[m * {pitch} + f] = sum;"));

@@ -5,7 +5,7 @@
 //!
 //! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
 //!   `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
-//! - `step`, `points`: a whole training step;
+//! - `step`, `points`, `wide`, `wide_pass`: a whole training step;
 //! - `module`: what is made, for those who run it;  - `runner`: what runs a module;  - `device`: which device;
 //! - `gpu`, `driver`: the driver and its devices;  - `simulated`, `host`: the same kernels on the CPU, as a check;
 //! - `load`: from a module to code, by way of `cache` and `nvrtc`;  - `folders`: where these lie;  - `off`: the same names
@@ -33,6 +33,8 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod text;
+mod wide;
+mod wide_pass;
 
 // a build without CUDA has the same types; each says so
 #[cfg_attr(not(feature = "cuda"), path = "off/driver.rs")]

@@ -135,7 +135,9 @@ impl Writer<'_, '_> {
                 _ => binary(*f, &format!("r{a}"), &format!("r{b}")),
             },
             Instruction::Store { row, feature, value } => return self.store(row, feature, *value),
-            Instruction::Loop { var, lo, hi, body, reductions } => return self.repeat(*var, *lo, *hi, body, reductions),
+            Instruction::Loop { var, lo, hi, body, reductions } => {
+                return self.repeat(*var, *lo, *hi, body, reductions);
+            }
         };
         let r = self.define();
         self.line(format!("const real r{r} = {value};"));
@@ -160,11 +162,22 @@ impl Writer<'_, '_> {
     }
 
     fn load(&mut self, input: usize, row: &Address, feature: &Address) -> String {
-        let (element, inside) = match self.code.inputs[input] {
+        let Some(source) = self.code.inputs.get(input).copied() else {
+            let width = self.emitter.wide.as_ref().map_or(0, |w| w.columns.len());
+            let sums = self.emitter.streamed("column_sums");
+            return format!("{sums}[(size_t)(first + p) * {width} + {}]", text(feature));
+        };
+        let (element, inside) = match source {
             Source::Tensor(t) => {
                 let size = self.emitter.program.tensors[t.index()].len();
                 let (feature, inside) = self.place(feature, size);
                 (format!("{}[{feature}]", self.emitter.tensor(t)), vec![inside])
+            }
+            Source::Value(v) if self.emitter.is_made(v) => {
+                let features = self.emitter.shape(v).1;
+                let (feature, inside) = self.place(feature, features);
+                let source = self.emitter.wide.as_ref().map_or(String::new(), |w| w.source.clone());
+                (format!("{source}_at({feature}, first + p, s, scale[first + p])"), vec![inside])
             }
             Source::Value(v) => {
                 let ((rows, features), pitch) = (self.emitter.shape(v), self.emitter.pitch(v));
@@ -342,7 +355,7 @@ fn covers(code: &Pointwise) -> bool {
     count == places.len() && count == code.rows * code.features
 }
 
-fn unary(f: Unary, a: &str) -> String {
+pub(super) fn unary(f: Unary, a: &str) -> String {
     let name = match f {
         Unary::Neg => return format!("-{a}"),
         Unary::Recip => return format!("1 / {a}"),
@@ -363,7 +376,7 @@ fn unary(f: Unary, a: &str) -> String {
     format!("{name}({a})")
 }
 
-fn binary(f: Binary, a: &str, b: &str) -> String {
+pub(super) fn binary(f: Binary, a: &str, b: &str) -> String {
     match f {
         Binary::Add => format!("{a} + {b}"),
         Binary::Sub => format!("{a} - {b}"),

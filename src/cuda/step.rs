@@ -2,11 +2,14 @@
 //!
 //! Per condition: the kernel that makes its points, then the kernels of its program, as they are emitted for it alone, in a
 //! namespace of their own. Then one kernel that adds up the gradients of the conditions and updates all tensors (Adam), and
-//! one that notes the losses and counts the step. What the conditions give is the same as on the CPU, within rounding.
+//! one that notes the losses and counts the step. What the conditions give is the same as on the CPU, within rounding. A first
+//! layer with very many inputs is updated in a pass of its own, see `wide_pass`: its points are never stored.
 
 use super::emitter::{self, Parts};
 use super::points;
 use super::text::{Text, identifier};
+use super::wide::Wide;
+use super::wide_pass::{self, Streaming};
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Options, Precision, Role};
 use crate::jet::{Invalid, JetProgram};
 use crate::net::TensorSpec;
@@ -51,25 +54,40 @@ pub struct Training<'a> {
 /// Where the program of a condition breaks a rule of the representation.
 pub fn step(training: &Training<'_>, options: &Options) -> Result<Module, Invalid> {
     let mut step = Step::new(training, options);
+    let mut streams: Vec<Option<Wide>> = step.streams();
+    let mut passes: Vec<Vec<Streaming<'_>>> = training.tensors.iter().map(|_| vec![]).collect();
     for (k, condition) in training.conditions.iter().enumerate() {
-        step.points(k, condition);
-        step.condition(k, condition)?;
+        let wide = streams[k].take();
+        step.points(k, condition, wide.is_none());
+        if let Some((t, streaming)) = step.condition(k, condition, wide)? {
+            passes[t].push(streaming);
+        }
     }
     step.update();
+    for (t, conditions) in passes.iter().enumerate().filter(|p| !p.1.is_empty()) {
+        step.wide(t, conditions);
+    }
     step.note();
     Ok(step.finish())
 }
 
 /// A module in the making.
-struct Step<'a> {
+pub(super) struct Step<'a> {
     training: &'a Training<'a>,
-    options: &'a Options,
+    pub options: &'a Options,
     names: BTreeSet<String>,
-    buffers: Vec<Buffer>,
+    pub buffers: Vec<Buffer>,
     kernels: Vec<Kernel>,
+    /// Whether kernels are launched before the first step only.
+    pub starting: bool,
+    start: Vec<KernelId>,
+    launches: Vec<KernelId>,
     text: Text,
-    tensors: Vec<BufferId>,
-    state: BufferId,
+    pub tensors: Vec<BufferId>,
+    pub state: BufferId,
+    pub rates: BufferId,
+    /// Tensors that a pass of their own updates.
+    streamed: BTreeSet<usize>,
     /// By condition: points, data.
     inputs: Vec<[Option<BufferId>; 2]>,
     /// By condition: its loss.
@@ -86,14 +104,20 @@ impl<'a> Step<'a> {
             names: BTreeSet::new(),
             buffers: vec![],
             kernels: vec![],
+            starting: false,
+            start: vec![],
+            launches: vec![],
             text: Text::default(),
             tensors: vec![],
             state: BufferId(0),
+            rates: BufferId(0),
+            streamed: BTreeSet::new(),
             inputs: vec![],
             losses: vec![],
             gradients: vec![vec![]; training.tensors.len()],
         };
         step.state = step.buffer("state", Element::Long, 2, Role::State);
+        step.rates = step.buffer("rates", Element::Double, training.steps as usize, Role::Rates);
         for (k, tensor) in training.tensors.iter().enumerate() {
             let id = step.buffer(&tensor.name, Element::Real, tensor.len(), Role::Tensor(k as u32));
             step.tensors.push(id);
@@ -101,8 +125,41 @@ impl<'a> Step<'a> {
         step
     }
 
+    /// By condition: whether its first layer is streamed. All conditions with such a layer are, or none.
+    fn streams(&self) -> Vec<Option<Wide>> {
+        let bytes = self.options.bytes();
+        let fits = |(k, c): (usize, &Condition<'_>)| {
+            let is_drawn = !matches!(c.sampler.place, Place::Data(_)) && c.sampler.columns == c.program.columns;
+            let is_drawn = is_drawn && c.program.data_columns == 0;
+            let wide = Wide::new(c.program, &self.source(k)).filter(|_| is_drawn)?;
+            wide_pass::fits(&wide, c.sampler.count(), bytes).then_some(wide)
+        };
+        let mut streams: Vec<Option<Wide>> = self.training.conditions.iter().enumerate().map(fits).collect();
+        let name =
+            |k: usize, wide: &Wide| self.training.conditions[k].program.tensors[wide.weight.index()].name.clone();
+        for k in 0..streams.len() {
+            let Some(wanted) = streams[k].as_ref().map(|w| name(k, w)) else { continue };
+            let has = |j: &usize| self.training.conditions[*j].program.tensors.iter().any(|t| t.name == wanted);
+            let users: Vec<usize> = (0..streams.len()).filter(has).collect();
+            if users.iter().any(|j| streams[*j].as_ref().is_none_or(|w| name(*j, w) != wanted)) {
+                users
+                    .into_iter()
+                    .filter(|j| streams[*j].as_ref().is_some_and(|w| name(*j, w) == wanted))
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .for_each(|j| streams[j] = None);
+            }
+        }
+        streams
+    }
+
+    /// What the functions of a condition's points begin with.
+    fn source(&self, k: usize) -> String {
+        format!("points_{k}")
+    }
+
     /// A new buffer of fixed length.
-    fn buffer(&mut self, name: &str, element: Element, length: usize, role: Role) -> BufferId {
+    pub fn buffer(&mut self, name: &str, element: Element, length: usize, role: Role) -> BufferId {
         let name = identifier(name, &mut self.names);
         let extent = Extent { fixed: length as u64, ..Extent::default() };
         self.buffers.push(Buffer { name, element, extent, role, contents: vec![] });
@@ -119,12 +176,18 @@ impl<'a> Step<'a> {
         id
     }
 
-    fn name(&self, buffer: BufferId) -> &str {
+    pub fn name(&self, buffer: BufferId) -> &str {
         &self.buffers[buffer.index()].name
     }
 
     /// Adds a kernel. Of its arguments, those that are `written` are not const.
-    fn kernel(&mut self, name: &str, (grid, threads, shared): (Grid, usize, usize), arguments: &[(BufferId, bool)], body: Text) {
+    pub fn kernel(
+        &mut self,
+        name: &str,
+        (grid, threads, shared): (Grid, usize, usize),
+        arguments: &[(BufferId, bool)],
+        body: Text,
+    ) {
         let name = identifier(&format!("{}_{name}", self.training.name), &mut self.names);
         let parameter = |(id, written): &(BufferId, bool)| {
             let buffer = &self.buffers[id.index()];
@@ -145,16 +208,22 @@ impl<'a> Step<'a> {
         let arguments = arguments.iter().map(|a| a.0).collect();
         let (threads, shared) = (threads as u32, shared as u32);
         self.kernels.push(Kernel { name, grid, threads, shared, arguments, count: Some(0) });
+        let launched = if self.starting { &mut self.start } else { &mut self.launches };
+        launched.push(KernelId(self.kernels.len() as u32 - 1));
     }
 
-    /// The kernel that makes the points of a condition.
-    fn points(&mut self, k: usize, condition: &Condition<'_>) {
+    /// The kernel that makes the points of a condition, where they are stored.
+    fn points(&mut self, k: usize, condition: &Condition<'_>, stored: bool) {
         let Condition { sampler, program, .. } = condition;
-        let (name, count) = (&program.name, sampler.count());
+        let (name, count, source) = (&program.name, sampler.count(), self.source(k));
+        self.text.append(points::functions(sampler, &source, self.options.precision));
+        if !stored {
+            self.inputs.push([None, None]);
+            return;
+        }
         let points = self.buffer(&format!("{name}_points"), Element::Real, count * program.columns, Role::Points);
         let width = program.data_columns;
-        let data =
-            (width > 0).then(|| self.buffer(&format!("{name}_data"), Element::Real, count * width, Role::Data));
+        let data = (width > 0).then(|| self.buffer(&format!("{name}_data"), Element::Real, count * width, Role::Data));
         self.inputs.push([Some(points), data]);
         let mut arguments = vec![(self.state, "state", false), (points, "points", true)];
         arguments.extend(data.map(|data| (data, "data", true)));
@@ -171,7 +240,7 @@ impl<'a> Step<'a> {
                 body.line(format!("{constant}real* const {name} = {};", self.name(*id)));
             }
         }
-        body.append(points::body(sampler, width, self.options.precision));
+        body.append(points::body(sampler, &source, width, self.options.precision));
         let tile = (points::THREADS / points::lanes(sampler)) as u32;
         let grid = Grid::Tiles { points: tile, most: BLOCKS as u32 };
         let arguments: Vec<(BufferId, bool)> = arguments.into_iter().map(|(id, _, written)| (id, written)).collect();
@@ -180,16 +249,28 @@ impl<'a> Step<'a> {
     }
 
     /// The kernels of a condition, on the buffers of the step.
-    fn condition(&mut self, k: usize, condition: &Condition<'_>) -> Result<(), Invalid> {
+    fn condition(
+        &mut self,
+        k: usize,
+        condition: &Condition<'a>,
+        wide: Option<Wide>,
+    ) -> Result<Option<(usize, Streaming<'a>)>, Invalid> {
         let Condition { program, loss, sampler } = condition;
         let named = JetProgram { name: format!("{}_{}_{k}", self.training.name, program.name), ..(*program).clone() };
-        let Parts { module, body } = emitter::parts(&named, self.options)?;
+        let Parts { module, body, piece } = emitter::parts(&named, self.options, wide.clone())?;
         let (count, before) = (sampler.count() as u32, self.kernels.len() as u32);
         let position = |name: &str| self.training.tensors.iter().position(|t| t.name == name);
-        let tensors: Vec<usize> =
-            program.tensors.iter().map(|t| position(&t.name).unwrap_or_default()).collect();
+        let tensors: Vec<usize> = program.tensors.iter().map(|t| position(&t.name).unwrap_or_default()).collect();
         let mut ids = Vec::new();
-        for buffer in module.buffers {
+        let needed = module.kernels.iter().flat_map(|k| &k.arguments).chain(piece.iter().flat_map(|p| &p.arguments));
+        let needed: BTreeSet<BufferId> = needed.copied().collect();
+        let names: Vec<String> = module.buffers.iter().map(|b| b.name.clone()).collect();
+        for (at, buffer) in module.buffers.into_iter().enumerate() {
+            if !needed.contains(&BufferId(at as u32)) && buffer.name != "scales" {
+                // its place is never looked up
+                ids.push(self.state);
+                continue;
+            }
             let known = match buffer.role {
                 Role::State => Some(self.state),
                 Role::Tensor(t) => Some(self.tensors[tensors[t as usize]]),
@@ -220,31 +301,63 @@ impl<'a> Step<'a> {
             count: Some(count),
             ..kernel.clone()
         }));
+        self.launches.extend((before..self.kernels.len() as u32).map(KernelId));
         self.text.line("");
         self.text.line(format!("namespace condition_{k} {{"));
         self.text.append(body);
         self.text.line("}");
-        self.text.line(format!("using namespace condition_{k};"));
-        Ok(())
+        for kernel in &module.kernels {
+            self.text.line(format!("using condition_{k}::{};", kernel.name));
+        }
+        let Some((wide, mut piece)) = wide.zip(piece) else { return Ok(None) };
+        let mut text = Text::default();
+        text.line(format!("using namespace condition_{k};"));
+        text.append(piece.body);
+        piece.body = text;
+        let t = tensors[wide.weight.index()];
+        self.streamed.insert(t);
+        let named = |name: &str| names.iter().position(|n| n == name).map_or(self.state, |at| ids[at]);
+        Ok(Some((
+            t,
+            Streaming {
+                named: piece.arguments.iter().map(|b| (names[b.index()].clone(), ids[b.index()])).collect(),
+                tensors: tensors.iter().map(|t| self.tensors[*t]).collect(),
+                made: named("made"),
+                sums: named("column_sums"),
+                scales: named("scales"),
+                wide,
+                sampler,
+                piece,
+            },
+        )))
+    }
+
+    /// First and second moments of a tensor.
+    pub fn moments(&mut self, tensor: usize) -> [BufferId; 2] {
+        let specs = self.training.tensors;
+        [(false, "first"), (true, "second")].map(|(second, name)| {
+            let (name, length) = (format!("{name}_{}", specs[tensor].name), specs[tensor].len());
+            self.buffer(&name, Element::Real, length, Role::Moment { tensor: tensor as u32, second })
+        })
+    }
+
+    /// The constants of the update.
+    pub fn adam_constants(&self) -> String {
+        let adam = self.training.adam;
+        format!("adam_at(rates[state[1]], state[1] + 1, {:?}, {:?}, {:?})", adam.beta1, adam.beta2, adam.epsilon)
     }
 
     /// The kernel that updates all tensors.
     fn update(&mut self) {
-        let adam = self.training.adam;
-        let rates = self.buffer("rates", Element::Double, self.training.steps as usize, Role::Rates);
-        let mut arguments = vec![(self.state, false), (rates, false)];
+        let mut arguments = vec![(self.state, false), (self.rates, false)];
         let (mut body, mut total) = (Text::default(), 0);
         let mut branches = Text::default();
         for (k, tensor) in self.training.tensors.iter().enumerate() {
             let gradients = self.gradients[k].clone();
-            if gradients.is_empty() || tensor.is_empty() || !tensor.is_learned() {
+            if gradients.is_empty() || tensor.is_empty() || !tensor.is_learned() || self.streamed.contains(&k) {
                 continue;
             }
-            let moment = |step: &mut Self, second, name: &str| {
-                let role = Role::Moment { tensor: k as u32, second };
-                step.buffer(&format!("{name}_{}", tensor.name), Element::Real, tensor.len(), role)
-            };
-            let (first, second) = (moment(self, false, "first"), moment(self, true, "second"));
+            let [first, second] = self.moments(k);
             let own = [self.tensors[k], first, second];
             arguments.extend(own.map(|id| (id, true)).into_iter().chain(gradients.iter().map(|id| (*id, false))));
             let [w, m, v] = own.map(|id| self.name(id).to_string());
@@ -252,9 +365,9 @@ impl<'a> Step<'a> {
             let sum = sum.join(" + ");
             branches.line(format!("if (e < {}) {{", tensor.len()));
             branches.line(match tensor.learning {
-                Learning::Log => format!(
-                    "{w}[e] = jet_exp(adam_update(adam, jet_log({w}[e]), {w}[e] * ({sum}), {m} + e, {v} + e));"
-                ),
+                Learning::Log => {
+                    format!("{w}[e] = jet_exp(adam_update(adam, jet_log({w}[e]), {w}[e] * ({sum}), {m} + e, {v} + e));")
+                }
                 _ => format!("{w}[e] = adam_update(adam, {w}[e], {sum}, {m} + e, {v} + e);"),
             });
             branches.line("continue;");
@@ -264,10 +377,8 @@ impl<'a> Step<'a> {
         }
         body.line("Adam* const constants = (Adam*)SHARED_MEMORY;");
         body.line("if (threadIdx.x == 0) {");
-        body.line(format!(
-            "*constants = adam_at(rates[state[1]], state[1] + 1, {:?}, {:?}, {:?});",
-            adam.beta1, adam.beta2, adam.epsilon
-        ));
+        let constants = self.adam_constants();
+        body.line(format!("*constants = {constants};"));
         body.line("}");
         body.line("__syncthreads();");
         body.line("const Adam adam = *constants;");
@@ -297,15 +408,19 @@ impl<'a> Step<'a> {
     }
 
     fn finish(self) -> Module {
-        let launches = (0..self.kernels.len() as u32).map(KernelId).collect();
         Module {
             name: self.training.name.into(),
-            text: format!("// A training step of {}.\n{}{}", self.training.name, emitter::prelude(self.options), self.text.text),
+            text: format!(
+                "// A training step of {}.\n{}{}",
+                self.training.name,
+                emitter::prelude(self.options),
+                self.text.text
+            ),
             precision: self.options.precision,
             kernels: self.kernels,
             buffers: self.buffers,
-            start: vec![],
-            launches,
+            start: self.start,
+            launches: self.launches,
         }
     }
 }

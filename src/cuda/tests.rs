@@ -16,7 +16,7 @@ fn run(program: &JetProgram, inputs: &Inputs, options: &Options, order: Order) -
         let name = format!("{folder}/{}_{:?}_{}.cu", program.name, options.precision, module.text.len());
         std::fs::write(name, &module.text).unwrap();
     }
-    let host = Host::new(&module).unwrap_or_else(|e| panic!("{e}\n{}", module.text));
+    let host = Host::new(&module).unwrap_or_else(|e| panic!("{e}"));
     let mut memory = host.memory(inputs.count as u32);
     memory.is_strict = false;
     let (mut outputs, mut gradients) = (vec![vec![]; program.outputs.len()], vec![vec![]; program.gradients.len()]);
@@ -39,7 +39,7 @@ fn run(program: &JetProgram, inputs: &Inputs, options: &Options, order: Order) -
     // Twice, so that what a first call leaves behind would show.
     for _ in 0..2 {
         host.start(&mut memory, order).unwrap();
-        host.call(&mut memory, order).unwrap_or_else(|e| panic!("{e}\n{}", module.text));
+        host.call(&mut memory, order).unwrap_or_else(|e| panic!("{e}"));
     }
     for (k, buffer) in module.buffers.iter().enumerate() {
         let id = BufferId(k as u32);
@@ -86,6 +86,88 @@ fn agrees(program: &JetProgram, inputs: &Inputs, options: &Options, tolerance: f
     for ((tensor, value), ours) in program.gradients.iter().zip(&gradients) {
         let name = &program.tensors[tensor.index()].name;
         close(&format!("gradient of {name} {p:?}"), ours, &truth[value.index()], tolerance);
+    }
+}
+
+/// The program of a problem's first point set, with the gradient of the mean square of its first output.
+fn planned(text: &str, set: usize) -> (JetProgram, JetProgram) {
+    let (program, diagnostics) = crate::solver::compile(text, &Default::default());
+    let program = program.unwrap_or_else(|| panic!("{diagnostics:?}"));
+    let plan = crate::plan::plan(&program, Default::default()).unwrap();
+    let value = plan.sets[set].program.clone();
+    let (squared, loss) = mean_square(&value, 0.7, false).unwrap();
+    (value, adjoint(&squared, loss).unwrap())
+}
+
+fn reference(names: &[&str]) {
+    for entry in std::fs::read_dir("tests/reference").unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !names.iter().any(|n| name.starts_with(n)) {
+            continue;
+        }
+        let text = std::fs::read_to_string(path.join("case.jet")).unwrap();
+        let (_, mut program) = planned(&text, 0);
+        program.name = name.clone();
+        if program.tensors.iter().all(|t| !t.learned) {
+            continue;
+        }
+        let inputs = inputs(&program, 5, 3);
+        for (precision, tolerance) in ALL {
+            if std::env::var("JETC_TEST_QUICK").is_ok() && precision == Precision::Fp32 {
+                continue;
+            }
+            println!("{name} {precision:?}");
+            agrees(&program, &inputs, &Options::new(precision), tolerance, Order::Shuffled(7));
+        }
+    }
+}
+
+#[test]
+fn reference_programs_a_to_g() {
+    reference(&["a", "bu", "bl", "biharmonic_2", "c"]);
+}
+
+#[test]
+fn reference_programs_h_to_l() {
+    reference(&["h", "k", "l"]);
+}
+
+#[test]
+fn reference_programs_m_to_z() {
+    reference(&["m", "n", "s", "v", "w"]);
+}
+
+#[test]
+fn reference_programs_large() {
+    reference(&["biharmonic_5", "t"]);
+}
+
+#[test]
+fn estimators() {
+    for (how, d) in [
+        ("exact", 60),
+        ("compressed", 60),
+        ("compressed(3)", 60),
+        ("sparse(5)", 60),
+        ("sparse(5)", 9),
+        ("importance(4)", 60),
+        ("rademacher(3)", 60),
+        ("gaussian(3)", 7),
+        ("gaussian(3)", 60),
+    ] {
+        let text = format!(
+            "const d = {d}\nspace x[d] in ball(radius = 1)\nnet N = mlp(width = 16, depth = 3, activation = tanh)\n\
+             field u = (1 - norm2(x))*N(x)\nsolve inside: lap(u) + sin(u) = sum(i in 0..d: cos(x[i]))\n\
+             estimate lap(u) by {how}\nsample inside = 10\ntrain adam(lr = 1e-3), steps = 10\n"
+        );
+        let (_, mut program) = planned(&text, 0);
+        program.name = format!("estimator_{}", how.replace(['(', ')'], "_"));
+        let inputs = inputs(&program, 5, 3);
+        for (precision, tolerance) in ALL {
+            println!("{how} {d} {precision:?}");
+            agrees(&program, &inputs, &Options::new(precision), tolerance, Order::Shuffled(7));
+        }
     }
 }
 

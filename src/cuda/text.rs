@@ -29,6 +29,13 @@ impl Text {
     }
 }
 
+impl Text {
+    /// Lines at the end.
+    pub fn append(&mut self, other: Text) {
+        self.text.push_str(&other.text);
+    }
+}
+
 /// A literal.
 pub fn number(value: f64, precision: Precision) -> String {
     let single = precision != Precision::Fp64;

@@ -2,6 +2,7 @@
 
 mod adjoint;
 pub(crate) mod assemble;
+pub(crate) mod columns;
 pub mod factor;
 mod interpreter;
 mod parse;

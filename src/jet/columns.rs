@@ -2,7 +2,7 @@
 //!
 //! The loops of scalar code that only read columns `i + shift` of the points and of tensors become one list of nodes, each a
 //! function of i for all i at once. A node is normalised so that it reads nothing before column i: cos(x[i + 1]) is the
-//! node cos(x[.]) at shift 1, and equal nodes are one, whichever loop and shift they came from. [`super::strips`] works them out.
+//! node cos(x[.]) at shift 1, and equal nodes are one, whichever loop and shift they came from. A backend works them out.
 
 use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Source, TensorId, Unary};
 use std::collections::HashMap;
