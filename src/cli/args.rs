@@ -277,6 +277,9 @@ pub struct Verify {
     /// Seed of points, weights and estimators
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Compare this device with the CPU instead: cuda:0, or host for kernels on the CPU
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Choice>,
 }
 
 /// `jetc bench`
@@ -293,4 +296,7 @@ pub struct Bench {
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: Precision,
+    /// cpu, cuda:0, or host
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: Choice,
 }

@@ -70,7 +70,9 @@ fn cuda() {
 /// Fetches NVRTC from the Python package index, with pip, into jetc's own folder.
 fn install() -> Done {
     let folder = folders::nvrtc().ok_or_else(|| {
-        Failure::Input("there is no home folder to install NVRTC into; set XDG_DATA_HOME, or JETC_NVRTC to a library".into())
+        Failure::Input(
+            "there is no home folder to install NVRTC into; set XDG_DATA_HOME, or JETC_NVRTC to a library".into(),
+        )
     })?;
     let by_hand = |folder: &Path| {
         format!("fetch it yourself: python3 -m pip install --target {} --no-deps {WHEEL}", folder.display())

@@ -47,12 +47,7 @@ fn programs<'a>(args: &args::Emit, plan: &'a Plan) -> Vec<&'a JetProgram> {
 }
 
 /// The modules of the programs, or the one of the training step.
-fn modules(
-    args: &args::Emit,
-    loaded: &Loaded,
-    plan: &Plan,
-    programs: &[&JetProgram],
-) -> Result<Vec<Module>, Failure> {
+fn modules(args: &args::Emit, loaded: &Loaded, plan: &Plan, programs: &[&JetProgram]) -> Result<Vec<Module>, Failure> {
     let mut options = Options::new(match args.precision {
         Products::Fp32 => Precision::Fp32,
         Products::Tf32x3 => Precision::Tf32x3,

@@ -1,17 +1,28 @@
 //! `verify`: the compiled program against another way to the same numbers.
 
 use super::args::Verify;
-use super::source::load;
+use super::source::{device, load};
 use super::{Done, Failure, print};
+use crate::plan::{Options, plan};
 
 /// `jetc verify FILE`
 pub fn verify(args: &Verify) -> Done {
     let loaded = load(&args.source)?;
     loaded.reject_flow()?;
     let parameters = loaded.parameters::<f64>(args.weights.as_deref(), args.seed)?;
-    let results = crate::solver::verify(&loaded.program, &parameters, args.seed)
-        .map_err(|e| loaded.say(&e))?
-        .map_err(|e| loaded.failure(e))?;
+    let results = match args.device {
+        Some(choice) => {
+            let device = device(choice)?;
+            if !device.runs_modules() {
+                return Err(Failure::Input("verify compares a device with the CPU: name cuda:0, or host".into()));
+            }
+            let plan = plan(&loaded.program, Options::default()).map_err(|e| loaded.say(&e))?;
+            let place = (&*loaded.folder(), args.seed);
+            crate::solver::agreement(&device, &loaded.program, &plan, &parameters, place)
+        }
+        None => crate::solver::verify(&loaded.program, &parameters, args.seed).map_err(|e| loaded.say(&e))?,
+    };
+    let results = results.map_err(|e| loaded.failure(e))?;
     let mut failed = 0;
     for r in &results {
         let verdict = if r.passed() { "agrees" } else { "DIFFERS" };

@@ -6,6 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 use thiserror::Error;
 
+/// The oldest processor that kernels are made for: its tensor cores take tf32.
+pub const OLDEST: u32 = 80;
+
 /// The processor that machine code is for: `sm_90`, `sm_100a`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Arch {
@@ -42,8 +45,8 @@ impl FromStr for Arch {
         let suffix = digits.chars().last().filter(|c| matches!(c, 'a' | 'f'));
         let digits = digits.trim_end_matches(['a', 'f']);
         match digits.parse() {
-            Ok(number @ 50..=999) if digits.len() <= 3 => Ok(Arch { number, suffix }),
-            _ => Err("expected an architecture such as sm_80, sm_90 or sm_100".into()),
+            Ok(number @ OLDEST..=999) if digits.len() <= 3 => Ok(Arch { number, suffix }),
+            _ => Err(format!("expected an architecture from sm_{OLDEST} on, such as sm_80, sm_90 or sm_100")),
         }
     }
 }
@@ -112,7 +115,7 @@ pub struct Compiled {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CompileError {
     /// The compiler refuses the text.
-    #[error("the kernels of `{module}` do not compile for {arch}: this is a defect of jetc; please report it with the program and this log\n{log}")]
+    #[error("the kernels of `{module}` do not compile for {arch}: this is a defect of jetc; please report it with the program and this log\n{}", beginning(.log))]
     Text {
         /// Name of the module.
         module: String,
@@ -139,6 +142,14 @@ pub enum CompileError {
         /// Its error.
         reason: String,
     },
+}
+
+/// The first lines of a log: the rest mostly follows from them.
+fn beginning(log: &str) -> String {
+    const LINES: usize = 20;
+    let left = log.lines().count().saturating_sub(LINES);
+    let lines: Vec<&str> = log.lines().take(LINES).collect();
+    lines.join("\n") + &if left > 0 { format!("\n({left} more lines)") } else { String::new() }
 }
 
 fn list(known: &[u32]) -> String {
@@ -203,7 +214,7 @@ mod tests {
         assert_eq!("100".parse(), Ok(Arch::of(10, 0)));
         assert_eq!("sm_90a".parse::<Arch>().map(|a| a.to_string()), Ok("sm_90a".into()));
         assert_eq!("compute_80".parse::<Arch>().map(|a| a.compute()), Ok("compute_80".into()));
-        for wrong in ["", "sm_", "90x", "sm_9", "volta", "sm_90aa0", "4000000000000"] {
+        for wrong in ["", "sm_", "sm_75", "90x", "sm_9", "volta", "sm_90aa0", "4000000000000"] {
             assert!(wrong.parse::<Arch>().is_err(), "{wrong}");
         }
     }

@@ -40,9 +40,10 @@ pub fn version() -> Result<(u32, u32), Error> {
 pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
     version()?;
     result::init().map_err(|e| match e.0 {
-        sys::CUresult::CUDA_ERROR_NO_DEVICE => {
-            Error::missing("the NVIDIA driver finds no device", "is one there, and CUDA_VISIBLE_DEVICES right? Or use --device cpu")
-        }
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => Error::missing(
+            "the NVIDIA driver finds no device",
+            "is one there, and CUDA_VISIBLE_DEVICES right? Or use --device cpu",
+        ),
         _ => failed("starting the NVIDIA driver")(e),
     })?;
     let count = result::device::get_count().map_err(failed("counting devices"))?;
@@ -70,7 +71,8 @@ fn info(ordinal: c_int) -> Result<DeviceInfo, DriverError> {
 pub fn failed(what: &str) -> impl Fn(DriverError) -> Error + use<> {
     let what = what.to_string();
     move |e| {
-        let text = |t: Result<&std::ffi::CStr, DriverError>| t.map(|t| t.to_string_lossy().into_owned()).unwrap_or_default();
+        let text =
+            |t: Result<&std::ffi::CStr, DriverError>| t.map(|t| t.to_string_lossy().into_owned()).unwrap_or_default();
         let reason = format!("{} ({})", text(e.error_string()), text(e.error_name()));
         Error::Driver { what: what.clone(), reason }
     }

@@ -28,7 +28,8 @@ fn user(xdg: &str, below_home: &str, windows: &str) -> Option<PathBuf> {
 /// Files that may be NVRTC, the likeliest first; names without a folder are for the loader to find.
 pub fn nvrtc_candidates() -> impl Iterator<Item = PathBuf> {
     let toolkits = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable);
-    let toolkits = toolkits.flat_map(|t| ["lib64", "lib", "targets/x86_64-linux/lib", "bin", "bin/x64"].map(|l| t.join(l)));
+    let toolkits =
+        toolkits.flat_map(|t| ["lib64", "lib", "targets/x86_64-linux/lib", "bin", "bin/x64"].map(|l| t.join(l)));
     let names: &[&str] = match cfg!(windows) {
         true => &["nvrtc64_130_0.dll", "nvrtc64_120_0.dll"],
         false => &["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"],
@@ -50,7 +51,8 @@ fn wheel_folders(packages: &Path) -> Vec<PathBuf> {
 /// The package folders of the Python that is found first.
 fn site_packages() -> Vec<PathBuf> {
     let program = "import site, sysconfig\nprint(sysconfig.get_path('purelib'), *site.getsitepackages(), site.getusersitepackages(), sep='\\n')";
-    let run = |python: &str| Command::new(python).args(["-I", "-c", program]).output().ok().filter(|o| o.status.success());
+    let run =
+        |python: &str| Command::new(python).args(["-I", "-c", program]).output().ok().filter(|o| o.status.success());
     let Some(output) = run("python3").or_else(|| run("python")) else { return vec![] };
     let mut out: Vec<PathBuf> = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines().map(PathBuf::from) {
@@ -93,7 +95,9 @@ mod tests {
     #[test]
     fn the_highest_version_comes_first() {
         let folder = tempfile::tempdir().expect("a folder");
-        for name in ["libnvrtc.so", "libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc-builtins.so.13.0", "libnvrtc.alt.so.13"] {
+        for name in
+            ["libnvrtc.so", "libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc-builtins.so.13.0", "libnvrtc.alt.so.13"]
+        {
             std::fs::write(folder.path().join(name), "").expect("a file");
         }
         let names = libraries(folder.path());

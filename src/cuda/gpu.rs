@@ -3,7 +3,7 @@
 //! The first call launches kernel by kernel and waits after each, so that an error names its kernel; later calls replay the
 //! captured launches, [`REPEAT`] calls at a time where so many are wanted.
 
-use super::compile::Arch;
+use super::compile::{Arch, OLDEST};
 use super::device::DeviceInfo;
 use super::driver::{devices, failed};
 use super::error::Error;
@@ -42,9 +42,17 @@ impl Gpu {
     pub fn open(ordinal: u32) -> Result<Arc<Gpu>, Error> {
         let all = devices()?;
         let Some(info) = all.get(ordinal as usize).cloned() else {
-            let known = format!("the driver has {} device{}, numbered from 0", all.len(), if all.len() == 1 { "" } else { "s" });
+            let known = format!(
+                "the driver has {} device{}, numbered from 0",
+                all.len(),
+                if all.len() == 1 { "" } else { "s" }
+            );
             return Err(Error::missing(format!("there is no device cuda:{ordinal}"), known));
         };
+        if info.arch.number < OLDEST {
+            let what = format!("cuda:{ordinal} ({}) is of architecture {}", info.name, info.arch);
+            return Err(Error::missing(what, format!("kernels need sm_{OLDEST} or newer: use --device cpu")));
+        }
         let trouble = failed(&format!("using cuda:{ordinal} ({})", info.name));
         let device = result::device::get(ordinal as i32).map_err(&trouble)?;
         // SAFETY: the device is one that the driver gave; the context is released in `drop`.
@@ -168,7 +176,8 @@ impl Loaded {
     fn launch(&self, kernel: KernelId) -> Result<(), Error> {
         let k = &self.module.kernels[kernel.index()];
         let blocks = self.bound.blocks[kernel.index()];
-        let mut addresses: Vec<sys::CUdeviceptr> = k.arguments.iter().map(|b| self.buffers[b.index()].address).collect();
+        let mut addresses: Vec<sys::CUdeviceptr> =
+            k.arguments.iter().map(|b| self.buffers[b.index()].address).collect();
         let mut count = self.bound.counts[kernel.index()];
         let mut arguments: Vec<*mut c_void> = addresses.iter_mut().map(|a| (&raw mut *a).cast()).collect();
         arguments.push((&raw mut count).cast());
@@ -318,7 +327,8 @@ impl Code {
             if k.shared > ASKED_ABOVE {
                 let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
                 // SAFETY: likewise.
-                unsafe { result::function::set_function_attribute(function, most, k.shared as i32) }.map_err(&trouble)?;
+                unsafe { result::function::set_function_attribute(function, most, k.shared as i32) }
+                    .map_err(&trouble)?;
             }
             code.functions.push(function);
         }

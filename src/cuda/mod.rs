@@ -8,11 +8,13 @@
 //! - `step`, `points`, `wide`, `wide_pass`: a whole training step;
 //! - `module`: what is made, for those who run it;  - `runner`: what runs a module;  - `device`: which device;
 //! - `gpu`, `driver`: the driver and its devices;  - `simulated`, `host`: the same kernels on the CPU, as a check;
+//! - `ceilings`: what a device can do at most;
 //! - `load`: from a module to code, by way of `cache` and `nvrtc`;  - `folders`: where these lie;  - `off`: the same names
 //!   in a build without CUDA.
 
 mod activations;
 pub mod cache;
+pub mod ceilings;
 pub mod compile;
 pub mod device;
 mod emitter;

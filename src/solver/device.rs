@@ -1,9 +1,9 @@
 //! Evaluation and training on a device that runs CUDA modules. The results are those of the CPU within rounding.
 
 use super::evaluator::{Error, Tensors};
-use crate::cpu::Number;
 use super::measure::Meter;
 use super::objective::load_data;
+use crate::cpu::Number;
 use crate::cuda::{self, BufferId, Device, LOSSES, Module, Precision, Role, Runner, runner};
 use crate::jet::JetProgram;
 use crate::net::{Parameters, TensorSpec};
@@ -179,7 +179,12 @@ impl<T: Number> DeviceStepper<T> {
         Ok(DeviceStepper {
             runner,
             learned: (0..specs.len()).filter(|k| specs[*k].is_learned()).collect(),
-            all: parameters.specs().iter().zip(parameters.values()).map(|(s, v)| if s.is_learned() { vec![] } else { v.clone() }).collect(),
+            all: parameters
+                .specs()
+                .iter()
+                .zip(parameters.values())
+                .map(|(s, v)| if s.is_learned() { vec![] } else { v.clone() })
+                .collect(),
             specs,
             values: vec![],
             moments: Moments::default(),
@@ -189,6 +194,11 @@ impl<T: Number> DeviceStepper<T> {
             step: 0,
             seed,
         })
+    }
+
+    /// Bytes of device memory.
+    pub fn bytes(&self) -> u64 {
+        self.runner.module().bytes(1)
     }
 
     /// Position of a tensor of the module among the learned ones.

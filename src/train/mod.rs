@@ -26,7 +26,9 @@ pub use permutation::Permutation;
 pub(crate) use points::Place;
 pub use points::{Batch, Sampler};
 pub use report::{Measurement, peak_memory_bytes};
-pub use run::{Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent, train, train_with};
+pub use run::{
+    Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent, train, train_with,
+};
 pub use step_points::StepPoints;
 pub use stepper::{Beginning, OnHost, Stepper, Stuck};
 

@@ -417,11 +417,7 @@ impl<'a> Run<'a> {
     }
 
     /// Steps until the end or until the observer stops; true at the end.
-    fn steps<T: Element>(
-        &mut self,
-        stepper: &mut dyn Stepper<T>,
-        observer: &mut dyn Observer,
-    ) -> Result<bool, Error> {
+    fn steps<T: Element>(&mut self, stepper: &mut dyn Stepper<T>, observer: &mut dyn Observer) -> Result<bool, Error> {
         let steps = self.options.training.steps as u64;
         let (began, before) = (Instant::now(), self.state.seconds);
         let mut losses = Vec::new();
