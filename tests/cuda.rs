@@ -214,7 +214,8 @@ fn without_a_driver() {
     }
     let folder = folder();
     let at = folder.path();
-    let auto = jetc(at, &["eval", "a.jet", "--points", "p.csv"]);
+    let auto = jetc(at, &["eval", "a.jet", "--points", "p.csv", "--device", "auto"]);
+    assert_eq!(text(&jetc(at, &["eval", "a.jet", "--points", "p.csv"])).matches("runs on the CPU").count(), 0);
     assert!(auto.status.success(), "{}", text(&auto));
     assert!(text(&auto).contains("this runs on the CPU: there is no NVIDIA driver"), "{}", text(&auto));
     let cpu = jetc(at, &["eval", "a.jet", "--points", "p.csv", "--device", "cpu"]);

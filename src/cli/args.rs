@@ -230,9 +230,9 @@ pub struct Eval {
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f64")]
     pub precision: Precision,
-    /// auto, cpu, cuda:0, or host: kernels of a GPU on the CPU, slowly, to check them
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: Choice,
+    /// auto, cpu, cuda:0, or host: kernels of a GPU on the CPU, slowly, to check them [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Choice>,
     /// Seed of estimators and initial weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -249,9 +249,9 @@ pub struct Train {
     /// Seed of all random numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// auto, cpu, cuda:0, or host: kernels of a GPU on the CPU, slowly, to check them
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: Choice,
+    /// auto, cpu, cuda:0, or host: kernels of a GPU on the CPU, slowly, to check them [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Choice>,
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: Precision,

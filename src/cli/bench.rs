@@ -14,7 +14,7 @@ use std::time::Instant;
 pub fn bench(args: &Bench) -> Done {
     let loaded = load(&args.source)?;
     loaded.reject_flow()?;
-    let device = device(args.device)?;
+    let device = device(Some(args.device))?;
     if device.runs_modules() {
         return match args.precision {
             Precision::F32 => there::<f32>(args, &loaded, &device),

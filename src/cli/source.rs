@@ -2,7 +2,7 @@
 
 use super::args;
 use super::{Failure, print};
-use crate::cuda::{Choice, Device, cache::Cache};
+use crate::cuda::{Choice, Device, cache::Cache, driver};
 use crate::diagnostic::{Diagnostic, Span, render};
 use crate::net::{Element, Parameters, layout, write_atomically};
 use crate::program::{Overrides, Program};
@@ -134,10 +134,13 @@ pub fn write_or_print(out: Option<&Path>, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The device that a `--device` argument means. Where a GPU was wanted if possible, and is not, that is said.
-pub fn device(choice: Choice) -> Result<Device, Failure> {
-    let device = Device::open(choice)?;
-    if let Device::Cpu { why: Some(why) } = &device {
+/// The device that a `--device` argument means; a GPU if possible where there is none. Where it is not possible that is said,
+/// unless nobody asked and there is no driver either.
+pub fn device(choice: Option<Choice>) -> Result<Device, Failure> {
+    let device = Device::open(choice.unwrap_or(Choice::Auto))?;
+    if let Device::Cpu { why: Some(why) } = &device
+        && (choice.is_some() || driver::version().is_ok())
+    {
         eprintln!("note: this runs on the CPU: {why}");
     }
     Ok(device)

@@ -12,7 +12,7 @@ pub fn verify(args: &Verify) -> Done {
     let parameters = loaded.parameters::<f64>(args.weights.as_deref(), args.seed)?;
     let results = match args.device {
         Some(choice) => {
-            let device = device(choice)?;
+            let device = device(Some(choice))?;
             if !device.runs_modules() {
                 return Err(Failure::Input("verify compares a device with the CPU: name cuda:0, or host".into()));
             }
