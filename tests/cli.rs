@@ -320,7 +320,7 @@ fn arguments() {
     fails(at, &["plan", "a.jet", "-o", "none/plan.txt"], &["cannot write none/plan.txt"]);
     fails(at, &["train", "a.jet", "--out", "a.jet"], &["cannot write a.jet"]);
     fails(at, &["train", "a.jet", "--out", "a.jet/run"], &["cannot write a.jet/run"]);
-    fails(at, &["train", "a.jet", "--device", "cuda:0"], &["CPU"]);
+    fails(at, &["train", "a.jet", "--device", "gpu"], &["auto, cpu, cuda:0"]);
     fails(at, &["plan", "a.jet", "--threads", "100000"], &["1024"]);
     fails(at, &["nope"], &["nope"]);
 }

@@ -1,5 +1,6 @@
 //! The arguments.
 
+use crate::cuda::{Choice, compile::Arch};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -38,7 +39,10 @@ pub enum Command {
     /// Measure steps (or points) per second
     Bench(Bench),
     /// Say what this machine has, and what is missing for what
-    Doctor,
+    Doctor(Doctor),
+    /// The compiled kernels that are kept on disk
+    #[command(subcommand)]
+    Cache(Cache),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -112,6 +116,27 @@ pub struct Plan {
     pub out: Option<PathBuf>,
 }
 
+/// `jetc doctor`
+#[derive(ClapArgs, Debug)]
+pub struct Doctor {
+    /// Fetch NVRTC, which compiles kernels, from the Python package index into jetc's own folder
+    #[arg(long)]
+    pub install_nvrtc: bool,
+}
+
+/// `jetc cache`
+#[derive(Subcommand, Clone, Copy, Debug)]
+pub enum Cache {
+    /// Print the folder: JETC_CACHE_DIR, or jetc in the user's cache folder
+    Path,
+    /// List the entries
+    Ls,
+    /// Delete all entries
+    Clear,
+    /// Check every entry against its hash
+    Verify,
+}
+
 /// What to print.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -119,6 +144,26 @@ pub enum Target {
     Jet,
     /// A typed Rust module that reads the file of `jetc build`
     Rust,
+    /// CUDA C++ text
+    Cuda,
+    /// PTX, by NVRTC
+    Ptx,
+    /// Machine code, by NVRTC
+    Cubin,
+}
+
+/// How kernels compute.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Products {
+    /// f32
+    Fp32,
+    /// f32, products as three products of tensor cores: as accurate
+    #[value(name = "3xtf32")]
+    Tf32x3,
+    /// f32, products rounded to ten bits
+    Tf32,
+    /// f64
+    Fp64,
 }
 
 /// `jetc emit`
@@ -132,6 +177,15 @@ pub struct Emit {
     /// The programs of the training step (residual, loss, gradient) instead of the values
     #[arg(long)]
     pub gradient: bool,
+    /// The whole training step as one module: points, losses, gradients, update
+    #[arg(long, conflicts_with = "gradient")]
+    pub step: bool,
+    /// The processor that PTX and machine code are for
+    #[arg(long, value_name = "ARCH", default_value = "sm_90")]
+    pub arch: Arch,
+    /// How kernels compute
+    #[arg(long, value_enum, default_value = "3xtf32")]
+    pub precision: Products,
     /// Write to a file instead of the screen
     #[arg(short, long, value_name = "PATH")]
     pub out: Option<PathBuf>,
@@ -186,9 +240,9 @@ pub struct Eval {
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f64")]
     pub precision: Precision,
-    /// auto, cpu or cuda:0
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    /// auto, cpu, cuda:0, or host: kernels of a GPU on the CPU, slowly, to check them [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Choice>,
     /// Seed of estimators and initial weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -205,9 +259,9 @@ pub struct Train {
     /// Seed of all random numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// auto, cpu or cuda:0
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    /// auto, cpu, cuda:0, or host: kernels of a GPU on the CPU, slowly, to check them [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Choice>,
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: Precision,
@@ -233,6 +287,9 @@ pub struct Verify {
     /// Seed of points, weights and estimators
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Compare this device with the CPU instead: cuda:0, or host for kernels on the CPU
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Choice>,
 }
 
 /// `jetc bench`
@@ -249,4 +306,7 @@ pub struct Bench {
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: Precision,
+    /// cpu, cuda:0, or host
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: Choice,
 }

@@ -1,21 +1,29 @@
 //! `bench`: how fast a program runs here.
 
 use super::args::{Bench, Precision};
-use super::source::{Loaded, load};
+use super::source::{Loaded, device_of, load};
 use super::{Done, print};
+use crate::cuda::{self, Device, ceilings};
 use crate::net::Parameters;
 use crate::plan::{Options, plan};
-use crate::solver::{Evaluator, Number, SolverObjective};
-use crate::train::{Adam, Moments, Objective, descend};
+use crate::solver::{DeviceStepper, Evaluator, Number, OnDevice, SolverObjective, precision};
+use crate::train::{Adam, Beginning, Moments, Objective, Stepper, Stuck, descend};
 use std::time::Instant;
 
 /// `jetc bench FILE`
 pub fn bench(args: &Bench) -> Done {
     let loaded = load(&args.source)?;
+    let device = device_of(&loaded, Some(args.device))?;
     if loaded.program.flow.is_some() {
         return match args.precision {
             Precision::F32 => super::flow::bench::<f32>(args, &loaded),
             Precision::F64 => super::flow::bench::<f64>(args, &loaded),
+        };
+    }
+    if device.runs_modules() {
+        return match args.precision {
+            Precision::F32 => there::<f32>(args, &loaded, &device),
+            Precision::F64 => there::<f64>(args, &loaded, &device),
         };
     }
     match args.precision {
@@ -72,21 +80,100 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
             let done = descend(&objective, &adam, (step, 1e-6), &mut tensors, &gradients, &mut moments);
             done.map_err(|_| super::Failure::Work("a gradient is not finite".into()))
         })?;
-        let flops: f64 = plan
-            .sets
-            .iter()
-            .filter_map(|s| {
-                s.condition.map(|k| s.cost.flops_per_point * program.conditions[k].count as f64 + s.cost.flops_per_step)
-            })
-            .sum();
-        let bytes =
-            plan.sets.iter().filter(|s| s.condition.is_some()).map(|s| s.cost.bytes_per_step).fold(0.0, f64::max);
+        let (flops, bytes) = work(program, &plan);
         let bytes = bytes * size_of::<T>() as f64 / 4.0;
         print(&format!(
             "training step (points, residuals, loss, gradient, update): {rate:.1} steps/s, {:.2} GFLOP/s, {:.0} % of the peak, {:.2} GB/s of parameters and moments; the first step took {:.1} ms",
             rate * flops / 1e9,
             100.0 * rate * flops / peak,
             rate * bytes / 1e9,
+            1e3 * first
+        ));
+    }
+    Ok(())
+}
+
+/// The same on a device.
+fn there<T: Number>(args: &Bench, loaded: &Loaded, device: &Device) -> Done {
+    let program = &loaded.program;
+    let plan = plan(program, Options::default()).map_err(|e| loaded.say(&e))?;
+    let parameters = Parameters::<T>::initial(program, 0);
+    // a device that is only simulated has no ceilings worth knowing
+    let measured = matches!(device, Device::Cuda(_)).then(|| ceilings::measure(device)).transpose()?;
+    if let Some(c) = measured {
+        let (bytes, flops) = (c.bytes / 1e9, c.flops / 1e12);
+        print(&format!("{device}: measured ceilings {bytes:.0} GB/s, {flops:.1} TFLOP/s in f32 without tensor cores"));
+    }
+    let shares = |flops: f64, bytes: f64| match measured {
+        Some(c) => format!(
+            ", {:.0} % of {:.0} GB/s, {:.0} % of f32 flops",
+            100.0 * bytes / c.bytes,
+            c.bytes / 1e9,
+            100.0 * flops / c.flops
+        ),
+        None => String::new(),
+    };
+    if let Some(set) = plan.sets.iter().find(|s| s.condition.is_none()) {
+        let options = cuda::Options::new(precision::<T>());
+        let mut on =
+            OnDevice::new(device, &set.program, &options, &parameters, args.points).map_err(|e| loaded.failure(e))?;
+        let points: Vec<T> = (0..args.points * program.columns()).map(|k| T::of((k % 997) as f64 / 997.0)).collect();
+        on.write(&points, &[], (0, 0)).map_err(|e| loaded.failure(e))?;
+        let batch = if measured.is_some() { 64 } else { 1 };
+        let (rate, _) = measure(args.seconds, &mut || Ok(on.runner().call(batch)?))?;
+        let points = rate * batch as f64 * args.points as f64;
+        let flops = points * set.cost.flops_per_point;
+        let memory = on.runner().module().bytes(args.points as u32) as f64 / 1e6;
+        print(&format!(
+            "{}: {points:.3e} points/s ({} at a time), {:.2} GFLOP/s{}, {memory:.1} MB",
+            set.name,
+            args.points,
+            flops / 1e9,
+            shares(flops, 0.0)
+        ));
+    }
+    if plan.sets.iter().any(|s| s.training.is_some()) {
+        let mut training = program
+            .training
+            .clone()
+            .ok_or_else(|| super::Failure::Input(format!("{}: there is no `train` statement", loaded.name)))?;
+        training.steps = training.steps.max(1 << 20);
+        let mut stepper =
+            DeviceStepper::<T>::new(device, program, &plan, &parameters, (&loaded.folder(), 0), &training)
+                .map_err(|e| loaded.failure(e))?;
+        let memory = stepper.bytes() as f64 / 1e6;
+        let values: Vec<Vec<T>> = parameters
+            .specs()
+            .iter()
+            .zip(parameters.values())
+            .filter(|(s, _)| s.is_learned())
+            .map(|(_, v)| v.clone())
+            .collect();
+        let moments = Moments::zeros(values.iter().map(Vec::len));
+        let logarithmic = vec![false; values.len()];
+        let failed = |e: crate::train::ObjectiveError| super::Failure::Work(e.to_string());
+        stepper
+            .begin(Beginning { step: 0, values, moments, logarithmic: &logarithmic, training: &training })
+            .map_err(failed)?;
+        let batch = if measured.is_some() { 256 } else { 1 };
+        // So slowly that the problem stays as it is.
+        let rates = vec![1e-6; batch];
+        let mut losses = Vec::new();
+        let (rate, first) = measure(args.seconds, &mut || {
+            losses.clear();
+            stepper.run(&rates, &mut losses).map_err(|e| match e {
+                Stuck::Failed(e) => failed(e),
+                Stuck::Gradient(_) => super::Failure::Work("a gradient is not finite".into()),
+            })
+        })?;
+        let rate = rate * batch as f64;
+        let (flops, bytes) = work(program, &plan);
+        let bytes = bytes * size_of::<T>() as f64 / 4.0;
+        print(&format!(
+            "training step (points, residuals, loss, gradient, update): {rate:.1} steps/s, {:.2} GFLOP/s, {:.2} GB/s of parameters and moments{}, {memory:.1} MB; the first {batch} took {:.1} ms",
+            rate * flops / 1e9,
+            rate * bytes / 1e9,
+            shares(rate * flops, rate * bytes),
             1e3 * first
         ));
     }
@@ -130,4 +217,14 @@ fn gemm_peak<T: Number>() -> f64 {
         best = best.max(flops / start.elapsed().as_secs_f64());
     }
     best
+}
+
+/// Operations of a training step, and bytes of parameters and moments in f32.
+fn work(program: &crate::program::Program, plan: &crate::plan::Plan) -> (f64, f64) {
+    let conditions = plan.sets.iter().filter_map(|s| Some((s, s.condition?)));
+    let flops = |(s, k): (&crate::plan::PointSet, usize)| {
+        s.cost.flops_per_point * program.conditions[k].count as f64 + s.cost.flops_per_step
+    };
+    let bytes = conditions.clone().map(|(s, _)| s.cost.bytes_per_step).fold(0.0, f64::max);
+    (conditions.map(flops).sum(), bytes)
 }

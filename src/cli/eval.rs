@@ -1,12 +1,13 @@
 //! `eval`: outputs or fields at points.
 
 use super::args::{Eval, Precision};
-use super::source::{Loaded, device, load, write_or_print};
+use super::source::{Loaded, device_of, load, warn_of_cache, write_or_print};
 use super::{Done, Failure};
+use crate::cuda::{self, Device};
 use crate::net::{read_matrix, write_atomically};
 use crate::plan::{Options, plan, plan_expressions};
 use crate::program::Program;
-use crate::solver::{Evaluator, Number};
+use crate::solver::{Evaluator, Number, OnDevice, precision};
 use crate::train::Table;
 use ndarray::Array2;
 use ndarray_npy::{WritableElement, WriteNpyExt};
@@ -17,11 +18,11 @@ use std::path::Path;
 /// `jetc eval FILE --points P.npy`
 pub fn eval(args: &Eval) -> Done {
     let loaded = load(&args.source)?;
-    device(&args.device)?;
+    let device = device_of(&loaded, args.device)?;
     let points = read_points(&loaded.program, &args.points)?;
     match args.precision {
-        Precision::F32 => run::<f32>(args, &loaded, &points),
-        Precision::F64 => run::<f64>(args, &loaded, &points),
+        Precision::F32 => run::<f32>(args, &loaded, &points, &device),
+        Precision::F64 => run::<f64>(args, &loaded, &points, &device),
     }
 }
 
@@ -38,7 +39,7 @@ fn read_points(program: &Program, path: &Path) -> Result<Array2<f64>, Failure> {
     })
 }
 
-fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array2<f64>) -> Done {
+fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array2<f64>, device: &Device) -> Done {
     let program = &loaded.program;
     let columns = program.columns();
     if points.ncols() != columns {
@@ -81,7 +82,15 @@ fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array
     let evaluator = Evaluator::<T>::new(&jet)?;
     loaded.make_room::<T>(1, points.nrows())?;
     let flat: Vec<T> = points.iter().map(|x| T::of(*x)).collect();
-    let values = evaluator.run(&parameters, points.nrows(), &flat, &[], args.seed, 0)?;
+    let values = if device.runs_modules() {
+        let options = cuda::Options::new(precision::<T>());
+        let mut there = OnDevice::new(device, &jet, &options, &parameters, points.nrows())?;
+        let (mut outputs, _) = there.run(&flat, &[], (args.seed, 0))?;
+        warn_of_cache();
+        outputs.swap_remove(0)
+    } else {
+        evaluator.run(&parameters, points.nrows(), &flat, &[], args.seed, 0)?
+    };
     write_values(args, values, points.nrows(), evaluator.width())
 }
 

@@ -5,7 +5,9 @@
 mod args;
 mod bench;
 mod build;
+mod cache;
 mod doctor;
+mod emit;
 mod eval;
 mod flow;
 #[cfg(feature = "plot")]
@@ -73,13 +75,14 @@ fn run(command: Command) -> Done {
     match command {
         Command::Check(a) => plan::check(&a),
         Command::Plan(a) => plan::plan(&a),
-        Command::Emit(a) => plan::emit(&a),
+        Command::Emit(a) => emit::emit(&a),
         Command::Build(a) => build::build(&a),
         Command::Eval(a) => eval::eval(&a),
         Command::Train(a) => train::train(&a),
         Command::Verify(a) => verify::verify(&a),
         Command::Bench(a) => bench::bench(&a),
-        Command::Doctor => doctor::doctor(),
+        Command::Doctor(a) => doctor::doctor(&a),
+        Command::Cache(a) => cache::cache(&a),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "jetc", &mut std::io::stdout());
             Ok(())

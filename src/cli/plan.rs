@@ -1,9 +1,8 @@
-//! `check`, `plan`, `emit`: what a program means and what it is compiled to.
+//! `check`, `plan`: what a program means and what will be computed.
 
 use super::source::{load, write_or_print};
 use super::{Done, args, flow, print, variance};
 use crate::plan::{Options, check_reports, json, plan as make_plan, text};
-use std::fmt::Write;
 
 /// `jetc check FILE`
 pub fn check(source: &args::Source) -> Done {
@@ -39,30 +38,4 @@ pub fn plan(args: &args::Plan) -> Done {
         text(&plan) + &comparisons.map_or(String::new(), |c| variance::text(&c))
     };
     write_or_print(args.out.as_deref(), &text)
-}
-
-/// `jetc emit FILE`
-pub fn emit(args: &args::Emit) -> Done {
-    let loaded = load(&args.source)?;
-    if loaded.program.flow.is_some() {
-        return flow::emit(args, &loaded);
-    }
-    let plan = make_plan(&loaded.program, Options::default()).map_err(|e| loaded.say(&e))?;
-    let mut out = String::new();
-    if args.target == args::Target::Rust {
-        let artifact = crate::artifact(&loaded.program, &plan, &loaded.text, &loaded.overrides);
-        let artifact = artifact.map_err(|d| loaded.say(&[d]))?;
-        let stem = args.source.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        let quantities = artifact.parts.first().map_or(&[][..], |p| &p.quantities);
-        let text = crate::build::module(&stem, &artifact.inputs, quantities, crate::build::Precision::F64)?;
-        return write_or_print(args.out.as_deref(), &text);
-    }
-    for set in &plan.sets {
-        let program = match (&set.training, args.gradient) {
-            (Some(training), true) => training,
-            _ => &set.program,
-        };
-        let _ = writeln!(out, "{program}");
-    }
-    write_or_print(args.out.as_deref(), &out)
 }

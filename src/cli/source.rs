@@ -2,6 +2,7 @@
 
 use super::args;
 use super::{Failure, print};
+use crate::cuda::{Choice, Device, cache::Cache, driver};
 use crate::diagnostic::{Diagnostic, Span, render};
 use crate::net::{Element, Parameters, layout, write_atomically};
 use crate::program::{Overrides, Program};
@@ -122,13 +123,33 @@ pub fn write_or_print(out: Option<&Path>, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The device that a `--device` argument means. This version has one.
-pub fn device(name: &str) -> Result<&'static str, Failure> {
-    match name {
-        "auto" | "cpu" => Ok("cpu"),
-        other if other.starts_with("cuda") => Err(Failure::Input(format!(
-            "device `{other}`: this version runs programs on the CPU only; use --device cpu"
-        ))),
-        other => Err(Failure::Input(format!("unknown device `{other}`: expected auto, cpu or cuda:0"))),
+/// The device that a `--device` argument means; a GPU if possible where there is none. Where it is not possible that is said,
+/// unless nobody asked and there is no driver either.
+pub fn device(choice: Option<Choice>) -> Result<Device, Failure> {
+    let device = Device::open(choice.unwrap_or(Choice::Auto))?;
+    if let Device::Cpu { why: Some(why) } = &device
+        && (choice.is_some() || driver::version().is_ok())
+    {
+        eprintln!("note: this runs on the CPU: {why}");
+    }
+    Ok(device)
+}
+
+/// The device that runs a program: flows run on the CPU.
+pub fn device_of(loaded: &Loaded, choice: Option<Choice>) -> Result<Device, Failure> {
+    match choice {
+        _ if loaded.program.flow.is_none() => device(choice),
+        None | Some(Choice::Auto | Choice::Cpu) => Ok(Device::Cpu { why: None }),
+        Some(_) => {
+            let message = format!("{}: flows run on the CPU in this version; leave out --device", loaded.name);
+            Err(Failure::Input(message))
+        }
+    }
+}
+
+/// Says why compiled kernels are not kept, if they are not.
+pub fn warn_of_cache() {
+    if let Some(warning) = Cache::shared().take_warning() {
+        eprintln!("warning: {warning}");
     }
 }

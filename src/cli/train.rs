@@ -1,13 +1,14 @@
 //! `train`: the run, its progress bar, its pictures.
 
 use super::args::{Precision, Train};
-use super::source::{Loaded, device, load};
+use super::source::{Loaded, device_of, load, warn_of_cache};
 use super::{Done, Failure, print};
+use crate::cuda::Device;
 use crate::net::Parameters;
 use crate::plan::{Options as PlanOptions, Plan, plan};
 use crate::solver::flow::FlowObjective;
-use crate::solver::{Number, SolverObjective};
-use crate::train::{self as training, Flow, Measurement, Objective, Observer, Options, Outcome, Progress};
+use crate::solver::{DeviceStepper, Number, SolverObjective};
+use crate::train::{self as training, Flow, Measurement, Observer, Options, Outcome, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ const CHEAP: usize = 1_000_000;
 /// `jetc train FILE`
 pub fn train(args: &Train) -> Done {
     let loaded = load(&args.source)?;
-    device(&args.device)?;
+    let device = device_of(&loaded, args.device)?;
     if loaded.program.flow.is_some() && loaded.program.fit.is_none() {
         return Err(Failure::Input(format!(
             "{}: there is nothing to train the flow on; add `fit flow to DATA, horizon = 1`",
@@ -45,23 +46,32 @@ pub fn train(args: &Train) -> Done {
     }
     let plan = plan(&loaded.program, PlanOptions::default()).map_err(|e| loaded.say(&e))?;
     match args.precision {
-        Precision::F32 => run::<f32>(args, &loaded, &plan),
-        Precision::F64 => run::<f64>(args, &loaded, &plan),
+        Precision::F32 => run::<f32>(args, &loaded, &plan, &device),
+        Precision::F64 => run::<f64>(args, &loaded, &plan, &device),
     }
 }
 
-fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan) -> Done {
+fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan, device: &Device) -> Done {
     let program = &loaded.program;
     // weights, both moments, gradient
     loaded.make_room::<T>(4, program.conditions.iter().map(|c| c.count).sum())?;
     let mut parameters = Parameters::<T>::initial(program, args.seed);
-    let mut objective =
-        SolverObjective::new(program, plan, &parameters, &loaded.folder(), args.seed).map_err(|e| loaded.failure(e))?;
     let out = folder(args);
     let mut options = options(args, loaded, &out);
     let artifact = crate::artifact(&loaded.program, plan, &loaded.text, &loaded.overrides);
     options.metadata = artifact.map_err(|d| loaded.say(&[d]))?.metadata;
-    let outcome = drive(args, &mut objective, &mut parameters, &options)?;
+    options.device = device.to_string();
+    let place = (&*loaded.folder(), args.seed);
+    let outcome = if device.runs_modules() {
+        let stepper = DeviceStepper::new(device, program, plan, &parameters, place, &options.training);
+        warn_of_cache();
+        let mut stepper = stepper.map_err(|e| loaded.failure(e))?;
+        drive(args, &options, |watcher| training::train_with(&mut stepper, &mut parameters, &options, watcher))?
+    } else {
+        let objective = SolverObjective::new(program, plan, &parameters, place.0, place.1);
+        let mut objective = objective.map_err(|e| loaded.failure(e))?;
+        drive(args, &options, |watcher| training::train(&mut objective, &mut parameters, &options, watcher))?
+    };
     #[cfg(feature = "plot")]
     super::pictures::pictures(loaded, &parameters, &outcome, &out)?;
     summary(&outcome, &out);
@@ -79,7 +89,7 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded) -> Done {
     let batch = options.training.batch;
     let mut objective = FlowObjective::new(program, plan, &parameters, &loaded.folder(), batch, args.seed)
         .map_err(|e| loaded.failure(e))?;
-    let outcome = drive(args, &mut objective, &mut parameters, &options)?;
+    let outcome = drive(args, &options, |watcher| training::train(&mut objective, &mut parameters, &options, watcher))?;
     #[cfg(feature = "plot")]
     super::pictures::flow(loaded, &objective, &parameters, &outcome, (&out, args.seed))?;
     summary(&outcome, &out);
@@ -87,11 +97,10 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded) -> Done {
 }
 
 /// Runs, with a progress bar, until the end or an interrupt.
-fn drive<T: Number>(
+fn drive(
     args: &Train,
-    objective: &mut dyn Objective<T>,
-    parameters: &mut Parameters<T>,
     options: &Options,
+    run: impl FnOnce(&mut Watcher) -> Result<Outcome, training::Error>,
 ) -> Result<Outcome, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
@@ -102,7 +111,7 @@ fn drive<T: Number>(
         }
     })?;
     let mut watcher = Watcher { bar: bar(options.training.steps, args.quiet), stop };
-    let result = training::train(objective, parameters, options, &mut watcher);
+    let result = run(&mut watcher);
     watcher.bar.finish_and_clear();
     result.map_err(|e| match e {
         e @ (training::Error::Loss { .. } | training::Error::Gradient { .. } | training::Error::Objective { .. }) => {

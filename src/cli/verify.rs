@@ -1,19 +1,34 @@
 //! `verify`: the compiled program against another way to the same numbers.
 
 use super::args::Verify;
-use super::source::load;
+use super::source::{device_of, load};
 use super::{Done, Failure, print};
+use crate::plan::{Options, plan};
 
 /// `jetc verify FILE`
 pub fn verify(args: &Verify) -> Done {
     let loaded = load(&args.source)?;
     let parameters = loaded.parameters::<f64>(args.weights.as_deref(), args.seed)?;
-    let verify = match loaded.program.flow {
-        Some(_) => crate::solver::flow::verify_flow,
-        None => crate::solver::verify,
+    let results = match args.device {
+        Some(choice) => {
+            let device = device_of(&loaded, Some(choice))?;
+            if !device.runs_modules() {
+                return Err(Failure::Input("verify compares a device with the CPU: name cuda:0, or host".into()));
+            }
+            if loaded.program.flow.is_some() {}
+            let plan = plan(&loaded.program, Options::default()).map_err(|e| loaded.say(&e))?;
+            let place = (&*loaded.folder(), args.seed);
+            crate::solver::agreement(&device, &loaded.program, &plan, &parameters, place)
+        }
+        None => {
+            let verify = match loaded.program.flow {
+                Some(_) => crate::solver::flow::verify_flow,
+                None => crate::solver::verify,
+            };
+            verify(&loaded.program, &parameters, args.seed).map_err(|e| loaded.say(&e))?
+        }
     };
-    let results =
-        verify(&loaded.program, &parameters, args.seed).map_err(|e| loaded.say(&e))?.map_err(|e| loaded.failure(e))?;
+    let results = results.map_err(|e| loaded.failure(e))?;
     let mut failed = 0;
     for r in &results {
         let verdict = if r.passed() { "agrees" } else { "DIFFERS" };

@@ -1,24 +1,36 @@
-//! CUDA kernels from the same [`JetProgram`](crate::jet::JetProgram)s that the CPU runs.
+//! CUDA kernels from the same [`JetProgram`](crate::jet::JetProgram)s that the CPU runs, and what runs them.
 //!
 //! [`emit`] makes one text per program: factors of first layers, a main kernel in which each block takes tiles of points through
 //! all operations, and what is added up over the blocks afterwards. The building blocks are in `kernels/`.
 //!
 //! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
 //!   `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
-//! - `step`, `points`, `wide`, `wide_pass`: a whole training step;  - `host`: runs a module on the CPU, as a check;
-//! - `module`: what is made, for those who run it.
+//! - `step`, `points`, `wide`, `wide_pass`: a whole training step;
+//! - `module`: what is made, for those who run it;  - `runner`: what runs a module;  - `device`: which device;
+//! - `gpu`, `driver`: the driver and its devices;  - `simulated`, `host`: the same kernels on the CPU, as a check;
+//! - `ceilings`: what a device can do at most;
+//! - `load`: from a module to code, by way of `cache` and `nvrtc`;  - `folders`: where these lie;  - `off`: the same names
+//!   in a build without CUDA.
 
 mod activations;
+pub mod cache;
+pub mod ceilings;
+pub mod compile;
+pub mod device;
 mod emitter;
-#[cfg(unix)]
+mod error;
+pub mod folders;
+#[cfg(all(feature = "cuda", unix))]
 pub mod host;
 mod late;
 mod layers;
 mod layout;
 mod lifts;
+pub mod load;
 mod module;
 #[cfg(feature = "compiler")]
 mod points;
+pub mod runner;
 mod scalar;
 #[cfg(feature = "compiler")]
 mod step;
@@ -29,8 +41,21 @@ mod wide;
 #[cfg(feature = "compiler")]
 mod wide_pass;
 
+// a build without CUDA has the same types; each says so
+#[cfg_attr(not(feature = "cuda"), path = "off/driver.rs")]
+pub mod driver;
+#[cfg_attr(not(feature = "cuda"), path = "off/gpu.rs")]
+pub mod gpu;
+#[cfg_attr(not(feature = "cuda"), path = "off/nvrtc.rs")]
+pub mod nvrtc;
+#[cfg_attr(not(all(feature = "cuda", unix)), path = "off/simulated.rs")]
+pub mod simulated;
+
+pub use device::{Choice, Device};
 pub use emitter::emit;
+pub use error::Error;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
+pub use runner::Runner;
 #[cfg(feature = "compiler")]
 pub use step::{Condition, Training, step};
 

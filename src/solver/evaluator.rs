@@ -23,6 +23,9 @@ pub enum Error {
     /// A data file is missing or damaged.
     #[error(transparent)]
     Data(#[from] crate::train::DataError),
+    /// A device lacks something, refuses, or failed.
+    #[error(transparent)]
+    Device(#[from] crate::cuda::Error),
 }
 
 impl From<crate::diagnostic::Diagnostic> for Error {

@@ -1,6 +1,8 @@
 //! Where plans, backends and parameters meet: evaluation of expressions at points, the objective of training, reports,
 //! verification, pictures. The command line and embedding programs stand on this room.
 
+mod agreement;
+mod device;
 mod evaluator;
 pub mod flow;
 mod measure;
@@ -10,6 +12,8 @@ mod variance;
 mod verify;
 
 pub use crate::cpu::Number;
+pub use agreement::agreement;
+pub use device::{DeviceStepper, OnDevice, Results, precision, training_module};
 pub use evaluator::{Error, Evaluator, Tensors, column_names};
 pub use objective::SolverObjective;
 pub use picture::{Picture, picture};

@@ -11,7 +11,7 @@ use crate::program::{Domain, Program};
 /// Most coordinates for which the full jet is compared.
 pub const FULL_JET: usize = 10;
 /// Random points per point set.
-const POINTS: usize = 8;
+pub(super) const POINTS: usize = 8;
 /// Elements of each tensor whose difference quotient is compared.
 const ELEMENTS: usize = 6;
 
@@ -69,7 +69,7 @@ fn compare(
     Ok(out)
 }
 
-fn relative(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn relative(a: &[f64], b: &[f64]) -> f64 {
     let difference: f64 = a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum();
     let norm: f64 = b.iter().map(|y| y * y).sum();
     if difference == 0.0 { 0.0 } else { (difference / norm.max(f64::MIN_POSITIVE)).sqrt() }
@@ -138,7 +138,7 @@ fn moves(program: &JetProgram, tensor: &str) -> bool {
     program.ops.iter().filter_map(carried).any(is_named)
 }
 
-fn random_points(program: &Program, seed: u64, set: usize) -> Vec<f64> {
+pub(super) fn random_points(program: &Program, seed: u64, set: usize) -> Vec<f64> {
     let random = Philox::new(seed, Purpose::Test.stream(set), 1);
     let mut out = Vec::new();
     for _ in 0..POINTS {
@@ -159,7 +159,7 @@ fn random_points(program: &Program, seed: u64, set: usize) -> Vec<f64> {
     out
 }
 
-fn random_data(columns: usize, seed: u64, set: usize) -> Vec<f64> {
+pub(super) fn random_data(columns: usize, seed: u64, set: usize) -> Vec<f64> {
     let random = Philox::new(seed, Purpose::Test.stream(set), 2);
     (0..POINTS * columns).map(|k| random.uniform(k as u64)).collect()
 }

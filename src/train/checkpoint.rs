@@ -24,15 +24,11 @@ pub struct Identity {
     pub precision: String,
 }
 
-/// The state after `step` updates.
+/// Where a run is after `step` updates, tensors and moments aside.
 #[derive(Clone, Debug, PartialEq)]
-pub struct State<T> {
+pub struct State {
     /// Updates done.
     pub step: u64,
-    /// The tensors as the optimiser sees them.
-    pub values: Vec<Vec<T>>,
-    /// Its moments.
-    pub moments: Moments<T>,
     /// Rows so far.
     pub history: History,
     /// Seconds of all sessions so far.
@@ -70,9 +66,11 @@ pub fn save<T: Element>(
     path: &Path,
     identity: &Identity,
     names: &[(String, Vec<usize>)],
-    state: &State<T>,
+    state: &State,
+    values: &[Vec<T>],
+    moments: &Moments<T>,
 ) -> Result<(), CheckpointError> {
-    let kinds = [("value", &state.values), ("first", &state.moments.first), ("second", &state.moments.second)];
+    let kinds = [("value", values), ("first", &moments.first), ("second", &moments.second)];
     let labels: Vec<Vec<String>> =
         kinds.iter().map(|(kind, _)| names.iter().map(|(name, _)| format!("{kind}/{name}")).collect()).collect();
     let mut entries: Vec<Entry<'_, T>> = Vec::new();
@@ -102,7 +100,7 @@ pub fn load<T: Element>(
     identity: &Identity,
     names: &[(String, Vec<usize>)],
     values: &mut [Vec<T>],
-) -> Result<State<T>, CheckpointError> {
+) -> Result<(State, Moments<T>), CheckpointError> {
     let file = TensorFile::read(path)?;
     let file = file.open()?;
     let foreign = |reason: String| CheckpointError::Foreign { path: path.into(), reason };
@@ -135,13 +133,11 @@ pub fn load<T: Element>(
         step: text("step")?.parse().map_err(|_| unreadable("step"))?,
         seconds: text("seconds")?.parse().map_err(|_| unreadable("seconds"))?,
         history: History::from_csv(text("history")?).ok_or_else(|| unreadable("history"))?,
-        values: vec![],
-        moments: Moments::default(),
     };
     read("value", values)?;
     read("first", &mut moments.first)?;
     read("second", &mut moments.second)?;
-    Ok(State { moments, ..state })
+    Ok((state, moments))
 }
 
 fn same_run<'a>(

@@ -1,6 +1,6 @@
 //! Training: points, data, optimiser, schedule, the loop, checkpoints, reports. How a gradient is made is not known here.
 //!
-//! [`train`] drives an [`Objective`]. Random numbers are functions of (seed, condition, step, point, column), so a run that
+//! [`train`] drives an [`Objective`] on the host, [`train_with`] any [`Stepper`]. Random numbers are functions of (seed, condition, step, point, column), so a run that
 //! was stopped and resumed ends in the same bits as one that was not.
 
 mod adam;
@@ -15,6 +15,7 @@ mod run;
 mod scaling;
 mod schedule;
 mod step_points;
+mod stepper;
 
 pub use adam::{Adam, Moments, Update};
 pub use checkpoint::{CheckpointError, Identity};
@@ -26,8 +27,11 @@ pub use permutation::Permutation;
 pub(crate) use points::Place;
 pub use points::{Batch, Sampler};
 pub use report::{Measurement, RolloutFacts, peak_memory_bytes};
-pub use run::{Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent, train};
+pub use run::{
+    Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent, train, train_with,
+};
 pub use step_points::StepPoints;
+pub use stepper::{Beginning, OnHost, Stepper, Stuck};
 
 #[cfg(test)]
 mod tests;

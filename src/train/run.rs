@@ -1,14 +1,14 @@
-//! The loop. It asks an [`Objective`] for losses and gradients and does not know how they are made.
+//! The loop. It has steps made by a [`Stepper`] and does not know how.
 //!
 //! Step s (from 0) evaluates the objective at the current tensors and updates them; a row of the history with number s + 1
 //! holds the losses of that evaluation and, where measured, the errors after the update. Everything that reaches the tensors
 //! is a function of (program, seed, s): the clock decides only when checkpoints are written and progress is shown.
 
-use super::adam::{Adam, Moments};
+use super::adam::Moments;
 use super::checkpoint::{self, CheckpointError, Identity, State};
-use super::descent::descend;
 use super::history::{History, HistoryFile};
 use super::report::{self, Measurement};
+use super::stepper::{Beginning, OnHost, Stepper, Stuck};
 use crate::net::{Element, Metadata, Parameters, WeightsError};
 use crate::program::{Learning, Training};
 use std::io;
@@ -93,9 +93,9 @@ impl Options {
         }
     }
 
-    fn identity<T: Element>(&self) -> Identity {
+    fn identity(&self, arithmetic: String) -> Identity {
         let steps = self.training.decay.depends_on_steps().then_some(self.training.steps);
-        Identity { program: self.program.clone(), seed: self.seed, steps, precision: T::NAME.into() }
+        Identity { program: self.program.clone(), seed: self.seed, steps, precision: arithmetic }
     }
 }
 
@@ -249,30 +249,39 @@ pub fn train<T: Element>(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, Error> {
-    let mut run = Run::start(objective, parameters, options)?;
+    train_with(&mut OnHost::new(objective), parameters, options, observer)
+}
+
+/// The same, whatever makes the steps.
+pub fn train_with<T: Element>(
+    stepper: &mut dyn Stepper<T>,
+    parameters: &mut Parameters<T>,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, Error> {
+    let (mut run, values, moments) = Run::start(stepper, parameters, options)?;
     if let Some(step) = run.resumed_from {
         observer.resumed(step);
     }
-    let finished = run.go(objective, observer);
-    // They are with the parameters or with the run, never with both: they may be most of the memory.
-    run.give_back(parameters);
+    let finished = run.begin(stepper, values, moments).and_then(|()| run.go(stepper, observer));
+    // They are with the parameters or with the stepper, never with both: they may be most of the memory.
+    run.give_back(stepper, parameters);
     let finished = finished?;
     run.finish(parameters, finished)
 }
 
 /// A run under way.
-struct Run<'a, T> {
+struct Run<'a> {
     options: &'a Options,
     identity: Identity,
-    adam: Adam,
     tensors: Vec<(String, Vec<usize>)>,
     /// The same with the shapes in which they are kept.
     kept: Vec<(String, Vec<usize>)>,
-    /// Which tensors are optimised in their logarithm.
+    /// Which tensors are kept as their logarithms.
     logarithmic: Vec<bool>,
     conditions: Vec<String>,
-    state: State<T>,
-    gradients: Vec<Vec<T>>,
+    state: State,
+    /// Of the latest step.
     losses: Vec<f64>,
     measurements: Vec<Measurement>,
     file: Option<HistoryFile>,
@@ -286,16 +295,20 @@ struct Run<'a, T> {
     resumed_from: Option<u64>,
 }
 
-impl<'a, T: Element> Run<'a, T> {
-    fn start(
-        objective: &dyn Objective<T>,
+/// A run, and the tensors and moments that it begins with.
+type Started<'a, T> = (Run<'a>, Vec<Vec<T>>, Moments<T>);
+
+impl<'a> Run<'a> {
+    fn start<T: Element>(
+        stepper: &mut dyn Stepper<T>,
         parameters: &mut Parameters<T>,
         options: &'a Options,
-    ) -> Result<Self, Error> {
-        let tensors = objective.tensors();
-        let conditions = objective.conditions();
-        let identity = options.identity::<T>();
-        let logarithmic = logarithmic(parameters, &tensors)?;
+    ) -> Result<Started<'a, T>, Error> {
+        let tensors = stepper.tensors();
+        let conditions = stepper.conditions();
+        let identity = options.identity(stepper.arithmetic());
+        let mut logarithmic = logarithmic(parameters, &tensors)?;
+        logarithmic.iter_mut().for_each(|l| *l &= stepper.keeps_logarithms());
         if let Some(out) = &options.out {
             std::fs::create_dir_all(out).map_err(write_error(out))?;
         }
@@ -303,34 +316,31 @@ impl<'a, T: Element> Run<'a, T> {
         let checkpoint = options.out.as_ref().map(|out| out.join("checkpoint.safetensors"));
         let checkpoint = checkpoint.filter(|path| options.resume && path.exists());
         let resume = checkpoint.is_some();
-        let state: State<T> = match checkpoint {
+        let (state, values, moments) = match checkpoint {
             Some(path) => {
                 let at: Vec<usize> = tensors.iter().filter_map(|t| parameters.position(&t.0)).collect();
                 let mut values: Vec<Vec<T>> =
                     at.iter().map(|k| std::mem::take(&mut parameters.values_mut()[*k])).collect();
-                let loaded = checkpoint::load(&path, &identity, &kept, &mut values);
-                match loaded {
-                    Ok(state) => State { values, ..state },
+                match checkpoint::load(&path, &identity, &kept, &mut values) {
+                    Ok((state, moments)) => (state, values, moments),
                     Err(e) => {
                         at.into_iter().zip(values).for_each(|(k, v)| parameters.values_mut()[k] = v);
                         return Err(e.into());
                     }
                 }
             }
-            None => State {
-                step: 0,
-                moments: Moments::zeros(tensors.iter().map(|t| t.1.iter().product())),
-                values: vec![],
-                history: History::new(columns(&conditions, &objective.reports())),
-                seconds: 0.0,
-            },
+            None => {
+                let history = History::new(columns(&conditions, &stepper.reports()));
+                let moments = Moments::zeros(tensors.iter().map(|t| t.1.iter().product()));
+                (State { step: 0, history, seconds: 0.0 }, vec![], moments)
+            }
         };
         let resumed_from = resume.then_some(state.step);
         let history = options.out.as_ref().map(|out| out.join("history.csv"));
         let file = match history.as_ref().map(|path| HistoryFile::start(path, &state.history)).transpose() {
             Ok(file) => file,
             Err(e) => {
-                for ((name, _), values) in tensors.iter().zip(state.values) {
+                for ((name, _), values) in tensors.iter().zip(values) {
                     if let Some(at) = parameters.position(name) {
                         parameters.values_mut()[at] = values;
                     }
@@ -338,13 +348,7 @@ impl<'a, T: Element> Run<'a, T> {
                 return Err(write_error(&history.unwrap_or_default())(e));
             }
         };
-        let gradient = |(k, t): (usize, &(String, Vec<usize>))| match objective.row_length(k) {
-            Some(_) => vec![],
-            None => vec![T::zero(); t.1.iter().product()],
-        };
-        let mut run = Run {
-            adam: Adam::new(&options.training),
-            gradients: tensors.iter().enumerate().map(gradient).collect(),
+        let run = Run {
             losses: vec![0.0; conditions.len()],
             measurements: Vec::new(),
             saved: resumed_from,
@@ -363,40 +367,53 @@ impl<'a, T: Element> Run<'a, T> {
             resumed_from,
         };
         // Nothing can fail any more.
-        if !resume {
-            run.take(parameters);
-        }
-        Ok(run)
+        let values = if resume { values } else { run.take(parameters) };
+        Ok((run, values, moments))
     }
 
     /// Takes the values of the tensors out of the parameters.
-    fn take(&mut self, parameters: &mut Parameters<T>) {
+    fn take<T: Element>(&self, parameters: &mut Parameters<T>) -> Vec<Vec<T>> {
+        let mut taken = Vec::new();
         for ((name, _), is_log) in self.tensors.iter().zip(&self.logarithmic) {
             let at = parameters.position(name).expect("the tensors were found before");
             let mut values = std::mem::take(&mut parameters.values_mut()[at]);
             if *is_log {
                 values.iter_mut().for_each(|x| *x = T::of(libm::log(x.f64())));
             }
-            self.state.values.push(values);
+            taken.push(values);
         }
+        taken
+    }
+
+    fn begin<T: Element>(
+        &self,
+        stepper: &mut dyn Stepper<T>,
+        values: Vec<Vec<T>>,
+        moments: Moments<T>,
+    ) -> Result<(), Error> {
+        let (step, logarithmic, training) = (self.state.step, &self.logarithmic, &self.options.training);
+        let begun = stepper.begin(Beginning { step, values, moments, logarithmic, training });
+        begun.map_err(|source| Error::Objective { step, source })
     }
 
     /// Steps to the end, or until the observer stops; a checkpoint and the last measurement. True at the end.
-    fn go(&mut self, objective: &mut dyn Objective<T>, observer: &mut dyn Observer) -> Result<bool, Error> {
-        let finished = self.steps(objective, observer)?;
+    fn go<T: Element>(&mut self, stepper: &mut dyn Stepper<T>, observer: &mut dyn Observer) -> Result<bool, Error> {
+        let finished = self.steps(stepper, observer)?;
         if self.measurements.is_empty() {
-            self.measure(objective)?;
+            self.measure(stepper)?;
         }
         if self.saved != Some(self.state.step) {
-            self.save()?;
+            self.save(stepper)?;
         }
         Ok(finished)
     }
 
     /// Gives the tensors back to the parameters.
-    fn give_back(&mut self, parameters: &mut Parameters<T>) {
-        self.undo_logarithms();
-        for ((name, _), values) in self.tensors.iter().zip(std::mem::take(&mut self.state.values)) {
+    fn give_back<T: Element>(&self, stepper: &mut dyn Stepper<T>, parameters: &mut Parameters<T>) {
+        for (((name, _), mut values), is_log) in self.tensors.iter().zip(stepper.end()).zip(&self.logarithmic) {
+            if *is_log {
+                values.iter_mut().for_each(|x| *x = T::of(libm::exp(x.f64())));
+            }
             if let Some(at) = parameters.position(name) {
                 parameters.values_mut()[at] = values;
             }
@@ -404,96 +421,104 @@ impl<'a, T: Element> Run<'a, T> {
     }
 
     /// Steps until the end or until the observer stops; true at the end.
-    fn steps(&mut self, objective: &mut dyn Objective<T>, observer: &mut dyn Observer) -> Result<bool, Error> {
+    fn steps<T: Element>(&mut self, stepper: &mut dyn Stepper<T>, observer: &mut dyn Observer) -> Result<bool, Error> {
         let steps = self.options.training.steps as u64;
-        let record_every = self.options.record_every.unwrap_or(self.options.training.steps / 1000).max(1) as u64;
         let (began, before) = (Instant::now(), self.state.seconds);
+        let mut losses = Vec::new();
         while self.state.step < steps {
+            let first = self.state.step;
+            let rates: Vec<f64> = (first..first + self.at_once(stepper))
+                .map(|step| observer.rate(step, self.options.training.rate_at(step)))
+                .collect();
             let started = Instant::now();
-            let rate = observer.rate(self.state.step, self.options.training.rate_at(self.state.step));
-            self.step(objective, rate)?;
+            losses.clear();
+            let made = stepper.run(&rates, &mut losses);
             self.stepping += started.elapsed();
-            self.stepped += 1;
-            let done = self.state.step;
-            let is_last = done == steps;
-            let measured = is_last || self.options.measure_every.is_some_and(|n| done.is_multiple_of(n.max(1) as u64));
-            if measured {
-                self.measure(objective)?;
+            if let Err(Stuck::Failed(source)) = made {
+                return Err(Error::Objective { step: first, source });
             }
-            self.state.seconds = before + began.elapsed().as_secs_f64();
-            let recorded = measured || done == 1 || done.is_multiple_of(record_every);
-            if recorded {
-                self.record(rate, measured)?;
+            let mut flow = Flow::Continue;
+            let width = self.conditions.len().max(1);
+            let last = (losses.len() / width).saturating_sub(1);
+            for (n, (losses, rate)) in losses.chunks(width).zip(&rates).enumerate() {
+                let step = self.state.step;
+                self.losses.copy_from_slice(losses);
+                self.state.step += 1;
+                if let Some(i) = losses.iter().position(|loss| !loss.is_finite()) {
+                    self.record(*rate, false)?;
+                    let condition = self.conditions[i].clone();
+                    return Err(Error::Loss { step, condition, loss: losses[i], checkpoint: self.saved });
+                }
+                if let (Err(Stuck::Gradient(k)), true) = (&made, n == last) {
+                    return Err(Error::Gradient { step, tensor: self.tensors[*k].0.clone(), checkpoint: self.saved });
+                }
+                self.stepped += 1;
+                let done = self.state.step;
+                let measured = self.is_measured(done);
+                if measured {
+                    self.measure(stepper)?;
+                }
+                self.state.seconds = before + began.elapsed().as_secs_f64();
+                let recorded = measured || self.is_recorded(done);
+                if recorded {
+                    self.record(*rate, measured)?;
+                }
+                let wanted = observer.progress(&Progress {
+                    step: done,
+                    steps,
+                    loss: self.losses.iter().sum(),
+                    conditions: &self.conditions,
+                    losses: &self.losses,
+                    measurements: &self.measurements,
+                    rate: *rate,
+                    seconds: self.state.seconds,
+                    remaining: began.elapsed().as_secs_f64() / self.stepped as f64 * (steps - done) as f64,
+                    recorded,
+                });
+                // steps that were made at once are all reported
+                flow = if wanted == Flow::Stop { wanted } else { flow };
             }
-            let flow = observer.progress(&Progress {
-                step: done,
-                steps,
-                loss: self.losses.iter().sum(),
-                conditions: &self.conditions,
-                losses: &self.losses,
-                measurements: &self.measurements,
-                rate,
-                seconds: self.state.seconds,
-                remaining: began.elapsed().as_secs_f64() / self.stepped as f64 * (steps - done) as f64,
-                recorded,
-            });
+            let is_last = self.state.step == steps;
             if flow == Flow::Stop && !is_last {
                 return Ok(false);
             }
             // Writing takes at most a twentieth of the time.
             let wait = self.options.checkpoint_every.max(20 * self.save_cost);
             if !is_last && self.saved_at.elapsed() >= wait {
-                self.save()?;
+                self.save(stepper)?;
             }
         }
         Ok(true)
     }
 
-    /// One evaluation and one update.
-    fn step(&mut self, objective: &mut dyn Objective<T>, rate: f64) -> Result<(), Error> {
-        let step = self.state.step;
-        let logarithms = self.undo_logarithms();
-        let result = objective.step(step, &self.state.values, &mut self.gradients, &mut self.losses);
-        // d/d(log p) = p d/dp
-        for (i, _) in &logarithms {
-            self.gradients[*i].iter_mut().zip(&self.state.values[*i]).for_each(|(g, p)| *g = *g * *p);
-        }
-        self.redo_logarithms(logarithms);
-        result.map_err(|source| Error::Objective { step, source })?;
-        if let Some(i) = self.losses.iter().position(|loss| !loss.is_finite()) {
-            let (condition, loss) = (self.conditions[i].clone(), self.losses[i]);
-            self.state.step += 1;
-            self.record(rate, false)?;
-            return Err(Error::Loss { step, condition, loss, checkpoint: self.saved });
-        }
-        self.state.step += 1;
-        let State { step: t, values, moments, .. } = &mut self.state;
-        match descend(objective, &self.adam, (*t, rate), values, &self.gradients, moments) {
-            Ok(()) => Ok(()),
-            Err(k) => Err(Error::Gradient { step, tensor: self.tensors[k].0.clone(), checkpoint: self.saved }),
-        }
+    /// How many steps are made now: up to the next measurement, and so that the observer is asked often.
+    fn at_once<T: Element>(&self, stepper: &dyn Stepper<T>) -> u64 {
+        const PAUSE: f64 = 0.1;
+        let (step, steps) = (self.state.step, self.options.training.steps as u64);
+        let most = stepper.at_once().min(steps - step).max(1);
+        let quick = match self.stepped {
+            // to know how long a step takes
+            0 => 1,
+            n => (PAUSE * n as f64 / self.stepping.as_secs_f64().max(1e-9)).clamp(1.0, most as f64) as u64,
+        };
+        let every = self.options.measure_every.map(|n| n.max(1) as u64);
+        every.map_or(most, |n| most.min(n - step % n)).min(quick)
     }
 
-    /// Replaces logarithms by their numbers, for the objective; gives them back.
-    fn undo_logarithms(&mut self) -> Vec<(usize, Vec<T>)> {
-        let mut logarithms = Vec::new();
-        for (i, _) in self.logarithmic.iter().enumerate().filter(|(_, is_log)| **is_log) {
-            let numbers = self.state.values[i].iter().map(|x| T::of(libm::exp(x.f64()))).collect();
-            logarithms.push((i, std::mem::replace(&mut self.state.values[i], numbers)));
-        }
-        logarithms
+    /// Whether the reports are measured after so many steps.
+    fn is_measured(&self, done: u64) -> bool {
+        let every = self.options.measure_every.is_some_and(|n| done.is_multiple_of(n.max(1) as u64));
+        every || done == self.options.training.steps as u64
     }
 
-    fn redo_logarithms(&mut self, logarithms: Vec<(usize, Vec<T>)>) {
-        for (i, values) in logarithms {
-            self.state.values[i] = values;
-        }
+    /// Whether there is a row of the history anyway.
+    fn is_recorded(&self, done: u64) -> bool {
+        let every = self.options.record_every.unwrap_or(self.options.training.steps / 1000).max(1) as u64;
+        done == 1 || done.is_multiple_of(every)
     }
 
-    fn measure(&mut self, objective: &mut dyn Objective<T>) -> Result<(), Error> {
-        let logarithms = self.undo_logarithms();
-        let result = objective.measure(&self.state.values);
-        self.redo_logarithms(logarithms);
+    fn measure<T: Element>(&mut self, stepper: &mut dyn Stepper<T>) -> Result<(), Error> {
+        let result = stepper.measure();
         self.measurements = result.map_err(|source| Error::Objective { step: self.state.step, source })?;
         Ok(())
     }
@@ -513,17 +538,19 @@ impl<'a, T: Element> Run<'a, T> {
         Ok(())
     }
 
-    fn save(&mut self) -> Result<(), Error> {
+    fn save<T: Element>(&mut self, stepper: &mut dyn Stepper<T>) -> Result<(), Error> {
         let Some(out) = &self.options.out else { return Ok(()) };
         let started = Instant::now();
         let path = out.join("checkpoint.safetensors");
-        checkpoint::save(&path, &self.identity, &self.kept, &self.state)?;
+        let step = self.state.step;
+        let (values, moments) = stepper.state().map_err(|source| Error::Objective { step, source })?;
+        checkpoint::save(&path, &self.identity, &self.kept, &self.state, values, moments)?;
         (self.saved, self.saved_at, self.save_cost) = (Some(self.state.step), Instant::now(), started.elapsed());
         Ok(())
     }
 
     /// Writes what remains.
-    fn finish(self, parameters: &Parameters<T>, finished: bool) -> Result<Outcome, Error> {
+    fn finish<T: Element>(self, parameters: &Parameters<T>, finished: bool) -> Result<Outcome, Error> {
         let loss = self.state.history.rows.last().map(|row| row[1]);
         let outcome = Outcome {
             step: self.state.step,

@@ -1,0 +1,97 @@
+//! `emit`: what a program is compiled to.
+
+use super::args::{self, Products, Target};
+use super::source::{Loaded, load, warn_of_cache, write_or_print};
+use super::{Done, Failure};
+use crate::cuda::{self, Module, Options, Precision, compile::Kind, load::compile};
+use crate::jet::JetProgram;
+use crate::net::{layout, write_atomically};
+use crate::plan::{Plan, plan};
+use crate::solver::training_module;
+use std::io::{IsTerminal, Write};
+
+/// `jetc emit FILE`
+pub fn emit(args: &args::Emit) -> Done {
+    let loaded = load(&args.source)?;
+    if loaded.program.flow.is_some() {
+        return super::flow::emit(args, &loaded);
+    }
+    let plan = plan(&loaded.program, crate::plan::Options::default()).map_err(|e| loaded.say(&e))?;
+    let programs = programs(args, &plan);
+    let out = args.out.as_deref();
+    match args.target {
+        Target::Jet => write_or_print(out, &programs.iter().map(|p| format!("{p}\n")).collect::<String>()),
+        Target::Rust => {
+            let artifact = crate::artifact(&loaded.program, &plan, &loaded.text, &loaded.overrides);
+            let artifact = artifact.map_err(|d| loaded.say(&[d]))?;
+            let stem = args.source.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            let quantities = artifact.parts.first().map_or(&[][..], |p| &p.quantities);
+            let text = crate::build::module(&stem, &artifact.inputs, quantities, crate::build::Precision::F64)?;
+            write_or_print(out, &text)
+        }
+        Target::Cuda => {
+            let modules = modules(args, &loaded, &plan, &programs)?;
+            let text: Vec<&str> = modules.iter().map(|m| m.text.as_str()).collect();
+            write_or_print(out, &text.join("\n"))
+        }
+        Target::Ptx => code(args, &modules(args, &loaded, &plan, &programs)?, Kind::Ptx),
+        Target::Cubin => code(args, &modules(args, &loaded, &plan, &programs)?, Kind::Cubin),
+    }
+}
+
+/// The programs of the point sets; with `--gradient` those of the training step, where there is one.
+fn programs<'a>(args: &args::Emit, plan: &'a Plan) -> Vec<&'a JetProgram> {
+    let chosen = plan.sets.iter().map(|set| match (&set.training, args.gradient) {
+        (Some(training), true) => training,
+        _ => &set.program,
+    });
+    chosen.collect()
+}
+
+/// The modules of the programs, or the one of the training step.
+fn modules(args: &args::Emit, loaded: &Loaded, plan: &Plan, programs: &[&JetProgram]) -> Result<Vec<Module>, Failure> {
+    let mut options = Options::new(match args.precision {
+        Products::Fp32 => Precision::Fp32,
+        Products::Tf32x3 => Precision::Tf32x3,
+        Products::Tf32 => Precision::Tf32,
+        Products::Fp64 => Precision::Fp64,
+    });
+    options.source = Some((loaded.name.clone(), 1));
+    if !args.step {
+        return programs.iter().map(|p| Ok(cuda::emit(p, &options)?)).collect();
+    }
+    let Some(training) = &loaded.program.training else {
+        return Err(Failure::Input(format!("{}: there is no `train` statement", loaded.name)));
+    };
+    let specs = layout(&loaded.program);
+    let module = training_module(&loaded.program, plan, (&specs, training), (&loaded.folder(), 0), &options);
+    Ok(vec![module.map_err(|e| loaded.failure(e))?])
+}
+
+/// Writes what NVRTC makes of one module.
+fn code(args: &args::Emit, modules: &[Module], kind: Kind) -> Done {
+    let [module] = modules else {
+        let names: Vec<&str> = modules.iter().map(|m| m.name.as_str()).collect();
+        return Err(Failure::Input(format!(
+            "{} is made of one module, and there are {} ({}): use --step for the training step as a whole, or --target cuda",
+            kind.name(),
+            names.len(),
+            names.join(", "),
+        )));
+    };
+    let compiled = compile(module, args.arch, kind)?;
+    warn_of_cache();
+    let image = compiled.image.strip_suffix(&[0]).filter(|_| kind == Kind::Ptx).unwrap_or(&compiled.image);
+    match &args.out {
+        Some(path) => write_atomically(path, |file| file.write_all(image))
+            .map_err(|e| Failure::Input(format!("cannot write {}: {e}", path.display()))),
+        None if kind == Kind::Cubin && std::io::stdout().is_terminal() => {
+            Err(Failure::Input("machine code is not for a screen: name a file with -o".into()))
+        }
+        None => {
+            // a closed pipe is no error
+            let _ = std::io::stdout().write_all(image);
+            Ok(())
+        }
+    }
+}

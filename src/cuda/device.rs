@@ -1,0 +1,158 @@
+//! Which device: what is asked for, what there is, and why it is not the other.
+
+use super::compile::Arch;
+use super::driver;
+use super::error::Error;
+use super::gpu::Gpu;
+use super::module::Module;
+use super::nvrtc::Nvrtc;
+use super::runner::Runner;
+use super::simulated::simulate;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// A device of the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Its number.
+    pub ordinal: u32,
+    /// Its name.
+    pub name: String,
+    /// What it runs.
+    pub arch: Arch,
+    /// Bytes of its memory.
+    pub memory: u64,
+    /// Multiprocessors.
+    pub processors: u32,
+    /// Most shared memory of a block, in bytes.
+    pub shared: u64,
+}
+
+/// What a `--device` argument asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// A GPU where everything is there for it, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// This GPU and no other.
+    Cuda(u32),
+    /// The kernels of a GPU, built for the CPU by the C++ compiler of this machine: slow, to check them.
+    Host,
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |n: &str| n.parse().ok().filter(|_| n.bytes().all(|b| b.is_ascii_digit()));
+        match text {
+            "auto" => Ok(Choice::Auto),
+            "cpu" => Ok(Choice::Cpu),
+            "host" => Ok(Choice::Host),
+            "cuda" => Ok(Choice::Cuda(0)),
+            other => other
+                .strip_prefix("cuda:")
+                .and_then(number)
+                .map(Choice::Cuda)
+                .ok_or_else(|| "expected auto, cpu, cuda:0 (or another number), or host".into()),
+        }
+    }
+}
+
+/// A device to run on.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// The CPU; `why` where a GPU was wanted if possible.
+    Cpu {
+        /// Why there is none.
+        why: Option<String>,
+    },
+    /// A GPU.
+    Cuda(Arc<Gpu>),
+    /// Kernels on the CPU.
+    Host,
+}
+
+impl Device {
+    /// The device of a choice.
+    ///
+    /// # Errors
+    /// Where a GPU is asked for and it, its driver or NVRTC is missing: what, and how to get it. `Auto` never fails.
+    pub fn open(choice: Choice) -> Result<Device, Error> {
+        match choice {
+            Choice::Cpu => Ok(Device::Cpu { why: None }),
+            Choice::Host => Ok(Device::Host),
+            Choice::Cuda(ordinal) => gpu(ordinal),
+            Choice::Auto => Ok(gpu(0).unwrap_or_else(|e| Device::Cpu { why: Some(e.to_string()) })),
+        }
+    }
+
+    /// Whether modules run there.
+    pub fn runs_modules(&self) -> bool {
+        !matches!(self, Device::Cpu { .. })
+    }
+
+    /// A module with memory for so many points.
+    ///
+    /// # Errors
+    /// Where it does not compile, does not fit, or the driver refuses it; on a device that runs no modules.
+    pub fn load(&self, module: &Module, count: u32) -> Result<Box<dyn Runner>, Error> {
+        match self {
+            Device::Cuda(gpu) => gpu.load(module, count),
+            Device::Host => simulate(module, count),
+            Device::Cpu { .. } => Err(Error::missing("the CPU runs no CUDA modules", "use --device cuda:0 or host")),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu { .. } => f.write_str("cpu"),
+            Device::Cuda(gpu) => write!(f, "cuda:{} ({})", gpu.info().ordinal, gpu.info().name),
+            Device::Host => f.write_str("host"),
+        }
+    }
+}
+
+fn gpu(ordinal: u32) -> Result<Device, Error> {
+    driver::version()?;
+    Nvrtc::find()?;
+    Ok(Device::Cuda(Gpu::open(ordinal)?))
+}
+
+/// What a build without CUDA says.
+#[allow(dead_code, reason = "said only by a build without the feature, or on a system that has no loader")]
+pub fn left_out() -> Error {
+    Error::missing("jetc was built without CUDA", "build it with the feature `cuda`, or use --device cpu")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read() {
+        let read = |text: &str| text.parse::<Choice>().ok();
+        assert_eq!(read("auto"), Some(Choice::Auto));
+        assert_eq!(read("cpu"), Some(Choice::Cpu));
+        assert_eq!(read("host"), Some(Choice::Host));
+        assert_eq!(read("cuda"), Some(Choice::Cuda(0)));
+        assert_eq!(read("cuda:12"), Some(Choice::Cuda(12)));
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cuda:99999999999", "CUDA:0"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn auto_never_fails_and_the_cpu_needs_no_reason() {
+        assert!(matches!(Device::open(Choice::Cpu), Ok(Device::Cpu { why: None })));
+        match Device::open(Choice::Auto) {
+            Ok(Device::Cpu { why }) => assert!(why.is_some_and(|w| !w.is_empty())),
+            Ok(Device::Cuda(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Evaluation and training on a device that runs CUDA modules. The results are those of the CPU within rounding.
+
+use super::evaluator::{Error, Tensors};
+use super::measure::Meter;
+use super::objective::load_data;
+use crate::cpu::Number;
+use crate::cuda::{self, BufferId, Device, LOSSES, Module, Precision, Role, Runner, runner};
+use crate::jet::JetProgram;
+use crate::net::{Parameters, TensorSpec};
+use crate::plan::Plan;
+use crate::program::{Program, Region, Training};
+use crate::train::{Adam, Beginning, Measurement, Moments, ObjectiveError, Sampler, Stepper, Stuck};
+use std::marker::PhantomData;
+use std::path::Path;
+
+/// How a device computes what the CPU computes in this precision: as accurately.
+pub fn precision<T: Number>() -> Precision {
+    match T::NAME {
+        "f64" => Precision::Fp64,
+        _ => Precision::Tf32x3,
+    }
+}
+
+/// All outputs and all gradients of a program.
+pub type Results<T> = (Vec<Vec<T>>, Vec<Vec<T>>);
+
+/// A program on a device, with memory for a number of points.
+pub struct OnDevice<T> {
+    runner: Box<dyn Runner>,
+    real: PhantomData<T>,
+}
+
+impl<T: Number> OnDevice<T> {
+    /// Compiles and loads a program, and writes its tensors.
+    ///
+    /// # Errors
+    /// Where the parameters lack a tensor, or the device refuses.
+    pub fn new(
+        device: &Device,
+        program: &JetProgram,
+        options: &cuda::Options,
+        parameters: &Parameters<T>,
+        count: usize,
+    ) -> Result<Self, Error> {
+        let module = cuda::emit(program, options)?;
+        let count = u32::try_from(count).map_err(|_| cuda::Error::Driver {
+            what: format!("{count} points"),
+            reason: format!("a device takes at most {} at a time", u32::MAX),
+        })?;
+        let mut runner = device.load(&module, count)?;
+        for (id, role) in roles(&module) {
+            if let Role::Tensor(k) = role {
+                let name = &program.tensors[k as usize].name;
+                let values = parameters.get(name).ok_or_else(|| Error::Tensor(name.clone()))?;
+                runner::upload(&mut *runner, id, values)?;
+            }
+        }
+        Ok(OnDevice { runner, real: PhantomData })
+    }
+
+    /// What runs.
+    pub fn runner(&mut self) -> &mut dyn Runner {
+        &mut *self.runner
+    }
+
+    /// Writes points [count, columns], data [count, data columns], seed and step.
+    ///
+    /// # Errors
+    /// Where a length is wrong, or the device fails.
+    pub fn write(&mut self, points: &[T], data: &[T], (seed, step): (u64, u64)) -> Result<(), Error> {
+        for (id, role) in roles(self.runner.module()) {
+            match role {
+                Role::Points => runner::upload(&mut *self.runner, id, points)?,
+                Role::Data => runner::upload(&mut *self.runner, id, data)?,
+                Role::State => runner::upload_words(&mut *self.runner, id, &[seed, step])?,
+                _ => {}
+            }
+        }
+        Ok(self.runner.start()?)
+    }
+
+    /// Runs once; all outputs and gradients.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn run(&mut self, points: &[T], data: &[T], random: (u64, u64)) -> Result<Results<T>, Error> {
+        self.write(points, data, random)?;
+        self.runner.call(1)?;
+        let all = roles(self.runner.module());
+        let mut get = |wanted: &dyn Fn(Role) -> Option<u32>| -> Result<Vec<Vec<T>>, Error> {
+            let mut found: Vec<_> = all.iter().filter_map(|(id, role)| Some((wanted(*role)?, *id))).collect();
+            found.sort();
+            found.into_iter().map(|(_, id)| Ok(runner::download(&mut *self.runner, id)?)).collect()
+        };
+        let outputs = get(&|role| if let Role::Output(k) = role { Some(k) } else { None })?;
+        let gradients = get(&|role| if let Role::Gradient(k) = role { Some(k) } else { None })?;
+        Ok((outputs, gradients))
+    }
+}
+
+fn roles(module: &Module) -> Vec<(BufferId, Role)> {
+    module.buffers.iter().enumerate().map(|(k, b)| (BufferId(k as u32), b.role)).collect()
+}
+
+/// The module of a program's whole training step.
+///
+/// # Errors
+/// Where a domain cannot be sampled, or data is missing.
+pub fn training_module(
+    program: &Program,
+    plan: &Plan,
+    (specs, training): (&[TensorSpec], &Training),
+    (folder, seed): (&Path, u64),
+    options: &cuda::Options,
+) -> Result<Module, Error> {
+    let data = load_data(program, folder)?;
+    let mut samplers = Vec::new();
+    for set in &plan.sets {
+        let (Some(k), Some(program_of)) = (set.condition, &set.training) else { continue };
+        let table = match program.conditions[k].region {
+            Region::Data(d) => Some(data[d.index()].clone()),
+            _ => None,
+        };
+        let mut sampler = Sampler::new(program, k, seed, table)?;
+        if set.normals {
+            sampler = sampler.with_normals();
+        }
+        samplers.push((program_of, sampler));
+    }
+    let condition = |(program, sampler)| {
+        let program: &JetProgram = program;
+        cuda::Condition { program, loss: program.outputs.len() - 1, sampler }
+    };
+    let step = cuda::Training {
+        name: "training",
+        tensors: specs,
+        conditions: samplers.iter().map(|(program, sampler)| condition((*program, sampler))).collect(),
+        adam: Adam::new(training),
+        steps: training.steps as u64,
+    };
+    Ok(cuda::step(&step, options)?)
+}
+
+/// Training steps on a device; reports are measured on the host.
+pub struct DeviceStepper<T> {
+    runner: Box<dyn Runner>,
+    specs: Vec<TensorSpec>,
+    /// Values of all tensors, as the host saw them last.
+    all: Vec<Vec<T>>,
+    /// The learned ones, likewise, and their moments.
+    values: Vec<Vec<T>>,
+    moments: Moments<T>,
+    learned: Vec<usize>,
+    conditions: Vec<String>,
+    meters: Vec<Meter<T>>,
+    rates: Vec<f64>,
+    step: u64,
+    seed: u64,
+}
+
+impl<T: Number> DeviceStepper<T> {
+    /// Compiles and loads the training step of a program.
+    ///
+    /// # Errors
+    /// Where it cannot be compiled, does not fit, or data is missing.
+    pub fn new(
+        device: &Device,
+        program: &Program,
+        plan: &Plan,
+        parameters: &Parameters<T>,
+        (folder, seed): (&Path, u64),
+        training: &Training,
+    ) -> Result<Self, Error> {
+        let specs = parameters.specs().to_vec();
+        let options = cuda::Options::new(precision::<T>());
+        let module = training_module(program, plan, (&specs, training), (folder, seed), &options)?;
+        let runner = device.load(&module, 1)?;
+        let conditions = plan.sets.iter().filter(|s| s.condition.is_some() && s.training.is_some());
+        Ok(DeviceStepper {
+            runner,
+            learned: (0..specs.len()).filter(|k| specs[*k].is_learned()).collect(),
+            all: parameters
+                .specs()
+                .iter()
+                .zip(parameters.values())
+                .map(|(s, v)| if s.is_learned() { vec![] } else { v.clone() })
+                .collect(),
+            specs,
+            values: vec![],
+            moments: Moments::default(),
+            conditions: conditions.map(|s| s.name.clone()).collect(),
+            meters: Meter::all(program, &load_data(program, folder)?, seed)?,
+            rates: vec![],
+            step: 0,
+            seed,
+        })
+    }
+
+    /// Bytes of device memory.
+    pub fn bytes(&self) -> u64 {
+        self.runner.module().bytes(1)
+    }
+
+    /// Position of a tensor of the module among the learned ones.
+    fn position(&self, tensor: u32) -> Option<usize> {
+        self.learned.iter().position(|k| *k == tensor as usize)
+    }
+
+    fn upload_all(&mut self) -> Result<(), cuda::Error> {
+        for (id, role) in roles(self.runner.module()) {
+            match role {
+                Role::Tensor(k) => {
+                    let values = self.position(k).map_or(&self.all[k as usize], |p| &self.values[p]);
+                    runner::upload(&mut *self.runner, id, values)?;
+                }
+                Role::Moment { tensor, second } => {
+                    let Some(p) = self.position(tensor) else { continue };
+                    let moments = if second { &self.moments.second[p] } else { &self.moments.first[p] };
+                    runner::upload(&mut *self.runner, id, moments)?;
+                }
+                Role::State => runner::upload_words(&mut *self.runner, id, &[self.seed, self.step])?,
+                _ => {}
+            }
+        }
+        self.upload_rates()?;
+        self.runner.start()
+    }
+
+    fn upload_rates(&mut self) -> Result<(), cuda::Error> {
+        match runner::buffer(self.runner.module(), Role::Rates) {
+            Some(id) => runner::upload(&mut *self.runner, id, &self.rates),
+            None => Ok(()),
+        }
+    }
+
+    /// Tensors to the host; moments too where they are wanted.
+    fn fetch(&mut self, moments: bool) -> Result<(), cuda::Error> {
+        for (id, role) in roles(self.runner.module()) {
+            match role {
+                Role::Tensor(k) => {
+                    if let Some(p) = self.position(k) {
+                        self.values[p] = runner::download(&mut *self.runner, id)?;
+                    }
+                }
+                Role::Moment { tensor, second } if moments => {
+                    let Some(p) = self.position(tensor) else { continue };
+                    let to = if second { &mut self.moments.second[p] } else { &mut self.moments.first[p] };
+                    *to = runner::download(&mut *self.runner, id)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, rates: &[f64], losses: &mut Vec<f64>) -> Result<(), cuda::Error> {
+        let from = self.step as usize;
+        if self.rates.get(from..from + rates.len()) != Some(rates) {
+            self.rates.resize(self.rates.len().max(from + rates.len()), 0.0);
+            self.rates[from..from + rates.len()].copy_from_slice(rates);
+            self.upload_rates()?;
+        }
+        self.runner.call(rates.len() as u64)?;
+        let module = self.runner.module();
+        let missing = || cuda::Error::Module { module: module.name.clone(), what: "losses".into() };
+        let id = runner::buffer(module, Role::Losses).ok_or_else(missing)?;
+        let all: Vec<f64> = runner::download(&mut *self.runner, id)?;
+        let width = self.conditions.len();
+        for step in self.step..self.step + rates.len() as u64 {
+            let row = (step % LOSSES) as usize * width;
+            losses.extend_from_slice(&all[row..row + width]);
+        }
+        self.step += rates.len() as u64;
+        Ok(())
+    }
+}
+
+impl<T: Number> Stepper<T> for DeviceStepper<T> {
+    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        self.learned.iter().map(|k| (self.specs[*k].name.clone(), self.specs[*k].shape.clone())).collect()
+    }
+
+    fn conditions(&self) -> Vec<String> {
+        self.conditions.clone()
+    }
+
+    fn reports(&self) -> Vec<String> {
+        self.meters.iter().map(|m| m.label().to_string()).collect()
+    }
+
+    fn arithmetic(&self) -> String {
+        format!("{} by CUDA kernels", T::NAME)
+    }
+
+    fn keeps_logarithms(&self) -> bool {
+        false
+    }
+
+    fn begin(&mut self, beginning: Beginning<'_, T>) -> Result<(), ObjectiveError> {
+        (self.step, self.values, self.moments) = (beginning.step, beginning.values, beginning.moments);
+        self.rates = (0..beginning.training.steps as u64).map(|s| beginning.training.rate_at(s)).collect();
+        Ok(self.upload_all()?)
+    }
+
+    fn at_once(&self) -> u64 {
+        LOSSES
+    }
+
+    fn run(&mut self, rates: &[f64], losses: &mut Vec<f64>) -> Result<(), Stuck> {
+        self.make(rates, losses).map_err(|e| Stuck::Failed(e.into()))
+    }
+
+    fn state(&mut self) -> Result<(&[Vec<T>], &Moments<T>), ObjectiveError> {
+        self.fetch(true)?;
+        Ok((&self.values, &self.moments))
+    }
+
+    fn measure(&mut self) -> Result<Vec<Measurement>, ObjectiveError> {
+        if self.meters.is_empty() {
+            return Ok(vec![]);
+        }
+        self.fetch(false)?;
+        let mut values: Vec<&[T]> = self.all.iter().map(Vec::as_slice).collect();
+        self.learned.iter().zip(&self.values).for_each(|(k, v)| values[*k] = v);
+        let tensors = Tensors { specs: &self.specs, values };
+        let mut out = Vec::new();
+        for meter in &mut self.meters {
+            out.push(meter.measure(&tensors)?);
+        }
+        Ok(out)
+    }
+
+    fn end(&mut self) -> Vec<Vec<T>> {
+        // after a failure there may be nothing to fetch: then the host's copy is the last there is
+        let _ = self.fetch(false);
+        std::mem::take(&mut self.values)
+    }
+}
