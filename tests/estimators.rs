@@ -502,6 +502,7 @@ fn only_unbiased_estimates_are_made_twice() {
 fn coefficients_of_two_indices_are_not_compressed() {
     let wide = FIELD.replace("[4]", "[9]");
     let operator = "sum(i in 0..9: sum(j in 0..9: 0.5^abs(i - j)*d(u, x[i], x[j])))";
-    let error = condition_by(&wide.replace("space x[9]", "space x[9] from normal()"), operator, "compressed").unwrap_err();
+    let error =
+        condition_by(&wide.replace("space x[9]", "space x[9] from normal()"), operator, "compressed").unwrap_err();
     assert!(error.contains("the indices of two sums"), "{error}");
 }
