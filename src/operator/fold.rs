@@ -7,7 +7,7 @@
 //! needs lap(u) alone too.
 
 use super::graph::{Argument, Atom, Graph, Id, Node};
-use super::index::{FUNCTIONAL, Index, LoopVar, Symbol};
+use super::index::{FUNCTIONAL, Index, IndexVar, LoopVar, Symbol};
 use crate::program::Reduction;
 use num_rational::BigRational;
 use num_traits::{One, Zero};
@@ -68,6 +68,18 @@ pub fn fold(graph: &mut Graph, roots: &[Id]) -> Folded {
 }
 
 type Context = [(LoopVar, i64, i64)];
+
+/// Where a column stands, whichever of its draws it is: an offset, and the samplers that are added.
+type Place = (i64, Vec<u32>);
+
+fn place(symbol: &Symbol) -> Option<Place> {
+    let Symbol::Column(index) = symbol else { return None };
+    let sampler = |v: &(IndexVar, i64)| match v.0 {
+        IndexVar::Drawn { sampler, .. } => Some(sampler),
+        IndexVar::Loop(_) => None,
+    };
+    Some((index.offset, index.terms.iter().map(sampler).collect::<Option<_>>()?))
+}
 
 /// A network of more columns has many.
 const MANY: usize = 64;
@@ -153,10 +165,15 @@ impl Folder<'_> {
     }
 
     /// The node of a functional whose terms may depend on the context's variables. First derivatives of a network of many
-    /// columns that have coefficients of their own at each point are functionals by themselves: their sum would be a direction
-    /// in all columns that is different at each point, and has to be stored.
+    /// columns that have coefficients of their own at each point are functionals by themselves, where no higher derivative
+    /// needs them anyway: their sum would be a direction in all columns that is different at each point, and has to be stored.
     fn functional(&mut self, terms: Vec<Term>, context: &Context) -> Option<Id> {
-        let (apart, terms): (Vec<Term>, Vec<Term>) = terms.into_iter().partition(|t| self.is_apart(t));
+        let higher: Vec<(u32, Place)> = terms
+            .iter()
+            .filter(|t| t.atom.symbols.len() > 1)
+            .flat_map(|t| t.atom.symbols.iter().filter_map(|s| Some((t.atom.call, place(s)?))))
+            .collect();
+        let (apart, terms): (Vec<Term>, Vec<Term>) = terms.into_iter().partition(|t| self.is_apart(t, &higher));
         let mut sum = self.tensor(terms, context);
         for Term { ranges, coefficient, atom } in apart {
             let inner = [context, &ranges[..]].concat();
@@ -171,8 +188,11 @@ impl Folder<'_> {
         sum
     }
 
-    fn is_apart(&self, term: &Term) -> bool {
-        let [Symbol::Column(index)] = &term.atom.symbols[..] else { return false };
+    fn is_apart(&self, term: &Term, higher: &[(u32, Place)]) -> bool {
+        let [symbol @ Symbol::Column(index)] = &term.atom.symbols[..] else { return false };
+        if place(symbol).is_some_and(|p| higher.contains(&(term.atom.call, p))) {
+            return false;
+        }
         let is_wide = |a: &Argument| matches!(a, Argument::Columns { len, .. } if *len > MANY);
         (index.is_drawn() || index.as_constant().is_some())
             && self.graph.constant_value(term.coefficient).is_none()

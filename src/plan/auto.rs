@@ -38,7 +38,8 @@ impl Planner<'_> {
         mut plan: impl FnMut(&Self, Choice) -> Result<PointSet, Diagnostic>,
     ) -> Result<PointSet, Diagnostic> {
         let space = self.program.space_dimension();
-        let is_wide = self.program.nets.iter().any(|n| n.sizes().get(1).is_some_and(|w| space > MANY.max(*w)));
+        // a layer that is as wide as space keeps the columns of second derivatives, and takes a.grad(u) as one direction
+        let is_wide = space > MANY && !self.program.nets.is_empty();
         let exact = |this: &Self, plan: &mut dyn FnMut(&Self, Choice) -> Result<PointSet, Diagnostic>| {
             if is_wide && let Ok(mut set) = plan(this, Choice::COMPRESSED) {
                 if set.has_chosen {
