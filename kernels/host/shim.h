@@ -556,3 +556,4 @@ inline uint32_t to_tf32(float x) {
     const uint32_t bits = __float_as_uint(x);
     return isfinite(x) ? (bits + 0x1000u) & 0xFFFFE000u : bits;
 }
+inline float from_tf32(uint32_t x) { return __uint_as_float(x); }

@@ -223,8 +223,9 @@ impl<'a> Emitter<'a> {
         let name = identifier(&format!("{}_{suffix}", self.program.name), &mut self.names);
         let arguments: Vec<BufferId> = std::mem::take(&mut self.used).into_iter().collect();
         let parameters: Vec<String> = arguments.iter().map(|id| parameter(&self.buffers[id.index()])).collect();
-        // registers for two blocks of a processor; numbers of f64 take two each
-        let blocks = if self.options.precision == Precision::Fp64 { 1 } else { 2 };
+        // registers for two blocks of a processor where nothing spills then; gradients need more, and numbers of f64 take two each
+        let has_gradient = !self.program.gradients.is_empty();
+        let blocks = if has_gradient || self.options.precision == Precision::Fp64 { 1 } else { 2 };
         let bounds = format!("extern \"C\" __global__ void __launch_bounds__({threads}, {blocks})");
         let mut head = format!("{bounds} {name}(");
         for parameter in parameters.iter().map(|p| format!("{p}, ")).chain(["unsigned count) {".into()]) {

@@ -40,7 +40,13 @@ fn run(program: &JetProgram, inputs: &Inputs, options: &Options, order: Order) -
     for (k, buffer) in module.buffers.iter().enumerate() {
         let id = BufferId(k as u32);
         match buffer.role {
-            Role::Output(o) => outputs[o as usize] = memory.reals(id),
+            // a gradient that is an output too lies as the gradient does
+            Role::Output(o) => {
+                let value = program.outputs[o as usize].1;
+                let tensor = program.gradients.iter().find(|g| g.1 == value).map(|g| &program.tensors[g.0.index()]);
+                let found = memory.reals(id);
+                outputs[o as usize] = tensor.map_or(found.clone(), |t| turned(t, &found, true));
+            }
             Role::Gradient(g) => {
                 let tensor = &program.tensors[program.gradients[g as usize].0.index()];
                 gradients[g as usize] = turned(tensor, &memory.reals(id), true);
