@@ -300,6 +300,11 @@ impl Columns {
         let (mut free, mut slots) = (Vec::new(), 0);
         let mut ends: Vec<Vec<usize>> = vec![vec![]; count + 1];
         self.slots = vec![NOWHERE; count];
+        // What is the same for all i is worked out before everything else, wherever it stands: its slot is its own.
+        for k in (0..count).filter(|k| self.uniform[*k] && self.reach[*k].is_some()) {
+            self.slots[k] = slots;
+            slots += 1;
+        }
         for k in 0..count {
             for node in [Some(k), self.partner[k].filter(|p| *p > k)].into_iter().flatten() {
                 if self.reach[k].is_none() || self.slots[node] != NOWHERE || self.is_given(node) {
@@ -347,6 +352,33 @@ impl Node {
             Node::Unary(_, a) | Node::Power(_, a) => vec![*a],
             Node::Binary(_, a, b) => vec![*a, *b],
             _ => vec![],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is the same everywhere is worked out first, so that nothing may use its slot before or after it is read.
+    #[test]
+    fn what_is_the_same_everywhere_has_a_slot_of_its_own() {
+        let mut columns = Columns::new(10);
+        let at = |node| Argument { node, shift: 0 };
+        let x = columns.node(Node::Points);
+        let square = columns.node(Node::Binary(Binary::Mul, at(x), at(x)));
+        let root = columns.node(Node::Unary(Unary::Sqrt, at(square)));
+        // made when the slot of the square is free again
+        let constant = columns.node(Node::Constant(0.05f64.to_bits()));
+        let scaled = columns.node(Node::Binary(Binary::Mul, at(x), at(constant)));
+        for node in [root, scaled] {
+            columns.sum(Sum { fold: Fold::Sum, lo: 0, hi: 10, node });
+        }
+        columns.finish();
+        let slot = columns.slots[constant];
+        assert_ne!(slot, NOWHERE);
+        for other in [square, root, scaled] {
+            assert_ne!(columns.slots[other], slot, "node {other}");
         }
     }
 }
