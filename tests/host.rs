@@ -434,13 +434,10 @@ fn no_barrier_can_be_left_out() {
     let narrow = "space x in box(0..1)\ntime t in 0..1\nnet N = mlp(width = 20, depth = 3, activation = tanh)\n\
                   field u = N(x, t)\nsolve pde: d_t(u) + u*d_x(u) = d_xx(u)\nsample pde = 12\n\
                   train adam(lr = 1e-2), steps = 10\n";
-    let sparse = "space x[300] in ball(radius = 1)\nnet N = mlp(width = 8, depth = 3, activation = tanh)\n\
-                  field u = (1 - norm2(x))*N(x)\nsolve pde: lap(u) + sin(u) = 1\nestimate pde by sparse(5)\n\
-                  train adam(lr = 1e-2), steps = 10\n";
     // several tiles of two points for each block
     let options = Options { blocks: Some(2), tile: Some(2), ..Options::new(Precision::Fp32) };
-    // not the factor of a first layer: without its barriers it follows indices that are garbage, out of the process
-    let problems = [("narrow", narrow.to_string(), 9), ("sparse", sparse.to_string(), 5)];
+    // not draws, nor factors: without their barriers they follow indices that are garbage, out of the process
+    let problems = [("narrow", narrow.to_string(), 9)];
     let found = std::sync::Mutex::new(vec![]);
     in_parallel(&problems, |(name, text, count)| {
         let stepped = Stepped::<f32>::new(text, *count, &options);
