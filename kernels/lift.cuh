@@ -70,10 +70,17 @@ __device__ void columns_product(unsigned count, bool fresh, X x, Bar bar, real* 
     }
 }
 
+// Shared memory beside the dynamic one: the same, however many ask for so much.
+template <int LENGTH>
+__device__ real* shared_room() {
+    __shared__ real room[LENGTH];
+    return room;
+}
+
 // The same for x(i, point) that are dear: each is made once. With barriers.
 template <int TILE, int OUT, class X, class Bar>
 __device__ void columns_product_made(unsigned count, X x, Bar bar, real* tile) {
-    __shared__ real made[TILE * 36];
+    real* const made = shared_room<TILE * 36>();
     for (unsigned first = 0; first < count; first += 32) {
         const int n = count - first < 32 ? count - first : 32;
         __syncthreads();

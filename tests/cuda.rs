@@ -105,6 +105,25 @@ fn training_steps_compile_for_every_architecture_without_spills() {
     insta::assert_snapshot!(table);
 }
 
+/// Estimators, with points that are stored and with a first layer that is streamed: nothing spills.
+#[test]
+fn estimators_compile_without_spills() {
+    for how in ["exact", "compressed", "compressed(16)", "sparse(16)", "importance(16)", "rademacher(16)", "gaussian(16)"] {
+        let text = format!(
+            "const d = 100\nspace x[d] in ball(radius = 1)\nnet N = mlp(width = 128, depth = 4, activation = tanh)\n\
+             field u = (1 - norm2(x))*N(x)\nsolve inside: lap(u) + sin(u) = sum(i in 0..d: cos(x[i]))\n\
+             estimate lap(u) by {how}\nsample inside = 100\ntrain adam(lr = 1e-3), steps = 10\n"
+        );
+        let module = step(&text, Precision::Tf32x3);
+        for arch in ["sm_80", "sm_100"] {
+            let compiled = nvrtc().compile(&request(&module, arch)).unwrap_or_else(|e| panic!("{how}: {e}"));
+            for r in resources(&compiled.log) {
+                assert_eq!(r.spills, (0, 0), "{} by {how} for {arch}", r.kernel);
+            }
+        }
+    }
+}
+
 /// Double precision compiles, and the same text gives the same bytes.
 #[test]
 fn the_same_text_gives_the_same_code() {

@@ -272,7 +272,7 @@ impl Emitter<'_> {
         }
         self.line(format!("const auto bar = [=](unsigned p, int o) {{ return {}; }};", sum.join(" + ")));
         self.line(format!("columns_product<{COLUMNS}, {out}>(count, {fresh}, {points}, bar, columns);"));
-        self.column_directions(&lift.seeds, &lift.samples, &bar_at, out, inputs);
+        self.column_directions(k, &lift.seeds, &lift.samples, &bar_at, out, inputs);
         self.line("__syncthreads();");
         // fixed columns
         let fixed: Vec<_> = lift.seeds.iter().filter(|s| s.sample.is_none()).cloned().collect();
@@ -299,39 +299,55 @@ impl Emitter<'_> {
     /// Adds rows along directions, which are made again.
     fn column_directions(
         &mut self,
+        k: usize,
         seeds: &[crate::jet::Seed],
         samples: &[Draw],
         bar_at: &dyn Fn(&str, &str, &str) -> String,
         out: usize,
         inputs: usize,
     ) {
-        for seed in seeds {
-            let Some(Draw::Directions { value, first }) = seed.sample.map(|s| samples[s as usize]) else { continue };
+        for (number, draw) in samples.iter().enumerate() {
+            let Draw::Directions { value, first } = *draw else { continue };
+            let name = format!("along_{k}_{number}");
+            let count = self.rows_of_draw(&name, "directions", seeds, number);
+            if count == 0 {
+                continue;
+            }
             let len = self.shape(value).1;
-            let value_text = self.literal(seed.value);
             let element = match self.program.ops[value.index()].clone() {
                 Op::Directions { stream, gaussian, .. } => {
                     let state = self.argument(self.state);
                     let function = if gaussian { "normal_element" } else { "sign_element" };
-                    format!("{function}({} * {len} + c, p, {state}[1], {stream}u, {state}[0])", seed.at)
+                    format!("{function}(seed.at * {len} + c, p, {state}[1], {stream}u, {state}[0])")
                 }
                 _ => {
                     let (rows, kept) = (self.shape(value).0, self.argument(self.kept[&value]));
-                    format!("{kept}[((size_t)p * {rows} + {}) * {len} + c]", seed.at)
+                    format!("{kept}[((size_t)p * {rows} + seed.at) * {len} + c]")
                 }
             };
-            self.line("{");
+            self.line(format!("for (int s = 0; s < {count}; ++s) {{"));
+            self.line(format!("const Seed seed = {name}[s];"));
             self.line("const auto direction = [=](int i, unsigned p) {");
             self.line(format!("const int c = left + i - {first};"));
-            self.line(format!(
-                "return c >= 0 && c < {len} && left + i < {inputs} ? {value_text} * {element} : real(0);"
-            ));
+            self.line(format!("return c >= 0 && c < {len} && left + i < {inputs} ? seed.value * {element} : real(0);"));
             self.line("};");
-            let b = bar_at("p", &seed.row.to_string(), "o");
+            let b = bar_at("p", "seed.kind", "o");
             self.line(format!("const auto row = [=](unsigned p, int o) {{ return {b}; }};"));
             self.line(format!("columns_product_made<{COLUMNS}, {out}>(count, direction, row, columns);"));
             self.line("}");
         }
+    }
+
+    /// Declares the seeds that refer to a draw, with their row in place of their kind; how many.
+    fn rows_of_draw(&mut self, name: &str, what: &str, seeds: &[crate::jet::Seed], number: usize) -> usize {
+        let of = seeds.iter().filter(|s| s.sample == Some(number as u32));
+        let elements: Vec<String> = of.map(|s| format!("{{{}, {}, {}}}", s.at, s.row, self.literal(s.value))).collect();
+        if !elements.is_empty() {
+            self.declarations.line(format!("// {what}: row instead of kind"));
+            self.constant("Seed", name, &elements);
+            self.declarations.line("");
+        }
+        elements.len()
     }
 
     /// Adds rows of drawn columns: draw d is seed d % seeds of point d / seeds.
@@ -346,18 +362,12 @@ impl Emitter<'_> {
     ) {
         for (number, draw) in samples.iter().enumerate() {
             let Draw::Columns { value, row } = *draw else { continue };
-            let of: Vec<_> = seeds.iter().filter(|s| s.sample == Some(number as u32)).cloned().collect();
-            if of.is_empty() {
+            let name = format!("drawn_{k}_{number}");
+            let count = self.rows_of_draw(&name, "drawn columns", seeds, number);
+            if count == 0 {
                 continue;
             }
-            let name = format!("drawn_{k}_{number}");
-            self.declarations.line("// drawn columns: row instead of kind");
-            let elements: Vec<String> =
-                of.iter().map(|s| format!("{{{}, {}, {}}}", s.at, s.row, self.literal(s.value))).collect();
-            self.constant("Seed", &name, &elements);
-            self.declarations.line("");
             let ((rows, draws), kept) = (self.shape(value), self.argument(self.kept[&value]));
-            let count = of.len();
             self.line("{");
             self.line("const auto column = [=](wide_word d) {");
             self.line(format!("return (int)(whole({kept}[(d / {count} * {rows} + {row}) * {draws} + {name}[d % {count}].at]) - {first});"));

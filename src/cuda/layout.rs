@@ -166,9 +166,9 @@ impl Layout {
             let ended: Vec<Home> = (0..=k).filter(|v| last[*v] == k).map(|v| self.homes[v]).collect();
             free.extend(ended.iter().filter_map(|h| if let Home::Slot(slot) = h { Some(*slot) } else { None }));
         }
-        for k in 0..program.ops.len() {
+        for (k, needed) in needed.iter().enumerate() {
             for v in self.reads(program, k).into_iter().chain([ValueId(k as u32)]) {
-                if let (Home::Slot(slot), true) = (self.homes[v.index()], needed[k]) {
+                if let (Home::Slot(slot), true) = (self.homes[v.index()], *needed) {
                     self.slots[slot].uses += 1;
                 }
             }
