@@ -108,7 +108,9 @@ fn training_steps_compile_for_every_architecture_without_spills() {
 /// Estimators, with points that are stored and with a first layer that is streamed: nothing spills.
 #[test]
 fn estimators_compile_without_spills() {
-    for how in ["exact", "compressed", "compressed(16)", "sparse(16)", "importance(16)", "rademacher(16)", "gaussian(16)"] {
+    for how in
+        ["exact", "compressed", "compressed(16)", "sparse(16)", "importance(16)", "rademacher(16)", "gaussian(16)"]
+    {
         let text = format!(
             "const d = 100\nspace x[d] in ball(radius = 1)\nnet N = mlp(width = 128, depth = 4, activation = tanh)\n\
              field u = (1 - norm2(x))*N(x)\nsolve inside: lap(u) + sin(u) = sum(i in 0..d: cos(x[i]))\n\

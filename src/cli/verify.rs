@@ -15,7 +15,6 @@ pub fn verify(args: &Verify) -> Done {
             if !device.runs_modules() {
                 return Err(Failure::Input("verify compares a device with the CPU: name cuda:0, or host".into()));
             }
-            if loaded.program.flow.is_some() {}
             let plan = plan(&loaded.program, Options::default()).map_err(|e| loaded.say(&e))?;
             let place = (&*loaded.folder(), args.seed);
             crate::solver::agreement(&device, &loaded.program, &plan, &parameters, place)

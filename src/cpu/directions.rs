@@ -41,7 +41,6 @@ impl<T: Real> Kernel for Fill<'_, T> {
         }
         // Element e of the operation is element e mod `per` of a block of random words.
         let per = if gaussian { 4 } else { 128 };
-        let mut words = [[0u32; LANES]; 4];
         for lane in (0..n).step_by(LANES) {
             let lanes = LANES.min(n - lane);
             let mut column = here.start;
@@ -49,11 +48,11 @@ impl<T: Real> Kernel for Fill<'_, T> {
                 let e = slot * len + (column - first);
                 let (block, at) = (e / per, e % per);
                 let count = (per - at).min(here.end - column);
-                for l in 0..LANES {
+                let drawn: [[u32; 4]; LANES] = std::array::from_fn(|l| {
                     let point = (points.start + lane + l) as u32;
-                    let w = philox4x32([block as u32, point, step as u32, stream], key);
-                    (0..4).for_each(|k| words[k][l] = w[k]);
-                }
+                    philox4x32([block as u32, point, step as u32, stream], key)
+                });
+                let words: [[u32; LANES]; 4] = std::array::from_fn(|k| drawn.map(|w| w[k]));
                 let mut put = |c: usize, value: &dyn Fn(usize) -> T| {
                     let y = &mut out[(column - columns.start + c) * n + lane..][..lanes];
                     y.iter_mut().enumerate().for_each(|(l, y)| *y = value(l));

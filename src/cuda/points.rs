@@ -104,9 +104,9 @@ fn scale(text: &mut Text, sampler: &Sampler, name: &str, precision: Precision) {
             text.line(format!("return (real)(squares > 0 ? {radius:?} * {length} / sqrt(squares) : 0.0);"));
         }
         _ => {
-            let scales =
+            let mut scales =
                 domain.clone().filter_map(|d| if let Domain::Brownian { scale } = d { Some(scale) } else { None });
-            let scale = scales.last().unwrap_or(0.0);
+            let scale = scales.next_back().unwrap_or(0.0);
             let time = sampler.groups.iter().find(|g| g.kind == GroupKind::Time);
             let value = time.map_or("real(0)".into(), |g| at(sampler, g, &g.first.to_string()));
             let first = time.map_or(0, |g| g.first);

@@ -276,7 +276,7 @@ impl<T: Number> FlowObjective<T> {
         let is_midpoint = &self.is_midpoint;
         let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| is_midpoint[k]);
         let done = self.runner.back(tensors, &tape, interval, &mut bars, (0.0, random), take)?;
-        Ok(done.map_err(|why| stopped(why, &self.data, rows[0]))?)
+        done.map_err(|why| stopped(why, &self.data, rows[0]))
     }
 }
 
