@@ -335,7 +335,7 @@ fn on_cpu_steps<T: Number>(
         objective.step(s, &values, &mut gradients, &mut losses).expect("it runs");
         all[0].extend(losses);
         for k in (0..values.len()).filter(|k| is_log[*k]) {
-            gradients[k].iter_mut().zip(&values[k]).for_each(|(g, p)| *g = *g * *p);
+            gradients[k].iter_mut().zip(&values[k]).for_each(|(g, p)| *g *= *p);
             values[k].iter_mut().for_each(|p| *p = T::of(Element::f64(*p).ln()));
         }
         descend(&objective, &adam, (s + 1, training.rate_at(s)), &mut values, &gradients, &mut moments)
