@@ -1,7 +1,7 @@
 //! A module on a GPU: one context, one stream; a call is the replay of a CUDA graph.
 //!
 //! The first call launches kernel by kernel and waits after each, so that an error names its kernel; later calls replay the
-//! captured launches, [`REPEAT`] calls at a time where so many are wanted.
+//! captured launches, many calls at a time where so many are wanted.
 
 use super::compile::{Arch, OLDEST};
 use super::device::DeviceInfo;

@@ -14,7 +14,7 @@ pub struct Factor {
     pub varying: Option<usize>,
 }
 
-/// lane[out] (+)= factor lane[a] lane[b]
+/// `lane[out] (+)= factor lane[a] lane[b]`
 #[derive(Clone, Copy, Debug)]
 pub struct Term {
     /// A lane of a power.
