@@ -60,8 +60,8 @@ pub mod build;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;
-#[cfg(feature = "cuda")]
-#[cfg_attr(not(feature = "compiler"), allow(dead_code))] // what only a training step uses
+#[cfg(any(feature = "compiler", feature = "cuda"))] // the compiler emits text without a driver, too
+#[cfg_attr(not(all(feature = "compiler", feature = "cuda")), allow(dead_code))] // what only training or a driver uses
 pub mod cuda;
 pub mod diagnostic;
 mod embed;

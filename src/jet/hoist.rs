@@ -49,7 +49,7 @@ pub fn sums(
 }
 
 /// Whether loops read the points: those that [`sums`] left.
-#[cfg(feature = "compiler")]
+#[cfg(any(feature = "compiler", feature = "cuda"))]
 pub fn has_reading_loops(code: &Pointwise, is_points: &dyn Fn(Source) -> bool) -> bool {
     fn reads(body: &[Instruction], within: bool, is_points: &dyn Fn(u32) -> bool) -> bool {
         body.iter().any(|i| match i {

@@ -23,7 +23,6 @@ pub use data::{DataError, Table};
 pub use descent::descend;
 pub use history::History;
 pub use permutation::Permutation;
-#[cfg(feature = "cuda")]
 pub(crate) use points::Place;
 pub use points::{Batch, Sampler};
 pub use report::{Measurement, RolloutFacts, peak_memory_bytes};
