@@ -371,7 +371,7 @@ impl Planner<'_> {
                 algebra::closure(wanted).map_err(|e| {
                     let message = format!("this needs derivatives of order {} with {} rows", e.order, e.rows);
                     let limits = format!("at most order {} and {} rows", algebra::MAX_ORDER, algebra::MAX_ROWS);
-                    Diagnostic::error(span, message).note(format!("{limits} are compiled"))
+                    Diagnostic::error(span, message).note(format!("{limits} are compiled")).note(ESTIMATE_INSTEAD)
                 })
             };
             let mut algebra = close(&wanted)?;
@@ -537,10 +537,12 @@ fn incompressible(why: &Unfit, span: Span) -> Diagnostic {
         .note("`exact` takes every derivative by itself, `sparse(k)` estimates any sum")
 }
 
+const ESTIMATE_INSTEAD: &str = "estimate the operator, with few samples: `estimate lap(u) by sparse(16)`";
+
 fn too_many(terms: usize, span: Span) -> Diagnostic {
     Diagnostic::error(span, format!("the derivatives here have {terms} terms: too many rows to compile"))
         .note(format!("at most {} terms and {} rows are compiled", targets::MAX_TERMS, algebra::MAX_ROWS))
-        .note("estimate the operator, with few samples: `estimate lap(u) by sparse(16)`")
+        .note(ESTIMATE_INSTEAD)
 }
 
 fn unbuildable(why: Unbuildable, span: Span) -> Diagnostic {

@@ -82,9 +82,7 @@ impl Targets {
         let numbers = self.symbols.entry(call).or_default();
         let monomial = Monomial::new(symbols.into_iter().map(|s| (numbers.insert_full(s).0 as u32, 1)));
         let coefficient = self.coefficient(graph, coefficient);
-        let p = Polynomial::term(monomial, coefficient);
-        let entry = member.entry((call, term.atom.component)).or_default();
-        *entry = &*entry + &p;
+        member.entry((call, term.atom.component)).or_default().add_term(monomial, &coefficient);
     }
 
     /// A coefficient expression as a polynomial in opaque symbols.
