@@ -18,19 +18,17 @@ pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, m
     if c.strides()[1] != 1 && c.strides()[0] == 1 {
         return product(alpha, b.t(), a.t(), beta, c.reversed_axes());
     }
-    if a.ncols() <= SHORT && b.strides()[1] == 1 {
-        return T::outer(Outer { alpha, a, b, beta, c });
-    }
     if b.ncols() <= SHORT && a.strides()[1] == 1 && b.strides()[0] == 1 {
         return T::inner(Inner { alpha, a, b, beta, c });
     }
-    if a.nrows() <= SHORT && b.strides()[1] == 1 {
+    let plain = alpha == T::one() && (beta == T::zero() || beta == T::one());
+    if plain && T::gemm(&a, &b, beta == T::one(), &mut c) {
+        return;
+    }
+    if a.ncols().min(a.nrows()) <= SHORT && b.strides()[1] == 1 {
         return T::outer(Outer { alpha, a, b, beta, c });
     }
-    let plain = alpha == T::one() && (beta == T::zero() || beta == T::one());
-    if !plain || !T::gemm(&a, &b, beta == T::one(), &mut c) {
-        general_mat_mul(alpha, &a, &b, beta, &mut c);
-    }
+    general_mat_mul(alpha, &a, &b, beta, &mut c);
 }
 
 /// Row by row of c, a sum of rows of b.
@@ -76,9 +74,10 @@ pub struct Inner<'a, T> {
 impl<T: Real> Kernel for Inner<'_, T> {
     #[inline(always)]
     fn run(mut self) {
-        for (a, mut c) in self.a.rows().into_iter().zip(self.c.rows_mut()) {
-            for (b, c) in self.b.columns().into_iter().zip(c.iter_mut()) {
-                let (Some(a), Some(b)) = (a.to_slice(), b.to_slice()) else { continue };
+        for (k, b) in self.b.columns().into_iter().enumerate() {
+            let Some(b) = b.to_slice() else { continue };
+            for (a, c) in self.a.rows().into_iter().zip(self.c.column_mut(k)) {
+                let Some(a) = a.to_slice() else { continue };
                 let old = if self.beta == T::zero() { T::zero() } else { self.beta * *c };
                 *c = self.alpha * dot(a, b) + old;
             }

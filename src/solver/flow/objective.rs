@@ -11,7 +11,7 @@ use super::rollout::Roll;
 use super::runner::{Interval, Runner, Tape, cast, pull};
 use super::trajectories::Trajectories;
 use crate::net::{Parameters, Philox, Purpose, TensorSpec};
-use crate::plan::FlowPlan;
+use crate::plan::{FlowPlan, FlowWindow, plan_window};
 use crate::program::{Fit, Program, ReportKind};
 use crate::solver::measure::Meter;
 use crate::solver::objective::{all, load_data};
@@ -30,6 +30,8 @@ pub struct FlowObjective<T> {
     windows: Vec<usize>,
     batch: usize,
     loss: Option<(Evaluator<T>, Evaluator<T>)>,
+    /// Whole windows, where they are short.
+    window: Option<Window<T>>,
     specs: Vec<TensorSpec>,
     fixed: Vec<Vec<T>>,
     learned: Vec<usize>,
@@ -37,6 +39,16 @@ pub struct FlowObjective<T> {
     is_midpoint: Vec<bool>,
     meters: Vec<Report<T>>,
     seed: u64,
+}
+
+/// A window as one program, and what it needs.
+struct Window<T> {
+    plan: FlowWindow,
+    evaluator: Evaluator<T>,
+    points: Vec<T>,
+    data: Vec<T>,
+    outputs: Vec<Vec<T>>,
+    gradients: Vec<Vec<T>>,
 }
 
 enum Report<T> {
@@ -48,6 +60,14 @@ enum Report<T> {
 struct Sums<'a, T> {
     names: Vec<&'a str>,
     gradients: &'a mut [Vec<T>],
+}
+
+impl<T: Number> Window<T> {
+    fn new(plan: FlowWindow) -> Result<Self, Error> {
+        let evaluator = Evaluator::new(&plan.program)?;
+        let (outputs, gradients) = evaluator.buffers();
+        Ok(Window { plan, evaluator, points: Vec::new(), data: Vec::new(), outputs, gradients })
+    }
 }
 
 impl<T: Number> Sums<'_, T> {
@@ -88,7 +108,21 @@ impl<T: Number> FlowObjective<T> {
             let name = &specs[*k].name;
             plan.learned.as_ref().is_some_and(|l| reads(l, name)) && !reads(&plan.field, name)
         });
-        let is_midpoint = is_midpoint.collect();
+        let is_midpoint: Vec<bool> = is_midpoint.collect();
+        let rows = windows.iter().flat_map(|w| *w..*w + fit.horizon);
+        let longest = rows.map(|row| data.interval(row)).fold(0.0, f64::max);
+        let runner = Runner::new(program, plan.clone())?;
+        let names: Vec<&str> = learned.iter().map(|k| specs[*k].name.as_str()).collect();
+        let takes = |name: &str| {
+            let known = names.iter().position(|n| *n == name);
+            known.is_some_and(|k| !(fit.midpoint_every.is_some() && is_midpoint[k]))
+        };
+        let window = match runner.steps(longest).map(|steps| plan_window(program, steps, &takes)).transpose() {
+            Ok(Some(Some(window))) => Some(Window::new(window)?),
+            Ok(_) => None,
+            // the flow was planned before
+            Err(e) => return Err(Error::Tensor(e.message)),
+        };
         let loss = match &plan.loss {
             Some((loss, adjoint)) => Some((Evaluator::new(loss)?, Evaluator::new(adjoint)?)),
             None => None,
@@ -106,7 +140,8 @@ impl<T: Number> FlowObjective<T> {
         let fixed = specs.iter().zip(parameters.values());
         let fixed = fixed.map(|(s, v)| if s.is_learned() { vec![] } else { v.clone() }).collect();
         Ok(FlowObjective {
-            runner: Runner::new(program, plan)?,
+            runner,
+            window,
             batch: batch.unwrap_or(BATCH).min(windows.len()),
             fit,
             data,
@@ -190,6 +225,50 @@ impl<T: Number> FlowObjective<T> {
         sum += values.iter().sum::<f64>() / horizon;
         bars.extend(bar.chunks(columns).flat_map(|b| b[first..first + n].to_vec()));
         Ok((sum, bars))
+    }
+
+    /// The loss and its gradient by the program of windows. None where a number is not finite: steps taken one by one say when.
+    fn evaluate_window(
+        &self,
+        window: &mut Window<T>,
+        step: u64,
+        tensors: &Tensors<'_, T>,
+        sums: &mut Sums<'_, T>,
+    ) -> Result<Option<[f64; 2]>, ObjectiveError> {
+        let rows = self.rows(step);
+        let (first, n) = self.runner.plan.state;
+        let inputs = window.plan.interval - 1;
+        window.points.clear();
+        window.data.clear();
+        for row in &rows {
+            window.points.extend(self.data.point(*row).iter().map(|x| T::of(*x)));
+            for j in 0..self.fit.horizon {
+                window.data.extend(self.data.values(row + j)[..inputs].iter().map(|x| T::of(*x)));
+                window.data.push(T::of(self.data.interval(row + j) / window.plan.steps as f64));
+            }
+            for j in 0..self.fit.horizon {
+                window.data.extend(self.data.point(row + j + 1)[first..first + n].iter().map(|x| T::of(*x)));
+            }
+        }
+        let (points, data) = (&window.points, &window.data);
+        let call = (rows.len(), points.as_slice(), data.as_slice());
+        window.evaluator.run_whole(tensors, call, (self.seed, step), &mut window.outputs, &mut window.gradients)?;
+        let mut found = [0.0; 2];
+        for parts in window.outputs[0].chunks(2) {
+            found.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part.f64() / rows.len() as f64);
+        }
+        if !found.iter().all(|x| x.is_finite()) {
+            return Ok(None);
+        }
+        let program = window.evaluator.program();
+        for ((tensor, _), gradient) in program.gradients.iter().zip(&window.gradients) {
+            sums.add(&program.tensors[tensor.index()].name, gradient, |_| true);
+        }
+        self.runner.count(window.plan.evaluations);
+        if self.fit.midpoint_every.is_some_and(|every| step.is_multiple_of(every as u64)) {
+            self.fit_midpoint(&rows, tensors, sums, (self.seed, step))?;
+        }
+        Ok(Some(found))
     }
 
     fn evaluate(
@@ -322,7 +401,14 @@ impl<T: Number> Objective<T> for FlowObjective<T> {
         }
         let names = self.learned.iter().map(|k| self.specs[*k].name.as_str()).collect();
         let mut sums = Sums { names, gradients };
-        let found = self.evaluate(step, &all(&self.specs, &self.fixed, &self.learned, tensors), &mut sums)?;
+        let tensors = all(&self.specs, &self.fixed, &self.learned, tensors);
+        let mut window = self.window.take();
+        let found = window.as_mut().map(|w| self.evaluate_window(w, step, &tensors, &mut sums)).transpose();
+        self.window = window;
+        let found = match found?.flatten() {
+            Some(found) => found,
+            None => self.evaluate(step, &tensors, &mut sums)?,
+        };
         losses.iter_mut().zip(found).for_each(|(loss, found)| *loss = found);
         Ok(())
     }

@@ -73,7 +73,7 @@ impl<T: Number> Runner<T> {
     pub fn evaluations(&self) -> u64 {
         self.evaluations.load(Ordering::Relaxed)
     }
-    fn count(&self, evaluations: usize) {
+    pub(super) fn count(&self, evaluations: usize) {
         self.evaluations.fetch_add(evaluations as u64, Ordering::Relaxed);
     }
 
