@@ -10,7 +10,7 @@ use jetc::cuda::{self, Module, Precision, folders};
 use jetc::net::layout;
 use jetc::plan::{Options, plan};
 use jetc::program::{Overrides, Program};
-use jetc::solver::{compile, training_module};
+use jetc::solver::{compile, conditions, training_module};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -72,7 +72,8 @@ fn step(text: &str, precision: Precision) -> Module {
     let plan = plan(&program, Options::default()).unwrap_or_else(|e| panic!("{e:?}"));
     let training = program.training.clone().expect("it trains");
     let (specs, options) = (layout(&program), cuda::Options::new(precision));
-    training_module(&program, &plan, (&specs, &training), (Path::new("."), 0), &options).expect("it is emitted")
+    let conditions = conditions(&program, &plan, (Path::new("."), 0)).expect("they are sampled");
+    training_module(&conditions, (&specs, &training), &options).expect("it is emitted")
 }
 
 fn request<'a>(module: &'a Module, arch: &str) -> Request<'a> {

@@ -7,7 +7,7 @@ use crate::cuda::{self, Module, Options, Precision, compile::Kind, load::compile
 use crate::jet::JetProgram;
 use crate::net::{layout, write_atomically};
 use crate::plan::{Plan, plan};
-use crate::solver::training_module;
+use crate::solver::{conditions, training_module};
 use std::io::{IsTerminal, Write};
 
 /// `jetc emit FILE`
@@ -29,14 +29,32 @@ pub fn emit(args: &args::Emit) -> Done {
             let text = crate::build::module(&stem, &artifact.inputs, quantities, crate::build::Precision::F64)?;
             write_or_print(out, &text)
         }
-        Target::Cuda => {
-            let modules = modules(args, &loaded, &plan, &programs)?;
-            let text: Vec<&str> = modules.iter().map(|m| m.text.as_str()).collect();
-            write_or_print(out, &text.join("\n"))
-        }
-        Target::Ptx => code(args, &modules(args, &loaded, &plan, &programs)?, Kind::Ptx),
-        Target::Cubin => code(args, &modules(args, &loaded, &plan, &programs)?, Kind::Cubin),
+        Target::Cuda | Target::Ptx | Target::Cubin => deliver(args, &modules(args, &loaded, &plan, &programs)?),
     }
+}
+
+/// Writes modules as CUDA text, or one of them as what NVRTC makes of it.
+pub fn deliver(args: &args::Emit, modules: &[Module]) -> Done {
+    match args.target {
+        Target::Ptx => code(args, modules, Kind::Ptx),
+        Target::Cubin => code(args, modules, Kind::Cubin),
+        _ => {
+            let text: Vec<&str> = modules.iter().map(|m| m.text.as_str()).collect();
+            write_or_print(args.out.as_deref(), &text.join("\n"))
+        }
+    }
+}
+
+/// How kernels are made.
+pub fn options(args: &args::Emit, loaded: &Loaded) -> Options {
+    let mut options = Options::new(match args.precision {
+        Products::Fp32 => Precision::Fp32,
+        Products::Tf32x3 => Precision::Tf32x3,
+        Products::Tf32 => Precision::Tf32,
+        Products::Fp64 => Precision::Fp64,
+    });
+    options.source = Some((loaded.name.clone(), 1));
+    options
 }
 
 /// The programs of the point sets; with `--gradient` those of the training step, where there is one.
@@ -50,13 +68,7 @@ fn programs<'a>(args: &args::Emit, plan: &'a Plan) -> Vec<&'a JetProgram> {
 
 /// The modules of the programs, or the one of the training step.
 fn modules(args: &args::Emit, loaded: &Loaded, plan: &Plan, programs: &[&JetProgram]) -> Result<Vec<Module>, Failure> {
-    let mut options = Options::new(match args.precision {
-        Products::Fp32 => Precision::Fp32,
-        Products::Tf32x3 => Precision::Tf32x3,
-        Products::Tf32 => Precision::Tf32,
-        Products::Fp64 => Precision::Fp64,
-    });
-    options.source = Some((loaded.name.clone(), 1));
+    let options = options(args, loaded);
     if !args.step {
         return programs.iter().map(|p| Ok(cuda::emit(p, &options)?)).collect();
     }
@@ -64,7 +76,8 @@ fn modules(args: &args::Emit, loaded: &Loaded, plan: &Plan, programs: &[&JetProg
         return Err(Failure::Input(format!("{}: there is no `train` statement", loaded.name)));
     };
     let specs = layout(&loaded.program);
-    let module = training_module(&loaded.program, plan, (&specs, training), (&loaded.folder(), 0), &options);
+    let module = conditions(&loaded.program, plan, (&loaded.folder(), 0))
+        .and_then(|conditions| training_module(&conditions, (&specs, training), &options));
     Ok(vec![module.map_err(|e| loaded.failure(e))?])
 }
 

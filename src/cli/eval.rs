@@ -1,7 +1,7 @@
 //! `eval`: outputs or fields at points.
 
 use super::args::{Eval, Precision};
-use super::source::{Loaded, device_of, load, warn_of_cache, write_or_print};
+use super::source::{Loaded, device, load, warn_of_cache, write_or_print};
 use super::{Done, Failure};
 use crate::cuda::{self, Device};
 use crate::net::{read_matrix, write_atomically};
@@ -18,7 +18,7 @@ use std::path::Path;
 /// `jetc eval FILE --points P.npy`
 pub fn eval(args: &Eval) -> Done {
     let loaded = load(&args.source)?;
-    let device = device_of(&loaded, args.device)?;
+    let device = device(args.device)?;
     let points = read_points(&loaded.program, &args.points)?;
     match args.precision {
         Precision::F32 => run::<f32>(args, &loaded, &points, &device),
@@ -56,7 +56,7 @@ fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array
     if program.flow.is_some() && program.outputs.is_empty() {
         let parameters = loaded.parameters::<T>(args.weights.as_deref(), args.seed)?;
         let start: Vec<f64> = points.iter().copied().collect();
-        let values = super::flow::eval(loaded, &parameters, &start, args.until, args.seed)?;
+        let values = super::flow::eval(loaded, &parameters, &start, args, device)?;
         return write_values(args, values.iter().map(|x| T::of(*x)).collect(), points.nrows(), columns);
     }
     let (jet, data_columns) = if program.outputs.is_empty() {

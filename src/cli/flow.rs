@@ -1,14 +1,14 @@
 //! What `check`, `plan`, `emit`, `eval` and `bench` do with a file that has a `flow`.
 
 use super::args::{self, Target};
-use super::source::{Loaded, write_or_print};
+use super::source::{Loaded, warn_of_cache, write_or_print};
 use super::{Done, Failure, print};
+use crate::cuda::{self, Choice, Device};
 use crate::net::{Metadata, Parameters};
 use crate::plan::{FlowPlan, plan_flow};
 use crate::program::Program;
-use crate::solver::Number;
-use crate::solver::Tensors;
-use crate::solver::flow::{FlowObjective, Interval, Runner, Stopped};
+use crate::solver::flow::{FlowObjective, Interval, Runner, Stopped, steps_of};
+use crate::solver::{Number, Tensors, training_module};
 use crate::train::Objective;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -81,11 +81,23 @@ fn text(program: &Program, plan: &FlowPlan) -> String {
     out
 }
 
-/// `jetc emit` of a flow: the program of a step, or of its vector-Jacobian product.
+/// `jetc emit` of a flow: the program of a step, or of its vector-Jacobian product; as CUDA a rollout, or the step of training.
 pub fn emit(args: &args::Emit, loaded: &Loaded) -> Done {
     let plan = planned(loaded)?;
-    if args.target != Target::Jet {
-        return Err(Failure::Input(format!("{}: a flow is printed as --target jet only", loaded.name)));
+    let refused = |why: &str| Failure::Input(format!("{}: {why}", loaded.name));
+    match args.target {
+        Target::Jet => {}
+        Target::Rust => return Err(refused("a flow has no module of Rust yet; it is printed as --target jet or cuda")),
+        _ if args.gradient => return Err(refused("what trains a flow on a device is printed with --step")),
+        _ => {
+            let options = super::emit::options(args, loaded);
+            let module = match (args.step, loaded.program.flow.as_ref().and_then(|flow| steps_of(flow, &plan))) {
+                (true, _) => training_step(loaded, plan, &options)?,
+                (_, Some(rollout)) => cuda::rollout(&plan.step, rollout, &options).map_err(|e| loaded.failure(e.into()))?,
+                _ => return Err(refused(FIXED)),
+            };
+            return super::emit::deliver(args, &[module]);
+        }
     }
     let own =
         if plan.has_error_control { (&plan.field, &plan.field_adjoint) } else { (&plan.step, &plan.step_adjoint) };
@@ -93,14 +105,30 @@ pub fn emit(args: &args::Emit, loaded: &Loaded) -> Done {
     write_or_print(args.out.as_deref(), &format!("{program}\n"))
 }
 
+const FIXED: &str = "a device takes steps of fixed length, of flows without inputs from data";
+
+/// The module that trains the flow.
+fn training_step(loaded: &Loaded, plan: FlowPlan, options: &cuda::Options) -> Result<cuda::Module, Failure> {
+    let program = &loaded.program;
+    let (Some(training), true) = (&program.training, program.fit.is_some()) else {
+        return Err(Failure::Input(format!("{}: there is no `fit`, or no `train` statement", loaded.name)));
+    };
+    let parameters = Parameters::<f32>::initial(program, 0);
+    let module = FlowObjective::new(program, plan, &parameters, &loaded.folder(), training.batch, 0)
+        .and_then(|objective| objective.on_device())
+        .and_then(|condition| training_module(&[condition], (parameters.specs(), training), options));
+    module.map_err(|e| loaded.failure(e))
+}
+
 /// `jetc eval` of a flow: states after `--until`, from initial points.
 pub fn eval<T: Number>(
     loaded: &Loaded,
     parameters: &Parameters<T>,
     points: &[f64],
-    until: Option<f64>,
-    seed: u64,
+    args: &args::Eval,
+    device: &Device,
 ) -> Result<Vec<f64>, Failure> {
+    let (until, seed) = (args.until, args.seed);
     let plan = planned(loaded)?;
     if plan.inputs.is_some() {
         let why = "the flow reads inputs from a data set, which belong to `fit` and `rollout`";
@@ -113,14 +141,24 @@ pub fn eval<T: Number>(
     let columns = plan.step.columns;
     let runner = Runner::<T>::new(&loaded.program, plan)?;
     let mut points = points.to_vec();
+    let left = |at: f64| Failure::Work(format!("a state is not finite after {:.6} of {until}", at * until));
+    if device.runs_modules() {
+        match runner.roll(device, parameters, &mut points, until, seed) {
+            Some(done) => {
+                let end = done.map_err(|e| loaded.failure(e))?;
+                warn_of_cache();
+                return end.map_or(Ok(points), |at| Err(left(at)));
+            }
+            None if args.device.is_none_or(|d| d == Choice::Auto) => eprintln!("note: this runs on the CPU: {FIXED}"),
+            None => return Err(Failure::Input(format!("{}: {FIXED}", loaded.name))),
+        }
+    }
     let lengths = vec![until; points.len() / columns.max(1)];
     let interval = Interval { inputs: &[], lengths: &lengths };
     let done = runner.advance(&Tensors::of(parameters), &mut points, interval, None, (seed, 0))?;
     match done {
         Ok(()) => Ok(points),
-        Err(Stopped::NotFinite { at }) => {
-            Err(Failure::Work(format!("a state is not finite after {:.6} of {until}", at * until)))
-        }
+        Err(Stopped::NotFinite { at }) => Err(left(at)),
         Err(Stopped::TooSmall { at }) => Err(Failure::Work(format!(
             "the steps became too small after {:.6} of {until}: the flow is stiff there",
             at * until

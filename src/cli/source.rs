@@ -135,14 +135,14 @@ pub fn device(choice: Option<Choice>) -> Result<Device, Failure> {
     Ok(device)
 }
 
-/// The device that runs a program: flows run on the CPU.
+/// The same where flows are not served elsewhere than on the CPU.
 pub fn device_of(loaded: &Loaded, choice: Option<Choice>) -> Result<Device, Failure> {
     match choice {
         _ if loaded.program.flow.is_none() => device(choice),
         None | Some(Choice::Auto | Choice::Cpu) => Ok(Device::Cpu { why: None }),
         Some(_) => {
-            let message = format!("{}: flows run on the CPU in this version; leave out --device", loaded.name);
-            Err(Failure::Input(message))
+            let what = "of a flow, other devices than the CPU serve `eval` and `train`; leave out --device";
+            Err(Failure::Input(format!("{}: {what}", loaded.name)))
         }
     }
 }

@@ -1,14 +1,14 @@
 //! `train`: the run, its progress bar, its pictures.
 
 use super::args::{Precision, Train};
-use super::source::{Loaded, device_of, load, warn_of_cache};
+use super::source::{Loaded, device, load, warn_of_cache};
 use super::{Done, Failure, print};
-use crate::cuda::Device;
+use crate::cuda::{Choice, Device};
 use crate::net::Parameters;
 use crate::plan::{Options as PlanOptions, Plan, plan};
 use crate::solver::flow::FlowObjective;
-use crate::solver::{DeviceStepper, Number, SolverObjective};
-use crate::train::{self as training, Flow, Measurement, Observer, Options, Outcome, Progress};
+use crate::solver::{DeviceStepper, Error, Number, SolverObjective};
+use crate::train::{Objective, self as training, Flow, Measurement, Observer, Options, Outcome, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const CHEAP: usize = 1_000_000;
 /// `jetc train FILE`
 pub fn train(args: &Train) -> Done {
     let loaded = load(&args.source)?;
-    let device = device_of(&loaded, args.device)?;
+    let device = device(args.device)?;
     if loaded.program.flow.is_some() && loaded.program.fit.is_none() {
         return Err(Failure::Input(format!(
             "{}: there is nothing to train the flow on; add `fit flow to DATA, horizon = 1`",
@@ -40,8 +40,8 @@ pub fn train(args: &Train) -> Done {
     }
     if loaded.program.flow.is_some() {
         return match args.precision {
-            Precision::F32 => run_flow::<f32>(args, &loaded),
-            Precision::F64 => run_flow::<f64>(args, &loaded),
+            Precision::F32 => run_flow::<f32>(args, &loaded, &device),
+            Precision::F64 => run_flow::<f64>(args, &loaded, &device),
         };
     }
     let plan = plan(&loaded.program, PlanOptions::default()).map_err(|e| loaded.say(&e))?;
@@ -78,7 +78,7 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan, device: &Device) -
     ended(&outcome)
 }
 
-fn run_flow<T: Number>(args: &Train, loaded: &Loaded) -> Done {
+fn run_flow<T: Number>(args: &Train, loaded: &Loaded, device: &Device) -> Done {
     let program = &loaded.program;
     loaded.make_room::<T>(4, 0)?;
     let plan = super::flow::planned(loaded)?;
@@ -89,7 +89,28 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded) -> Done {
     let batch = options.training.batch;
     let mut objective = FlowObjective::new(program, plan, &parameters, &loaded.folder(), batch, args.seed)
         .map_err(|e| loaded.failure(e))?;
-    let outcome = drive(args, &options, |watcher| training::train(&mut objective, &mut parameters, &options, watcher))?;
+    let there = if device.runs_modules() { Some(objective.on_device()) } else { None };
+    let there = match there.transpose() {
+        Err(Error::Diagnostic(why)) if args.device.is_none_or(|d| d == Choice::Auto) => {
+            eprintln!("note: this runs on the CPU: {}", why.notes.join("; "));
+            None
+        }
+        there => there.map_err(|e| loaded.failure(e))?,
+    };
+    let outcome = match there {
+        Some(condition) => {
+            options.device = device.to_string();
+            let reports = (objective.reports(), objective.measures());
+            let training = (&options.training, args.seed);
+            let stepper = DeviceStepper::on(device, vec![condition], &parameters, training, reports);
+            warn_of_cache();
+            let mut stepper = stepper.map_err(|e| loaded.failure(e))?;
+            drive(args, &options, |watcher| training::train_with(&mut stepper, &mut parameters, &options, watcher))?
+        }
+        None => drive(args, &options, |watcher| {
+            training::train(&mut objective, &mut parameters, &options, watcher)
+        })?,
+    };
     #[cfg(feature = "plot")]
     super::pictures::flow(loaded, &objective, &parameters, &outcome, (&out, args.seed))?;
     summary(&outcome, &out);

@@ -1,6 +1,7 @@
 //! From a program to a module: its buffers, its kernels, and the kernel that takes tiles of points through the operations.
 
 use super::layout::{Home, Layout, pitch};
+use super::rollout::Rollout;
 use super::text::{Text, identifier, number};
 use super::wide::Wide;
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, Module, Options, Precision, Role};
@@ -31,8 +32,17 @@ const BLOCKS_AT_MOST: u32 = 296;
 /// # Errors
 /// Where the program breaks a rule of the representation.
 pub fn emit(program: &JetProgram, options: &Options) -> Result<Module, Invalid> {
-    let (header, Parts { module, body, .. }) = headed(program, options, None)?;
+    let (header, Parts { module, body, .. }) = headed(program, options, None, None)?;
     let text = format!("{header}{}\n// --- {}\n\n{}", prelude(options), program.name, body.text);
+    Ok(Module { text, ..module })
+}
+
+/// The module of a program that is a step, in a loop of steps.
+pub(super) fn rolled(program: &JetProgram, rollout: Rollout, options: &Options) -> Result<Module, Invalid> {
+    let (header, Parts { module, body, .. }) = headed(program, options, None, Some(rollout))?;
+    let (name, block) = ("kernels/rollout.cuh", include_str!("../../kernels/rollout.cuh"));
+    let prelude = format!("{}\n// --- {name}\n{block}", prelude(options));
+    let text = format!("// a rollout, step after step\n{header}{prelude}\n// --- {}\n\n{}", program.name, body.text);
     Ok(Module { text, ..module })
 }
 
@@ -58,14 +68,20 @@ pub(super) struct Piece {
 /// The module of a program, for a text of several. With `wide` its first layer is streamed: what is made of the points is in
 /// the buffers `made`, `column_sums` and `scales`, and the parts of the layer's gradient are left to the caller.
 pub(super) fn parts(program: &JetProgram, options: &Options, wide: Option<Wide>) -> Result<Parts, Invalid> {
-    headed(program, options, wide).map(|(_, parts)| parts)
+    headed(program, options, wide, None).map(|(_, parts)| parts)
 }
 
-fn headed(program: &JetProgram, options: &Options, wide: Option<Wide>) -> Result<(String, Parts), Invalid> {
+fn headed(
+    program: &JetProgram,
+    options: &Options,
+    wide: Option<Wide>,
+    rollout: Option<Rollout>,
+) -> Result<(String, Parts), Invalid> {
     let types = program.types()?;
     let layout = Layout::new(program, &types, options);
     let mut emitter = Emitter::new(program, types, layout, options);
     emitter.stream(wide);
+    emitter.roll(rollout);
     emitter.before();
     let main = emitter.main();
     emitter.after(main);
@@ -121,6 +137,8 @@ pub(super) struct Emitter<'a> {
     pub body: Text,
     /// A first layer that is streamed.
     pub wide: Option<Wide>,
+    /// What makes the program a step of a rollout, and the buffers of the number of steps and of the points that left.
+    rollout: Option<(Rollout, BufferId, BufferId)>,
 }
 
 impl<'a> Emitter<'a> {
@@ -147,6 +165,7 @@ impl<'a> Emitter<'a> {
             used: BTreeSet::new(),
             body: Text::default(),
             wide: None,
+            rollout: None,
         };
         let per_point = |n: usize| Extent { per_point: n as u64, ..Extent::default() };
         let fixed = |n: usize| Extent { fixed: n as u64, ..Extent::default() };
@@ -222,7 +241,8 @@ impl<'a> Emitter<'a> {
     pub fn kernel(&mut self, suffix: &str, grid: Grid, threads: usize, shared: usize) -> KernelId {
         let name = identifier(&format!("{}_{suffix}", self.program.name), &mut self.names);
         let arguments: Vec<BufferId> = std::mem::take(&mut self.used).into_iter().collect();
-        let parameters: Vec<String> = arguments.iter().map(|id| parameter(&self.buffers[id.index()])).collect();
+        let rolls = self.rollout.is_some();
+        let parameters: Vec<String> = arguments.iter().map(|id| parameter(&self.buffers[id.index()], rolls)).collect();
         // registers for two blocks of a processor where nothing spills then; gradients need more, and numbers of f64 take two each
         let has_gradient = !self.program.gradients.is_empty();
         let blocks = if has_gradient || self.options.precision == Precision::Fp64 { 1 } else { 2 };
@@ -240,7 +260,7 @@ impl<'a> Emitter<'a> {
         }
         self.text.line(head);
         let body = std::mem::take(&mut self.body);
-        body.text.lines().for_each(|l| self.text.line(l));
+        body.text.lines().for_each(|l| self.text.line(l.trim_start()));
         self.text.line("}");
         let kernel = Kernel { name, grid, threads: threads as u32, shared: shared as u32, arguments, count: None };
         self.kernels.push(kernel);
@@ -257,6 +277,36 @@ impl<'a> Emitter<'a> {
             self.buffer("scales", Element::Real, per_point(2), Role::Scratch);
         }
         self.wide = wide;
+    }
+
+    /// From now on the program is a step of a rollout.
+    fn roll(&mut self, rollout: Option<Rollout>) {
+        self.rollout = rollout.map(|rollout| {
+            let one = Extent { fixed: 1, ..Extent::default() };
+            let each = Extent { per_point: 1, ..Extent::default() };
+            let steps = self.buffer("steps", Element::Word, one, Role::Steps);
+            (rollout, steps, self.buffer("left", Element::Word, each, Role::Left))
+        });
+    }
+
+    /// The end of a step of a rollout.
+    fn advance(&mut self, rollout: Rollout, left: BufferId) {
+        let next = self.program.outputs[0].1;
+        let (columns, pitch, width) = (self.program.columns, self.pitch(next), self.program.data_columns);
+        let (points, data, left) = (self.argument(self.points), self.argument(self.data), self.argument(left));
+        let ((first, states), length) = (rollout.state, rollout.length);
+        let time = rollout.time.map_or(-1, |t| t as i64);
+        self.line("__syncthreads();");
+        self.line("");
+        self.line("// the next step starts where this one ended");
+        self.line(format!("advance_points<{columns}, {first}, {states}, {time}, {pitch}, {width}, {length}>("));
+        self.line(format!(
+            "    n, step, v{}, {data} + (size_t)first * {width}, {points} + (size_t)first * {columns}, {left} + first);",
+            next.0
+        ));
+        self.line("__syncthreads();");
+        self.line("}");
+        self.leave(next);
     }
 
     /// Whether a value is the points, and these are made where they are needed.
@@ -384,6 +434,10 @@ impl<'a> Emitter<'a> {
         self.line(format!("const int n = count - first < {tile} ? count - first : {tile};"));
         self.line("const bool fresh = tile == blockIdx.x;");
         self.line("(void)fresh;");
+        if let Some((_, steps, _)) = self.rollout {
+            let steps = self.argument(steps);
+            self.line(format!("for (unsigned step = 0; step < {steps}[0]; ++step) {{"));
+        }
         for (k, home) in layout.homes.iter().enumerate() {
             let value = ValueId(k as u32);
             match home {
@@ -403,9 +457,12 @@ impl<'a> Emitter<'a> {
                 }
                 _ => {}
             }
-            if layout.leaves(self.program, value) {
+            if layout.leaves(self.program, value) && self.rollout.is_none() {
                 self.leave(value);
             }
+        }
+        if let Some((rollout, _, left)) = self.rollout {
+            self.advance(rollout, left);
         }
         self.line("__syncthreads();");
         self.line("}");
@@ -481,7 +538,8 @@ impl<'a> Emitter<'a> {
     }
 }
 
-fn parameter(buffer: &Buffer) -> String {
+/// A rollout writes its points.
+fn parameter(buffer: &Buffer, rolls: bool) -> String {
     let element = match buffer.element {
         Element::Real => "real",
         Element::Double => "double",
@@ -489,7 +547,8 @@ fn parameter(buffer: &Buffer) -> String {
         Element::Long => "wide_word",
     };
     match buffer.role {
-        Role::Points | Role::Data | Role::Tensor(_) | Role::State | Role::Constant => {
+        Role::Points if rolls => format!("{element}* {}", buffer.name),
+        Role::Steps | Role::Points | Role::Data | Role::Tensor(_) | Role::State | Role::Constant => {
             format!("const {element}* __restrict__ {}", buffer.name)
         }
         _ => format!("{element}* {}", buffer.name),

@@ -5,7 +5,7 @@
 //!
 //! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
 //!   `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
-//! - `step`, `points`, `wide`, `wide_pass`: a whole training step;
+//! - `step`, `points`, `wide`, `wide_pass`: a whole training step;  - `rollout`: many steps of a flow;
 //! - `module`: what is made, for those who run it;  - `runner`: what runs a module;  - `device`: which device;
 //! - `gpu`, `driver`: the driver and its devices;  - `simulated`, `host`: the same kernels on the CPU, as a check;
 //! - `ceilings`: what a device can do at most;
@@ -31,6 +31,7 @@ mod module;
 #[cfg(feature = "compiler")]
 mod points;
 pub mod runner;
+mod rollout;
 mod scalar;
 #[cfg(feature = "compiler")]
 mod step;
@@ -55,6 +56,7 @@ pub use device::{Choice, Device};
 pub use emitter::emit;
 pub use error::Error;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
+pub use rollout::{Rollout, rollout};
 pub use runner::Runner;
 #[cfg(feature = "compiler")]
 pub use step::{Condition, Training, step};

@@ -55,7 +55,7 @@ pub struct Extent {
 /// What a buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Points, row by row: [count, columns]. Written by the caller, or by a launch of a module that trains.
+    /// Points, row by row: [count, columns]. Written by the caller, or by a launch of a module that trains; a rollout moves them.
     Points,
     /// Data rows: [count, data columns]. Likewise.
     Data,
@@ -78,6 +78,10 @@ pub enum Role {
     Gradient(u32),
     /// Losses of the latest steps of a module that trains: [[`LOSSES`], conditions], f64, step s in row s % LOSSES. Written.
     Losses,
+    /// Steps of a rollout, one number. Written by the caller.
+    Steps,
+    /// Of a rollout, for each point: after which step a number was not finite, counted from 1; else 0. The caller writes zeros.
+    Left,
     /// A table that the emitter made: its contents are in [`Buffer::contents`].
     Constant,
     /// Working memory; zero before the first launch, kept between calls.

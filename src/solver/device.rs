@@ -10,6 +10,7 @@ use crate::net::{Parameters, TensorSpec};
 use crate::plan::Plan;
 use crate::program::{Program, Region, Training};
 use crate::train::{Adam, Beginning, Measurement, Moments, ObjectiveError, Sampler, Stepper, Stuck};
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::path::Path;
 
@@ -42,13 +43,36 @@ impl<T: Number> OnDevice<T> {
         parameters: &Parameters<T>,
         count: usize,
     ) -> Result<Self, Error> {
-        let module = cuda::emit(program, options)?;
+        Self::load(device, program, &cuda::emit(program, options)?, parameters, count)
+    }
+
+    /// The same, of a rollout of the program, which is a step.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn rolled(
+        device: &Device,
+        (program, rollout): (&JetProgram, cuda::Rollout),
+        options: &cuda::Options,
+        parameters: &Parameters<T>,
+        count: usize,
+    ) -> Result<Self, Error> {
+        Self::load(device, program, &cuda::rollout(program, rollout, options)?, parameters, count)
+    }
+
+    fn load(
+        device: &Device,
+        program: &JetProgram,
+        module: &Module,
+        parameters: &Parameters<T>,
+        count: usize,
+    ) -> Result<Self, Error> {
         let count = u32::try_from(count).map_err(|_| cuda::Error::Driver {
             what: format!("{count} points"),
             reason: format!("a device takes at most {} at a time", u32::MAX),
         })?;
-        let mut runner = device.load(&module, count)?;
-        for (id, role) in roles(&module) {
+        let mut runner = device.load(module, count)?;
+        for (id, role) in roles(module) {
             if let Role::Tensor(k) = role {
                 let name = &program.tensors[k as usize].name;
                 let values = parameters.get(name).ok_or_else(|| Error::Tensor(name.clone()))?;
@@ -79,6 +103,32 @@ impl<T: Number> OnDevice<T> {
         Ok(self.runner.start()?)
     }
 
+    /// Takes points, [count, columns], through so many steps of a rollout: the points then, and for each after which step a
+    /// number was not finite, counted from 1; else 0.
+    ///
+    /// # Errors
+    /// Where a length is wrong, or the device fails.
+    pub fn roll(&mut self, points: &[T], data: &[T], steps: u32, seed: u64) -> Result<(Vec<T>, Vec<u32>), Error> {
+        let count = self.runner.bound().count as usize;
+        for (id, role) in roles(self.runner.module()) {
+            match role {
+                Role::Steps => runner::upload_words(&mut *self.runner, id, &[steps.into()])?,
+                Role::Left => runner::upload_words(&mut *self.runner, id, &vec![0; count])?,
+                _ => {}
+            }
+        }
+        self.write(points, data, (seed, 0))?;
+        self.runner.call(1)?;
+        let missing = |what: &str| cuda::Error::Module { module: String::new(), what: what.into() };
+        let module = self.runner.module();
+        let points = runner::buffer(module, Role::Points).ok_or_else(|| missing("points"))?;
+        let left = runner::buffer(module, Role::Left).ok_or_else(|| missing("left"))?;
+        let mut bytes = vec![0; 4 * count];
+        self.runner.download(left, &mut bytes)?;
+        let left = bytes.as_chunks().0.iter().map(|b| u32::from_ne_bytes(*b)).collect();
+        Ok((runner::download(&mut *self.runner, points)?, left))
+    }
+
     /// Runs once; all outputs and gradients.
     ///
     /// # Errors
@@ -102,21 +152,29 @@ fn roles(module: &Module) -> Vec<(BufferId, Role)> {
     module.buffers.iter().enumerate().map(|(k, b)| (BufferId(k as u32), b.role)).collect()
 }
 
-/// The module of a program's whole training step.
+/// A condition of a training step: its value and gradient, whose last output is the loss, and its points.
+pub struct Trained<'p> {
+    /// As the history names it.
+    pub name: String,
+    /// Value and gradient.
+    pub program: Cow<'p, JetProgram>,
+    /// Points, and rows of data.
+    pub sampler: Sampler,
+}
+
+/// The conditions of a program. `seed` is that of the run.
 ///
 /// # Errors
 /// Where a domain cannot be sampled, or data is missing.
-pub fn training_module(
+pub fn conditions<'p>(
     program: &Program,
-    plan: &Plan,
-    (specs, training): (&[TensorSpec], &Training),
+    plan: &'p Plan,
     (folder, seed): (&Path, u64),
-    options: &cuda::Options,
-) -> Result<Module, Error> {
+) -> Result<Vec<Trained<'p>>, Error> {
     let data = load_data(program, folder)?;
-    let mut samplers = Vec::new();
+    let mut out = Vec::new();
     for set in &plan.sets {
-        let (Some(k), Some(program_of)) = (set.condition, &set.training) else { continue };
+        let (Some(k), Some(training)) = (set.condition, &set.training) else { continue };
         let table = match program.conditions[k].region {
             Region::Data(d) => Some(data[d.index()].clone()),
             _ => None,
@@ -125,24 +183,38 @@ pub fn training_module(
         if set.normals {
             sampler = sampler.with_normals();
         }
-        samplers.push((program_of, sampler));
+        out.push(Trained { name: set.name.clone(), program: Cow::Borrowed(training), sampler });
     }
-    let condition = |(program, sampler)| {
-        let program: &JetProgram = program;
-        cuda::Condition { program, loss: program.outputs.len() - 1, sampler }
-    };
+    Ok(out)
+}
+
+/// The module of a whole training step on such conditions.
+///
+/// # Errors
+/// Where a program breaks a rule of the representation.
+pub fn training_module(
+    conditions: &[Trained<'_>],
+    (specs, training): (&[TensorSpec], &Training),
+    options: &cuda::Options,
+) -> Result<Module, Error> {
     let step = cuda::Training {
         name: "training",
         tensors: specs,
-        conditions: samplers.iter().map(|(program, sampler)| condition((*program, sampler))).collect(),
+        conditions: conditions
+            .iter()
+            .map(|c| cuda::Condition { program: &c.program, loss: c.program.outputs.len() - 1, sampler: &c.sampler })
+            .collect(),
         adam: Adam::new(training),
         steps: training.steps as u64,
     };
     Ok(cuda::step(&step, options)?)
 }
 
+/// What measures the reports of a program, on the host.
+pub type Measure<'m, T> = Box<dyn FnMut(&Tensors<'_, T>) -> Result<Vec<Measurement>, ObjectiveError> + Send + 'm>;
+
 /// Training steps on a device; reports are measured on the host.
-pub struct DeviceStepper<T> {
+pub struct DeviceStepper<'m, T> {
     runner: Box<dyn Runner>,
     specs: Vec<TensorSpec>,
     /// Values of all tensors, as the host saw them last.
@@ -152,13 +224,14 @@ pub struct DeviceStepper<T> {
     moments: Moments<T>,
     learned: Vec<usize>,
     conditions: Vec<String>,
-    meters: Vec<Meter<T>>,
+    reports: Vec<String>,
+    measure: Measure<'m, T>,
     rates: Vec<f64>,
     step: u64,
     seed: u64,
 }
 
-impl<T: Number> DeviceStepper<T> {
+impl<'m, T: Number> DeviceStepper<'m, T> {
     /// Compiles and loads the training step of a program.
     ///
     /// # Errors
@@ -171,11 +244,30 @@ impl<T: Number> DeviceStepper<T> {
         (folder, seed): (&Path, u64),
         training: &Training,
     ) -> Result<Self, Error> {
+        let conditions = conditions(program, plan, (folder, seed))?;
+        let mut meters = Meter::all(program, &load_data(program, folder)?, seed)?;
+        let reports = meters.iter().map(|m| m.label().to_string()).collect();
+        let measure: Measure<'m, T> =
+            Box::new(move |tensors| meters.iter_mut().map(|m| Ok(m.measure(tensors)?)).collect());
+        Self::on(device, conditions, parameters, (training, seed), (reports, measure))
+    }
+
+    /// Compiles and loads the training step of some conditions; `reports` are measured by `measure`.
+    ///
+    /// # Errors
+    /// Where it cannot be compiled, or does not fit.
+    pub fn on(
+        device: &Device,
+        conditions: Vec<Trained<'_>>,
+        parameters: &Parameters<T>,
+        (training, seed): (&Training, u64),
+        (reports, measure): (Vec<String>, Measure<'m, T>),
+    ) -> Result<Self, Error> {
         let specs = parameters.specs().to_vec();
         let options = cuda::Options::new(precision::<T>());
-        let module = training_module(program, plan, (&specs, training), (folder, seed), &options)?;
+        let names = conditions.iter().map(|c| c.name.clone()).collect();
+        let module = training_module(&conditions, (&specs, training), &options)?;
         let runner = device.load(&module, 1)?;
-        let conditions = plan.sets.iter().filter(|s| s.condition.is_some() && s.training.is_some());
         Ok(DeviceStepper {
             runner,
             learned: (0..specs.len()).filter(|k| specs[*k].is_learned()).collect(),
@@ -188,8 +280,9 @@ impl<T: Number> DeviceStepper<T> {
             specs,
             values: vec![],
             moments: Moments::default(),
-            conditions: conditions.map(|s| s.name.clone()).collect(),
-            meters: Meter::all(program, &load_data(program, folder)?, seed)?,
+            conditions: names,
+            reports,
+            measure,
             rates: vec![],
             step: 0,
             seed,
@@ -275,7 +368,7 @@ impl<T: Number> DeviceStepper<T> {
     }
 }
 
-impl<T: Number> Stepper<T> for DeviceStepper<T> {
+impl<T: Number> Stepper<T> for DeviceStepper<'_, T> {
     fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         self.learned.iter().map(|k| (self.specs[*k].name.clone(), self.specs[*k].shape.clone())).collect()
     }
@@ -285,7 +378,7 @@ impl<T: Number> Stepper<T> for DeviceStepper<T> {
     }
 
     fn reports(&self) -> Vec<String> {
-        self.meters.iter().map(|m| m.label().to_string()).collect()
+        self.reports.clone()
     }
 
     fn arithmetic(&self) -> String {
@@ -316,18 +409,13 @@ impl<T: Number> Stepper<T> for DeviceStepper<T> {
     }
 
     fn measure(&mut self) -> Result<Vec<Measurement>, ObjectiveError> {
-        if self.meters.is_empty() {
+        if self.reports.is_empty() {
             return Ok(vec![]);
         }
         self.fetch(false)?;
         let mut values: Vec<&[T]> = self.all.iter().map(Vec::as_slice).collect();
         self.learned.iter().zip(&self.values).for_each(|(k, v)| values[*k] = v);
-        let tensors = Tensors { specs: &self.specs, values };
-        let mut out = Vec::new();
-        for meter in &mut self.meters {
-            out.push(meter.measure(&tensors)?);
-        }
-        Ok(out)
+        (self.measure)(&Tensors { specs: &self.specs, values })
     }
 
     fn end(&mut self) -> Vec<Vec<T>> {

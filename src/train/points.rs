@@ -78,6 +78,11 @@ impl Sampler {
         Self::build(program, Place::Interior, count, seed, (Purpose::Test, number), Span::default())
     }
 
+    /// `count` rows of a table per step, every row once in an epoch, in an order of the seed's.
+    pub fn rows(program: &Program, table: Arc<Table>, count: usize, seed: u64) -> Self {
+        Self::unchecked(program, Place::Data(table), count, seed, (Purpose::Points, 0))
+    }
+
     /// Makes batches carry outward normals.
     pub fn with_normals(mut self) -> Self {
         self.normals = true;
@@ -104,9 +109,19 @@ impl Sampler {
         if !matches!(place, Place::Data(_)) {
             program.groups.iter().try_for_each(|group| check_domain(program, group, fixed, span))?;
         }
+        Ok(Self::unchecked(program, place, count, seed, (purpose, number)))
+    }
+
+    fn unchecked(
+        program: &Program,
+        place: Place,
+        count: usize,
+        seed: u64,
+        (purpose, number): (Purpose, usize),
+    ) -> Self {
         let intervals: usize =
             program.groups.iter().filter(|g| matches!(g.domain, Domain::Interval(..))).map(|g| g.len).sum();
-        Ok(Sampler {
+        Sampler {
             groups: program.groups.clone(),
             columns: program.columns(),
             place,
@@ -116,7 +131,7 @@ impl Sampler {
             number,
             stratified: intervals <= STRATIFIED,
             normals: false,
-        })
+        }
     }
 
     /// All points of a step, in place of what `batch` holds.

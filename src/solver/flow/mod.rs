@@ -2,10 +2,12 @@
 //!
 //! - `trajectories`: runs of a data set, and windows of them;
 //! - `runner`: states over an interval by the compiled step, forwards, and backwards with its vector-Jacobian product;
+//! - `device`: rollouts elsewhere than on the CPU;
 //! - `dopri5`: error control, for the method of that name and the adjoint equation;
 //! - `objective`: what training minimises; `rollout`: what the report of that name measures;
 //! - `verify`: the step against its definition in small steps, its gradient against differences.
 
+mod device;
 mod dopri5;
 mod objective;
 mod rollout;
@@ -13,6 +15,7 @@ mod runner;
 mod trajectories;
 mod verify;
 
+pub use device::steps_of;
 pub use dopri5::Stopped;
 pub use objective::FlowObjective;
 pub use rollout::{Rollout, rollout};

@@ -10,20 +10,24 @@ use super::dopri5::{Control, Stopped};
 use super::rollout::Roll;
 use super::runner::{Interval, Runner, Tape, cast, pull};
 use super::trajectories::Trajectories;
+use crate::diagnostic::Diagnostic;
 use crate::net::{Parameters, Philox, Purpose, TensorSpec};
 use crate::plan::{FlowPlan, FlowWindow, plan_window};
 use crate::program::{Fit, Program, ReportKind};
 use crate::solver::measure::Meter;
 use crate::solver::objective::{all, load_data};
-use crate::solver::{Error, Evaluator, Number, Tensors};
-use crate::train::{Measurement, Objective, ObjectiveError, Permutation};
+use crate::solver::{Error, Evaluator, Measure, Number, Tensors, Trained};
+use crate::train::{Measurement, Objective, ObjectiveError, Permutation, Sampler, Table};
+use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Windows per step where the program names no `batch`.
 const BATCH: usize = 256;
 
 /// What `train` minimises for the flow of a program.
 pub struct FlowObjective<T> {
+    program: Program,
     runner: Runner<T>,
     fit: Fit,
     data: Trajectories,
@@ -140,6 +144,7 @@ impl<T: Number> FlowObjective<T> {
         let fixed = specs.iter().zip(parameters.values());
         let fixed = fixed.map(|(s, v)| if s.is_learned() { vec![] } else { v.clone() }).collect();
         Ok(FlowObjective {
+            program: program.clone(),
             runner,
             window,
             batch: batch.unwrap_or(BATCH).min(windows.len()),
@@ -161,6 +166,26 @@ impl<T: Number> FlowObjective<T> {
         let mut rows = self.data.clone();
         rows.runs.truncate(1);
         rows
+    }
+
+    /// Measures the reports.
+    ///
+    /// # Errors
+    /// Where a measurement fails.
+    pub fn reported(&mut self, tensors: &Tensors<'_, T>) -> Result<Vec<Measurement>, ObjectiveError> {
+        let mut out = Vec::new();
+        for m in &mut self.meters {
+            out.push(match m {
+                Report::Plain(m) => m.measure(tensors)?,
+                Report::Rollout(roll) => roll.measure(&self.runner, tensors, self.seed)?,
+            });
+        }
+        Ok(out)
+    }
+
+    /// The same, for a device that trains.
+    pub fn measures(&mut self) -> Measure<'_, T> {
+        Box::new(|tensors| self.reported(tensors))
     }
 
     /// The runner, which counts evaluations.
@@ -227,6 +252,40 @@ impl<T: Number> FlowObjective<T> {
         Ok((sum, bars))
     }
 
+    /// What training does at each step, for a device.
+    ///
+    /// # Errors
+    /// Where the host has to lend a hand: says why.
+    pub fn on_device(&self) -> Result<Trained<'static>, Error> {
+        let span = self.fit.span;
+        let refused = |why: &str| Diagnostic::error(span, "this is trained on the CPU only").note(why).into();
+        if self.fit.midpoint_every.is_some() {
+            return Err(refused("`midpoint_every` compares with an accurate solver"));
+        }
+        let Some(window) = &self.window else {
+            return Err(refused("a device takes fixed steps, short windows, and the mean square as loss"));
+        };
+        let mut table = Table { rows: self.windows.len(), ..Table::default() };
+        for row in &self.windows {
+            self.window(&window.plan, *row, &mut |x| table.points.push(x), &mut |x| table.values.push(x));
+        }
+        let sampler = Sampler::rows(&self.program, Arc::new(table), self.batch, self.seed);
+        Ok(Trained { name: "data".into(), program: Cow::Owned(window.plan.program.clone()), sampler })
+    }
+
+    /// Point and data row of the window that begins at a row.
+    fn window(&self, plan: &FlowWindow, row: usize, point: &mut dyn FnMut(f64), data: &mut dyn FnMut(f64)) {
+        let (first, n) = self.runner.plan.state;
+        self.data.point(row).iter().for_each(|x| point(*x));
+        for j in row..row + self.fit.horizon {
+            self.data.values(j)[..plan.interval - 1].iter().for_each(|x| data(*x));
+            data(self.data.interval(j) / plan.steps as f64);
+        }
+        for j in row..row + self.fit.horizon {
+            self.data.point(j + 1)[first..first + n].iter().for_each(|x| data(*x));
+        }
+    }
+
     /// The loss and its gradient by the program of windows. None where a number is not finite: steps taken one by one say when.
     fn evaluate_window(
         &self,
@@ -236,19 +295,11 @@ impl<T: Number> FlowObjective<T> {
         sums: &mut Sums<'_, T>,
     ) -> Result<Option<[f64; 2]>, ObjectiveError> {
         let rows = self.rows(step);
-        let (first, n) = self.runner.plan.state;
-        let inputs = window.plan.interval - 1;
         window.points.clear();
         window.data.clear();
         for row in &rows {
-            window.points.extend(self.data.point(*row).iter().map(|x| T::of(*x)));
-            for j in 0..self.fit.horizon {
-                window.data.extend(self.data.values(row + j)[..inputs].iter().map(|x| T::of(*x)));
-                window.data.push(T::of(self.data.interval(row + j) / window.plan.steps as f64));
-            }
-            for j in 0..self.fit.horizon {
-                window.data.extend(self.data.point(row + j + 1)[first..first + n].iter().map(|x| T::of(*x)));
-            }
+            let (points, data) = (&mut window.points, &mut window.data);
+            self.window(&window.plan, *row, &mut |x| points.push(T::of(x)), &mut |x| data.push(T::of(x)));
         }
         let (points, data) = (&window.points, &window.data);
         let call = (rows.len(), points.as_slice(), data.as_slice());
@@ -418,14 +469,9 @@ impl<T: Number> Objective<T> for FlowObjective<T> {
     }
 
     fn measure(&mut self, tensors: &[Vec<T>]) -> Result<Vec<Measurement>, ObjectiveError> {
-        let all = all(&self.specs, &self.fixed, &self.learned, tensors);
-        let mut out = Vec::new();
-        for m in &mut self.meters {
-            out.push(match m {
-                Report::Plain(m) => m.measure(&all)?,
-                Report::Rollout(roll) => roll.measure(&self.runner, &all, self.seed)?,
-            });
-        }
-        Ok(out)
+        let (specs, fixed) = (std::mem::take(&mut self.specs), std::mem::take(&mut self.fixed));
+        let found = self.reported(&all(&specs, &fixed, &self.learned.clone(), tensors));
+        (self.specs, self.fixed) = (specs, fixed);
+        found
     }
 }

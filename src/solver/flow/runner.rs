@@ -69,6 +69,11 @@ impl<T: Number> Runner<T> {
         })
     }
 
+    /// The flow.
+    pub(super) fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
     /// Evaluations of the right side so far, of each trajectory.
     pub fn evaluations(&self) -> u64 {
         self.evaluations.load(Ordering::Relaxed)
