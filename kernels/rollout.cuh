@@ -5,15 +5,19 @@
 // not negative. `left` notes, for each point, the first step (from 1) after which a number was not finite.
 template <int columns, int first, int states, int time, int pitch, int width, int length>
 __device__ void advance_points(int n, unsigned step, const real* next, const real* data, real* points, word* left) {
+    const real most = infinity();
     for (int p = threadIdx.x; p < n; p += blockDim.x) {
         real* const point = points + (size_t)p * columns;
-        bool finite = true;
+        bool stays = left[p] != 0;
         for (int s = 0; s < states; ++s) {
             const real x = next[p * pitch + s];
-            point[first + s] = x;
-            finite = finite && x - x == 0;  // not of an infinity, not of a NaN
+            stays = stays || x != x || x == most || x == -most;
         }
+        if (stays) {
+            if (left[p] == 0) left[p] = step + 1;
+            continue;
+        }
+        for (int s = 0; s < states; ++s) point[first + s] = next[p * pitch + s];
         if (time >= 0) point[time < 0 ? 0 : time] += data[(size_t)p * width + length];
-        if (!finite && left[p] == 0) left[p] = step + 1;
     }
 }

@@ -8,8 +8,9 @@ use jetc::cuda::compile::{Arch, CompileError, Kind, Request, resources};
 use jetc::cuda::nvrtc::Nvrtc;
 use jetc::cuda::{self, Module, Precision, folders};
 use jetc::net::layout;
-use jetc::plan::{Options, plan};
+use jetc::plan::{Options, plan, plan_flow};
 use jetc::program::{Overrides, Program};
+use jetc::solver::flow::steps_of;
 use jetc::solver::{compile, conditions, training_module};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -123,6 +124,30 @@ fn estimators_compile_without_spills() {
             for r in resources(&compiled.log) {
                 assert_eq!(r.spills, (0, 0), "{} by {how} for {arch}", r.kernel);
             }
+        }
+    }
+}
+
+/// A rollout compiles, without spills.
+#[test]
+fn rollouts_compile_without_spills() {
+    for (width, method) in
+        [(16, "rk4(step = 0.1)"), (128, "taylor_lagrange(order = 2, midpoint = 0.3*G(s), step = 0.1)")]
+    {
+        let text = format!(
+            "state s[3]\nnet F = mlp(width = {width}, depth = 4, activation = tanh, outputs = 3)\n\
+             net G = mlp(width = 16, depth = 2, activation = tanh, outputs = 3)\nflow d_t(s) = F(s) by {method}\n"
+        );
+        let program = program(&text);
+        let plan = plan_flow(&program).expect("it is planned").expect("there is a flow");
+        let steps = steps_of(program.flow.as_ref().expect("a flow"), &plan).expect("of fixed length");
+        let module = cuda::rollout(&plan.step, steps, &cuda::Options::new(Precision::Tf32x3)).expect("it is emitted");
+        assert_eq!(module.kernels.len(), 1, "one kernel");
+        for arch in ARCHS {
+            let compiled = nvrtc().compile(&request(&module, arch)).unwrap_or_else(|e| panic!("{method}: {e}"));
+            let found = resources(&compiled.log);
+            assert_eq!(found.len(), 1, "{}", compiled.log);
+            assert_eq!(found[0].spills, (0, 0), "{method} for {arch}");
         }
     }
 }
@@ -274,6 +299,28 @@ fn training_by_kernels_is_training_on_the_cpu_and_can_be_resumed() {
     assert_eq!(train("parts", "6", &["--device", "host", "--resume"]), there);
     let weights = |out: &str| std::fs::read(at.join(out).join("solver.safetensors")).expect("weights");
     assert_eq!(weights("parts"), weights("there"));
+    // a flow, whose windows are rows of a table
+    let rows: String = (0..12).map(|k| format!("{k},{},{},0\n", (k as f64).cos(), (k as f64).sin())).collect();
+    std::fs::write(at.join("circle.csv"), format!("t,s0,s1,run\n{rows}")).expect("written");
+    let flow = "state s[2]\nnet F = mlp(width = 8, depth = 2, activation = tanh, outputs = 2)\n\
+                net G = mlp(width = 8, depth = 2, activation = tanh, outputs = 2)\ndata circle = \"circle.csv\"\n\
+                flow d_t(s) = F(s) by taylor_lagrange(order = 1, midpoint = G(s), step = 0.5)\n\
+                fit flow to circle, horizon = 2, remainder_weight = 0.1\n\
+                train adam(lr = 1e-2), steps = 4, batch = 7\nreport rollout(circle)\n";
+    std::fs::write(at.join("f.jet"), flow).expect("written");
+    let run = |out: &str, device: &str| {
+        let base = ["train", "f.jet", "--quiet", "--precision", "f64", "--out", out, "--device", device];
+        let output = jetc(at, &base);
+        assert!(output.status.success(), "{}", text(&output));
+        let history = std::fs::read_to_string(at.join(out).join("history.csv")).expect("a history");
+        let losses = history.lines().skip(1).filter_map(|l| l.split(',').nth(1)?.parse::<f64>().ok());
+        losses.collect::<Vec<f64>>()
+    };
+    let (here, there) = (run("flow", "cpu"), run("flow_there", "host"));
+    assert_eq!((here.len(), there.len()), (4, 4));
+    for (a, b) in here.iter().zip(&there) {
+        assert!((a - b).abs() <= 1e-9 * a.abs(), "{here:?} {there:?}");
+    }
     // bits depend on what computes them: no other device goes on from there
     let other = jetc(at, &["train", "t.jet", "--precision", "f64", "--out", "parts", "--resume", "--device", "cpu"]);
     assert_eq!(other.status.code(), Some(2));

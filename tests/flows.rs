@@ -236,3 +236,82 @@ fn the_program_of_a_step() {
     );
     insta::assert_snapshot!(plan.step);
 }
+
+/// A rollout by one kernel, on the CPU as a check, is the one by the CPU; and it says where numbers leave the finite ones.
+#[test]
+#[cfg(all(feature = "cuda", unix))]
+fn a_rollout_by_a_kernel() {
+    use jetc::cuda::Device;
+    let methods = [
+        "euler(step = 0.1)",
+        "rk4(step = 0.1, substeps = 2)",
+        "taylor(order = 3, step = 0.1)",
+        "taylor_lagrange(order = 2, midpoint = G(s, t), step = 0.1)",
+        "hypersolver(method = heun, correction = G(s, t), step = 0.1)",
+    ];
+    for method in methods {
+        let text = format!(
+            "state s[2]\ntime t\nnet F = mlp(width = 9, depth = 3, activation = tanh, outputs = 2)\n\
+             net G = mlp(width = 5, depth = 2, activation = swish, outputs = 2)\n\
+             flow d_t(s) = [s[1], -sin(s[0])] + 0.1*F(s, t)*cos(t) by {method}\n"
+        );
+        let (program, plan) = flow(&text);
+        let points: Vec<f64> = (0..3 * 67).map(|k| f64::from(k * 37 % 101) / 50.0 - 1.0).collect();
+        let expected = after(&text, &points, 1.0);
+        let runner = Runner::<f64>::new(&program, plan).unwrap();
+        let mut found = points;
+        let left = runner.roll(&Device::Host, &Parameters::initial(&program, 3), &mut found, 1.0, 0).unwrap().unwrap();
+        assert_eq!(left, None);
+        assert!(distance(&found, &expected) < 1e-11 * distance(&expected, &[0.0; 201]), "{method}");
+    }
+    let (program, plan) = flow("state s\nflow d_t(s) = s^2 by euler(step = 0.5)\n");
+    let runner = Runner::<f64>::new(&program, plan).unwrap();
+    let roll = |start: &mut [f64]| runner.roll(&Device::Host, &Parameters::initial(&program, 0), start, 5.0, 0);
+    assert_eq!(roll(&mut [-0.5, 0.1]).unwrap().unwrap(), None);
+    // 10^20 squares to 5 10^39, 1.25 10^79, 7.8 10^157, infinity: after the fourth of ten steps
+    assert_eq!(roll(&mut [-0.5, 1e20, 0.1]).unwrap().unwrap(), Some(0.4));
+    let (program, plan) = flow("state s\nflow d_t(s) = -s by dopri5(rtol = 1e-6, atol = 1e-6)\n");
+    let runner = Runner::<f64>::new(&program, plan).unwrap();
+    assert!(runner.roll(&Device::Host, &Parameters::initial(&program, 0), &mut [1.0], 1.0, 0).is_none());
+}
+
+/// A window of the data as one program is the same loss and the same gradient as steps taken one by one.
+#[test]
+fn windows_are_steps() {
+    use jetc::net::Parameters;
+    use jetc::solver::flow::FlowObjective;
+    use jetc::train::Objective;
+    let folder = tempfile::tempdir().unwrap();
+    let rows: String = (0..30)
+        .map(|k| {
+            format!("{},{},{},{},{}\n", k % 10, (k as f64).cos(), (k as f64 * 0.7).sin(), k / 10, 0.1 * (k % 7) as f64)
+        })
+        .collect();
+    std::fs::write(folder.path().join("runs.csv"), format!("t,s0,s1,run,push\n{rows}")).unwrap();
+    for method in
+        ["rk4(step = 0.5)", "taylor_lagrange(order = 2, midpoint = G(s), step = 1)", "taylor(order = 2, step = 1)"]
+    {
+        // a loss of one's own takes steps one by one; this one is the mean square again
+        let text = |loss: &str| {
+            format!(
+                "state s[2]\ntime t\nparam k = 0.7 learn\nnet F = mlp(width = 7, depth = 2, activation = tanh, outputs = 2)\n\
+                 net G = mlp(width = 5, depth = 2, activation = tanh, outputs = 2)\ndata runs = \"runs.csv\"\n\
+                 flow d_t(s) = 0.2*F(s, runs.push) - k*s*cos(t) by {method}\n\
+                 fit flow to runs, horizon = 3, remainder_weight = 0.3{loss}\ntrain adam(lr = 1e-2), steps = 3, batch = 11\n"
+            )
+        };
+        let found = ["", ", loss = 0.5*((s[0] - runs.s0)^2 + (s[1] - runs.s1)^2)"].map(|loss| {
+            let (program, plan) = flow(&text(loss));
+            let parameters = Parameters::<f64>::initial(&program, 1);
+            let mut objective = FlowObjective::new(&program, plan, &parameters, folder.path(), Some(11), 5).unwrap();
+            assert_eq!(objective.on_device().is_ok(), loss.is_empty(), "{method}");
+            let tensors: Vec<Vec<f64>> = parameters.values().to_vec();
+            let mut gradients = vec![vec![]; tensors.len()];
+            let mut losses = vec![0.0; objective.conditions().len()];
+            objective.step(2, &tensors, &mut gradients, &mut losses).unwrap();
+            [losses, gradients.concat()].concat()
+        });
+        let scale = distance(&found[1], &vec![0.0; found[1].len()]);
+        assert!(scale > 0.1 && distance(&found[0], &found[1]) < 1e-12 * scale, "{method} {found:?}");
+    }
+}

@@ -93,7 +93,9 @@ pub fn emit(args: &args::Emit, loaded: &Loaded) -> Done {
             let options = super::emit::options(args, loaded);
             let module = match (args.step, loaded.program.flow.as_ref().and_then(|flow| steps_of(flow, &plan))) {
                 (true, _) => training_step(loaded, plan, &options)?,
-                (_, Some(rollout)) => cuda::rollout(&plan.step, rollout, &options).map_err(|e| loaded.failure(e.into()))?,
+                (_, Some(rollout)) => {
+                    cuda::rollout(&plan.step, rollout, &options).map_err(|e| loaded.failure(e.into()))?
+                }
                 _ => return Err(refused(FIXED)),
             };
             return super::emit::deliver(args, &[module]);

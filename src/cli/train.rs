@@ -8,7 +8,7 @@ use crate::net::Parameters;
 use crate::plan::{Options as PlanOptions, Plan, plan};
 use crate::solver::flow::FlowObjective;
 use crate::solver::{DeviceStepper, Error, Number, SolverObjective};
-use crate::train::{Objective, self as training, Flow, Measurement, Observer, Options, Outcome, Progress};
+use crate::train::{self as training, Flow, Measurement, Objective, Observer, Options, Outcome, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,9 +107,7 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded, device: &Device) -> Done {
             let mut stepper = stepper.map_err(|e| loaded.failure(e))?;
             drive(args, &options, |watcher| training::train_with(&mut stepper, &mut parameters, &options, watcher))?
         }
-        None => drive(args, &options, |watcher| {
-            training::train(&mut objective, &mut parameters, &options, watcher)
-        })?,
+        None => drive(args, &options, |watcher| training::train(&mut objective, &mut parameters, &options, watcher))?,
     };
     #[cfg(feature = "plot")]
     super::pictures::flow(loaded, &objective, &parameters, &outcome, (&out, args.seed))?;

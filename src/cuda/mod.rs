@@ -30,8 +30,8 @@ pub mod load;
 mod module;
 #[cfg(feature = "compiler")]
 mod points;
-pub mod runner;
 mod rollout;
+pub mod runner;
 mod scalar;
 #[cfg(feature = "compiler")]
 mod step;
