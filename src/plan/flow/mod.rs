@@ -24,8 +24,9 @@ use crate::algebra::JetAlgebra;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{self, JetProgram, vjp};
 use crate::operator::{Graph, Id, Lowering, fold};
-use crate::program::{DataId, Flow, GroupKind, Integrator, Kind, Program};
+use crate::program::{DataId, ExprId, Flow, GroupKind, Integrator, Kind, Program};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use stepper::Stepper;
 use tableau::tableau;
 
@@ -86,10 +87,12 @@ struct Field {
     graph: Graph,
     targets: Targets,
     algebras: BTreeMap<u32, JetAlgebra>,
-    /// The right side, then the midpoint or correction.
+    /// The right side, then the midpoint or correction, then the loss where it is wanted.
     roots: Vec<Id>,
     /// How many of the roots are the right side.
     len: usize,
+    /// Which of them are the midpoint or correction.
+    learned: Range<usize>,
 }
 
 struct FlowPlanner<'p> {
@@ -101,7 +104,7 @@ impl<'p> FlowPlanner<'p> {
     fn plan(&self) -> Result<FlowPlan, Diagnostic> {
         let (program, flow) = (self.program, self.flow);
         let group = &program.groups[flow.state.index()];
-        let field = self.field()?;
+        let field = self.field(None)?;
         let (step, evaluations, rows) = self.step(field)?;
         let has_estimate = !matches!(flow.integrator, Integrator::RungeKutta(_) | Integrator::Dopri5 { .. });
         let exponent = match flow.integrator {
@@ -111,8 +114,8 @@ impl<'p> FlowPlanner<'p> {
             Integrator::RungeKutta(scheme) => tableau(scheme).order + 1,
             Integrator::Dopri5 { .. } => 5,
         };
-        let values = |what: fn(&Field) -> std::ops::Range<usize>, name: &str| -> Result<JetProgram, Diagnostic> {
-            let mut stepper = self.stepper(self.field()?, name);
+        let values = |what: fn(&Field) -> Range<usize>, name: &str| -> Result<JetProgram, Diagnostic> {
+            let mut stepper = self.stepper(self.field(None)?, name);
             let range = what(&stepper.field);
             let curve = stepper.start();
             let values = stepper.evaluate(curve, range, 0)?;
@@ -121,7 +124,7 @@ impl<'p> FlowPlanner<'p> {
         };
         let right_side = values(|f| 0..f.len, "field")?;
         let learned = match flow.learned() {
-            Some(_) => Some(values(|f| f.len..f.roots.len(), "learned")?),
+            Some(_) => Some(values(|f| f.learned.clone(), "learned")?),
             None => None,
         };
         let broken = |e: jet::Invalid| Diagnostic::error(flow.span, format!("no gradient of this flow: {e}"));
@@ -168,8 +171,8 @@ impl<'p> FlowPlanner<'p> {
         })
     }
 
-    /// Lowers, folds and closes the right side and what is learned.
-    fn field(&self) -> Result<Field, Diagnostic> {
+    /// Lowers, folds and closes the right side, what is learned, and a loss.
+    fn field(&self, loss: Option<ExprId>) -> Result<Field, Diagnostic> {
         let (program, flow) = (self.program, self.flow);
         let mut lowering = Lowering::new(program);
         let right = lowering.expression(flow.right)?;
@@ -178,7 +181,12 @@ impl<'p> FlowPlanner<'p> {
         if let Some(learned) = flow.learned() {
             roots.extend(lowering.expression(learned)?);
         }
-        self.prepare(lowering.graph, &roots, len, program.expr(flow.right).span)
+        let learned = len..roots.len();
+        if let Some(loss) = loss {
+            roots.extend(lowering.expression(loss)?);
+        }
+        let field = self.prepare(lowering.graph, &roots, len, program.expr(flow.right).span)?;
+        Ok(Field { learned, ..field })
     }
 
     fn prepare(&self, mut graph: Graph, roots: &[Id], len: usize, span: Span) -> Result<Field, Diagnostic> {
@@ -194,7 +202,7 @@ impl<'p> FlowPlanner<'p> {
         let roots = rows(&mut graph, &folded, &targets, &algebras);
         let mut memo = HashMap::new();
         let roots = roots.into_iter().map(|r| graph.without_reductions(r, &mut memo)).collect();
-        Ok(Field { graph, targets, algebras, roots, len })
+        Ok(Field { graph, targets, algebras, roots, len, learned: len..len })
     }
 
     fn stepper(&self, field: Field, name: &str) -> Stepper<'p> {

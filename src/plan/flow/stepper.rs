@@ -65,7 +65,7 @@ impl Stepper<'_> {
             Integrator::RungeKutta(scheme) => (self.runge_kutta(scheme)?, none),
             Integrator::Hypersolver { base, .. } => {
                 let next = self.runge_kutta(base)?;
-                let (curve, learned) = (self.start(), self.field.len..self.field.roots.len());
+                let (curve, learned) = (self.start(), self.field.learned.clone());
                 let correction = self.evaluate(curve, learned, 0)?;
                 let h = self.h();
                 let power = self.field.graph.powi(h, tableau(base).order as i32 + 1);
@@ -302,7 +302,7 @@ impl Stepper<'_> {
     /// The curve through the midpoint, where `first` is h f(s).
     fn midpoint(&mut self, shape: Shape, first: &[Id], order: usize) -> Result<Curve, Diagnostic> {
         let start = self.start();
-        let learned = self.evaluate(start, self.field.len..self.field.roots.len(), 0)?;
+        let learned = self.evaluate(start, self.field.learned.clone(), 0)?;
         let n = first.len();
         let state = self.state();
         let h = self.h();

@@ -16,9 +16,9 @@ const MOST: usize = 512;
 #[derive(Clone, Debug)]
 pub struct FlowWindow {
     /// The loss and its gradient. Points are where windows start; a data row has, for each interval, the inputs and the length
-    /// of a step, and then the states at the ends of the intervals. Output 0 is [1, 2] for each point, the mean square of the
-    /// differences to these states, and the weighted mean absolute estimate; output 1 is the mean of their sum, whose gradient
-    /// it is.
+    /// of a step, and then for the end of each what the loss reads: the state, or all columns of the data set where the loss is the
+    /// user's own. Output 0 is [1, 2] for each point, the mean of the losses, and the weighted mean absolute estimate; output 1 is
+    /// the mean of their sum, whose gradient it is.
     pub program: JetProgram,
     /// Data columns of an interval.
     pub interval: usize,
@@ -29,7 +29,7 @@ pub struct FlowWindow {
 }
 
 /// Plans a window of the flow's fit, with so many steps in each interval, where the gradient of the program's own tensors is
-/// wanted that `takes` says. None where windows are not made: with error control or a loss of the user's own, or too long.
+/// wanted that `takes` says. None where windows are not made: with error control, or too long.
 ///
 /// # Errors
 /// Where the flow cannot be compiled.
@@ -39,7 +39,7 @@ pub fn plan_window(
     takes: &dyn Fn(&str) -> bool,
 ) -> Result<Option<FlowWindow>, Diagnostic> {
     let (Some(flow), Some(fit)) = (&program.flow, &program.fit) else { return Ok(None) };
-    if fit.loss.is_some() || matches!(flow.integrator, Integrator::Dopri5 { .. }) || steps * fit.horizon > MOST {
+    if matches!(flow.integrator, Integrator::Dopri5 { .. }) || steps * fit.horizon > MOST {
         return Ok(None);
     }
     let planner = FlowPlanner { program, flow };
@@ -60,11 +60,12 @@ pub fn plan_window(
 impl FlowPlanner<'_> {
     /// The program, its loss per point, and evaluations.
     fn window(&self, fit: &Fit, steps: usize) -> Result<Option<(JetProgram, ValueId, usize)>, Diagnostic> {
-        let mut stepper = self.stepper(self.field()?, "window");
+        let mut stepper = self.stepper(self.field(fit.loss)?, "window");
         let n = stepper.state.len();
         let interval = stepper.inputs + 1;
-        stepper.builder.jet.data_columns = fit.horizon * (interval + n);
-        let (mut squares, mut sizes) = (Vec::new(), Vec::new());
+        let end = if fit.loss.is_some() { self.program.data[fit.data.index()].columns.len() } else { n };
+        stepper.builder.jet.data_columns = fit.horizon * (interval + end);
+        let (mut losses, mut sizes) = (Vec::new(), Vec::new());
         for j in 0..fit.horizon {
             stepper.first = j * interval;
             for _ in 0..steps {
@@ -76,11 +77,17 @@ impl FlowPlanner<'_> {
                 let estimate = if fit.remainder_weight > 0.0 { estimate } else { Vec::new() };
                 sizes.extend(estimate.into_iter().map(|r| stepper.field.graph.call(Function::Abs, vec![r])));
             }
+            stepper.first = fit.horizon * interval + j * end;
+            if fit.loss.is_some() {
+                let (curve, roots) = (stepper.start(), stepper.field.learned.end..stepper.field.roots.len());
+                losses.extend(stepper.evaluate(curve, roots, 0)?);
+                continue;
+            }
             for (k, s) in stepper.state().into_iter().enumerate() {
                 let graph = &mut stepper.field.graph;
-                let wanted = graph.intern(Node::Data(DataId(0), (fit.horizon * interval + j * n + k) as u32));
+                let wanted = graph.intern(Node::Data(DataId(0), (stepper.first + k) as u32));
                 let difference = graph.sub(s, wanted);
-                squares.push(graph.powi(difference, 2));
+                losses.push(graph.powi(difference, 2));
             }
         }
         let mean = |graph: &mut Graph, terms: Vec<Id>, weight: f64| {
@@ -88,7 +95,7 @@ impl FlowPlanner<'_> {
             graph.linear(terms.into_iter().map(|t| (t, weight.clone())))
         };
         let graph = &mut stepper.field.graph;
-        let parts = [mean(graph, squares, 1.0), mean(graph, sizes, fit.remainder_weight)];
+        let parts = [mean(graph, losses, 1.0), mean(graph, sizes, fit.remainder_weight)];
         let parts = stepper.store(&parts);
         let each = stepper.read(parts, 2);
         let both = stepper.field.graph.add(each[0], each[1]);

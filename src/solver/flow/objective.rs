@@ -161,6 +161,12 @@ impl<T: Number> FlowObjective<T> {
         })
     }
 
+    /// Takes steps one by one, as for windows that are too long for one program. The results are the same within rounding.
+    pub fn step_by_step(mut self) -> Self {
+        self.window = None;
+        self
+    }
+
     /// The first run of the data.
     pub fn first_run(&self) -> Trajectories {
         let mut rows = self.data.clone();
@@ -263,7 +269,7 @@ impl<T: Number> FlowObjective<T> {
             return Err(refused("`midpoint_every` compares with an accurate solver"));
         }
         let Some(window) = &self.window else {
-            return Err(refused("a device takes fixed steps, short windows, and the mean square as loss"));
+            return Err(refused("a device takes steps of fixed length, and short windows"));
         };
         let mut table = Table { rows: self.windows.len(), ..Table::default() };
         for row in &self.windows {
@@ -282,7 +288,10 @@ impl<T: Number> FlowObjective<T> {
             data(self.data.interval(j) / plan.steps as f64);
         }
         for j in row..row + self.fit.horizon {
-            self.data.point(j + 1)[first..first + n].iter().for_each(|x| data(*x));
+            match self.fit.loss {
+                Some(_) => self.data.values(j + 1).iter().for_each(|x| data(*x)),
+                None => self.data.point(j + 1)[first..first + n].iter().for_each(|x| data(*x)),
+            }
         }
     }
 
