@@ -3,11 +3,12 @@
 //! folder.
 //!
 //!     cargo run --release --example flow_data -- all examples/flows
-//!     cargo run --release --example flow_table -- stiff 2000 runs/table
+//!     python3 examples/flows/digits.py examples/flows
+//!     cargo run --release --example flow_table -- all 2000 runs/table
 
 use jetc::cli::plot;
 use jetc::net::Parameters;
-use jetc::plan::{FlowPlan, plan_flow};
+use jetc::plan::{FlowPlan, Options as PlanOptions, plan, plan_flow};
 use jetc::program::{Integrator, Overrides, Program};
 use jetc::solver::flow::{FlowObjective, Interval, Rollout, Runner, Trajectories, rollout};
 use jetc::solver::{Evaluator, Tensors, compile};
@@ -17,41 +18,64 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Methods by their names in the table; H is the step of the problem.
-const METHODS: [(&str, &str); 7] = [
+const METHODS: [(&str, &str); 8] = [
     ("dopri5", "dopri5(rtol = 1e-5, atol = 1e-7)"),
     ("rk4", "rk4(step = H)"),
     ("heun", "heun(step = H)"),
     ("euler", "euler(step = H)"),
     ("taylor 2", "taylor(order = 2, step = H)"),
     ("taylor-lagrange 1", "taylor_lagrange(order = 1, midpoint = G, step = H)"),
+    ("taylor-lagrange 1, 4 H", "taylor_lagrange(order = 1, midpoint = G, step = 4*H)"),
     ("hypersolver", "hypersolver(method = heun, correction = G, step = H)"),
 ];
 
 /// A problem: data, step, the right side, the declarations that it needs.
 struct Problem {
     name: &'static str,
+    state: usize,
     step: &'static str,
     declarations: &'static str,
     right: &'static str,
+    /// Of a classification: the loss, and what the greatest of gives the class.
+    readout: Option<(&'static str, &'static str)>,
 }
 
-const PROBLEMS: [Problem; 3] = [
+const PROBLEMS: [Problem; 4] = [
     Problem {
         name: "stiff",
+        state: 2,
+        readout: None,
         step: "0.01",
         declarations: "net F = mlp(width = 32, depth = 3, activation = tanh, outputs = 2)",
         right: "F(s)",
     },
     Problem {
         name: "van_der_pol",
+        state: 2,
+        readout: None,
         step: "0.05",
         declarations: "net F = mlp(width = 64, depth = 3, activation = tanh)",
         right: "[s[1], 8*F(s)]",
     },
     Problem {
         name: "brusselator",
+        state: 2,
+        readout: None,
         step: "0.05",
         declarations: "net F = mlp(width = 32, depth = 3, activation = tanh, outputs = 2)",
+        right: "F(s)",
+    },
+    Problem {
+        name: "digits",
+        state: 64,
+        readout: Some((
+            ", loss = log(sum(i in 0..10: exp(z[i]))) - traj.c0*z[0] - traj.c1*z[1] - traj.c2*z[2] - traj.c3*z[3] \
+             - traj.c4*z[4] - traj.c5*z[5] - traj.c6*z[6] - traj.c7*z[7] - traj.c8*z[8] - traj.c9*z[9]",
+            "z",
+        )),
+        step: "0.25",
+        declarations: "net F = mlp(width = 64, depth = 2, activation = tanh, outputs = 64)\n\
+                       net L = mlp(width = 10, depth = 1, activation = identity, outputs = 10)\nlet z = L(s)",
         right: "F(s)",
     },
 ];
@@ -60,11 +84,18 @@ fn text(problem: &Problem, method: &str, steps: usize) -> String {
     let fitted = if method.contains("G") { ", midpoint_every = 10" } else { "" };
     let fitted =
         if method.contains("lagrange") { format!("{fitted}, remainder_weight = 1e-4") } else { fitted.to_string() };
-    let learned =
-        if method.contains("G") { "net G = mlp(width = 16, depth = 2, activation = tanh, outputs = 2)\n" } else { "" };
+    let n = problem.state;
+    let learned = match method.contains("G") {
+        true => format!("net G = mlp(width = 16, depth = 2, activation = tanh, outputs = {n})\n"),
+        false => String::new(),
+    };
+    let (loss, end) = match problem.readout {
+        Some((loss, output)) => (loss, format!("output class = {output}\n")),
+        None => ("", "report rollout(traj), points = 100\n".into()),
+    };
     format!(
-        "state s[2]\n{}\n{learned}data traj = \"{}.csv\"\nflow d_t(s) = {} by {}\nfit flow to traj, horizon = 1{fitted}\n\
-         train adam(lr = 1e-2, decay = exponential({})), steps = {steps}, batch = 500\nreport rollout(traj), points = 100\n",
+        "state s[{n}]\n{}\n{learned}data traj = \"{}.csv\"\nflow d_t(s) = {} by {}\nfit flow to traj, horizon = 1{fitted}{loss}\n\
+         train adam(lr = 1e-2, decay = exponential({})), steps = {steps}, batch = 500\n{end}",
         problem.declarations,
         problem.name,
         problem.right,
@@ -97,7 +128,7 @@ fn row(problem: &Problem, (name, method): (&str, &str), steps: usize, out: &Path
     let training = program.training.clone().ok_or("no training")?;
     let batch = training.batch;
     let mut objective = FlowObjective::new(&program, plan.clone(), &parameters, &folder, batch, 0)?;
-    let results = out.join(format!("{}_{}", problem.name, name.replace(' ', "_")));
+    let results = out.join(format!("{}_{}", problem.name, name.replace(", ", "_").replace(' ', "_")));
     let start = Instant::now();
     let outcome = train(&mut objective, &mut parameters, &Options::new(training, &results), &mut Silent)?;
     let trained = start.elapsed().as_secs_f64();
@@ -121,14 +152,45 @@ fn row(problem: &Problem, (name, method): (&str, &str), steps: usize, out: &Path
         false => "".into(),
     };
     pictures(&results, &runner, &parameters, &rows)?;
-    let error = outcome.measurements.first().and_then(|m| m.l2_relative).unwrap_or(f64::NAN);
+    let quality = match problem.readout {
+        Some(_) => format!("{:.1} %", 100.0 * accuracy(problem, &runner, &program, &parameters)?),
+        None => format!("{:.3e}", outcome.measurements.first().and_then(|m| m.l2_relative).unwrap_or(f64::NAN)),
+    };
     Ok(format!(
-        "| {name} | {:.2e} | {error:.3e} | {} | {trained:.1} | {:.1} | {estimate} | {:.1e} |",
+        "| {name} | {:.2e} | {quality} | {} | {trained:.1} | {:.1} | {estimate} | {:.1e} |",
         outcome.loss.unwrap_or(f64::NAN),
         found.evaluations,
         1e3 * predicted,
         distance(&found, &exact),
     ))
+}
+
+/// The part of the images that were left out whose class is found.
+fn accuracy(
+    problem: &Problem,
+    runner: &Runner<f32>,
+    program: &Program,
+    parameters: &Parameters<f32>,
+) -> Result<f64, Box<dyn Error>> {
+    let text = std::fs::read_to_string(format!("examples/flows/{}_test.csv", problem.name))?;
+    let row = |line: &str| line.split(',').map(str::parse).collect::<Result<Vec<f64>, _>>();
+    let rows: Vec<Vec<f64>> = text.lines().skip(1).step_by(2).map(row).collect::<Result<_, _>>()?;
+    let n = problem.state;
+    let mut points: Vec<f64> = rows.iter().flat_map(|r| r[1..1 + n].to_vec()).collect();
+    let lengths = vec![1.0; rows.len()];
+    let interval = Interval { inputs: &[], lengths: &lengths };
+    let done = runner.advance(&Tensors::of(parameters), &mut points, interval, None, (0, 0))?;
+    done.map_err(|why| format!("{why:?}"))?;
+    let plan = plan(program, PlanOptions::default()).map_err(|e| format!("{e:?}"))?;
+    let evaluator = Evaluator::<f32>::new(&plan.sets[0].program)?;
+    let points: Vec<f32> = points.iter().map(|x| *x as f32).collect();
+    let values = evaluator.run(parameters, rows.len(), &points, &[], 0, 0)?;
+    let greatest = |v: &[f64]| (0..v.len()).max_by(|a, b| v[*a].total_cmp(&v[*b]));
+    let right = values.chunks(evaluator.width()).zip(&rows).filter(|(values, row)| {
+        let values: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+        greatest(&values) == greatest(&row[n + 2..])
+    });
+    Ok(right.count() as f64 / rows.len() as f64)
 }
 
 /// The mean absolute error estimate of a step at the rows of the data.
@@ -177,19 +239,26 @@ fn pictures(
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let usage = "usage: flow_table PROBLEM STEPS FOLDER";
+    let usage = "usage: flow_table PROBLEM|all STEPS FOLDER";
     let [name, steps, out] = &arguments[..] else { return Err(usage.into()) };
     let names: Vec<&str> = PROBLEMS.iter().map(|p| p.name).collect();
-    let problem = PROBLEMS.iter().find(|p| p.name == *name);
-    let problem = problem.ok_or_else(|| format!("there is no problem `{name}`: choose from {}", names.join(", ")))?;
-    println!(
-        "| method | loss | rollout, relative L2 | evaluations | training, s | prediction, ms | estimate | from dopri5 |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-    for method in METHODS {
-        match row(problem, method, steps.parse()?, Path::new(out)) {
-            Ok(row) => println!("{row}"),
-            Err(why) => println!("| {} | {why} | | | | | | |", method.0),
+    let chosen: Vec<&Problem> = PROBLEMS.iter().filter(|p| p.name == *name || name == "all").collect();
+    if chosen.is_empty() {
+        return Err(format!("there is no problem `{name}`: choose from {}, all", names.join(", ")).into());
+    }
+    for problem in chosen {
+        let quality = if problem.readout.is_some() { "accuracy" } else { "rollout, relative L2" };
+        println!("\n{}, {steps} steps\n", problem.name);
+        println!(
+            "| method | loss | {quality} | evaluations | training, s | prediction, ms | estimate | from dopri5 |\n|{}",
+            "---|".repeat(8)
+        );
+        // where rows of the data are one step apart there are no longer ones
+        for method in METHODS.into_iter().filter(|m| problem.readout.is_some() || !m.0.contains("4 H")) {
+            match row(problem, method, steps.parse()?, Path::new(out)) {
+                Ok(row) => println!("{row}"),
+                Err(why) => println!("| {} | {why} | | | | | | |", method.0),
+            }
         }
     }
     Ok(())
