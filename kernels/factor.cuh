@@ -65,7 +65,7 @@ __device__ void factor(int parts, const double* part, double* gram, double* rest
             l[i * RANK + count] = value;
             rest[i] -= value * value;
         }
-        __syncthreads();
+        // nobody has asked whether the pivot itself is taken
         if (threadIdx.x == 0) {
             pivots[count] = pivot;
             taken[pivot] = 1;

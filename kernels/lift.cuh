@@ -93,7 +93,8 @@ __device__ void columns_product_made(unsigned count, X x, Bar bar, real* tile) {
     }
 }
 
-// Drawn columns: draw d < draws of column(d) adds add(d, o) to that column. `found` holds a number per thread and 1024 more. With barriers.
+// Drawn columns: draw d < draws of column(d) adds add(d, o) to that column. `found` holds a number per thread and 1024 more. With barriers, two before
+// the tile is touched.
 template <int TILE, int OUT, class Column, class Add>
 __device__ void columns_drawn(wide_word draws, int left, int* found, Column column, Add add, real* tile) {
     int* const list = found + blockDim.x;
@@ -122,6 +123,5 @@ __device__ void columns_drawn(wide_word draws, int left, int* found, Column colu
                 tile[(column(first + list[k]) - left) * OUT + o] += add(first + list[k], o);
             }
         }
-        __syncthreads();
     }
 }

@@ -2,11 +2,12 @@
 
 use super::layout::{Home, Layout, pitch};
 use super::rollout::Rollout;
+use super::scalar::is_own;
 use super::text::{Text, identifier, number};
 use super::wide::Wide;
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, Module, Options, Precision, Role};
 use crate::jet::powers::Powers;
-use crate::jet::{Invalid, JetProgram, Op, TensorId, Type, ValueId};
+use crate::jet::{Invalid, JetProgram, Op, Pointwise, TensorId, Type, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The building blocks, in the order in which they need each other.
@@ -82,6 +83,7 @@ fn headed(
     let mut emitter = Emitter::new(program, types, layout, options);
     emitter.stream(wide);
     emitter.roll(rollout);
+    emitter.order();
     emitter.before();
     let main = emitter.main();
     emitter.after(main);
@@ -279,6 +281,18 @@ impl<'a> Emitter<'a> {
         self.wide = wide;
     }
 
+    /// The code of an operation, without what is done elsewhere where the layer is streamed.
+    fn code(&self, k: usize) -> Option<Pointwise> {
+        let Op::Pointwise(code) = &self.program.ops[k] else { return None };
+        Some(self.wide.as_ref().and_then(|w| w.code[k].clone()).unwrap_or_else(|| code.clone()))
+    }
+
+    /// Puts barriers between operations.
+    fn order(&mut self) {
+        let own: Vec<bool> = (0..self.program.ops.len()).map(|k| self.code(k).is_some_and(|c| is_own(&c))).collect();
+        self.layout.order(self.program, &self.types, |k| own[k]);
+    }
+
     /// From now on the program is a step of a rollout.
     fn roll(&mut self, rollout: Option<Rollout>) {
         self.rollout = rollout.map(|rollout| {
@@ -464,7 +478,6 @@ impl<'a> Emitter<'a> {
         if let Some((rollout, _, left)) = self.rollout {
             self.advance(rollout, left);
         }
-        self.line("__syncthreads();");
         self.line("}");
         let grid = Grid::Tiles { points: tile as u32, most };
         self.kernel("main", grid, layout.threads, layout.shared)
@@ -473,7 +486,7 @@ impl<'a> Emitter<'a> {
     /// Writes a value of the tile to memory that outlives it.
     fn leave(&mut self, value: ValueId) {
         let k = value.index();
-        if matches!(self.layout.homes[k], Home::Slot(_)) {
+        if self.layout.leaving[k] {
             self.line("__syncthreads();");
         }
         let (rows, features) = self.shape(value);
@@ -497,9 +510,9 @@ impl<'a> Emitter<'a> {
         match self.program.ops[k].clone() {
             Op::Points | Op::Data | Op::Factor { .. } | Op::FactorAdjoint { .. } => {}
             Op::Sample { .. } | Op::SampleWeighted { .. } | Op::Directions { .. } => self.draw(k),
-            Op::Pointwise(code) => {
-                let hoisted = self.wide.as_ref().and_then(|w| w.code[k].clone());
-                self.pointwise(k, &hoisted.unwrap_or(code));
+            Op::Pointwise(_) => {
+                let code = self.code(k);
+                code.into_iter().for_each(|code| self.pointwise(k, &code));
             }
             Op::Lift { .. } => self.lift(k),
             Op::Share { x, weight, bias } => self.share(k, x, weight, bias),

@@ -181,11 +181,17 @@ impl Emitter<'_> {
     /// The text that makes a tile of the gradient of a layer that is streamed, see `Piece`.
     pub fn tile_of_gradient(&mut self) {
         let Some((parts, inputs)) = self.wide.as_ref().map(|w| (w.parts.clone(), w.inputs)) else { return };
-        let mut fresh = true;
+        // whether elements were written last by other threads than products give them to
+        let (mut fresh, mut scattered) = (true, false);
         for k in parts {
+            if std::mem::take(&mut scattered) {
+                self.line("__syncthreads();");
+            }
             match self.program.ops[k].clone() {
                 Op::WeightAdjoint { bar, x } => {
                     let Some(lift) = self.lift_of(x) else { continue };
+                    let is_drawn = |d: &Draw| matches!(d, Draw::Columns { .. });
+                    scattered = lift.seeds.iter().any(|s| s.sample.is_none()) || lift.samples.iter().any(is_drawn);
                     self.line("{");
                     self.line("const auto point = [=](int i, unsigned p) { return x[i * pitch + p]; };");
                     self.columns_tile(k, bar, x, &lift, "point", fresh);
@@ -211,15 +217,14 @@ impl Emitter<'_> {
                     let sign = if fresh { "=" } else { "+=" };
                     self.line(format!("if (left + i < {inputs}) columns[i * {out} + o] {sign} sum;"));
                     self.line("};");
-                    self.line("__syncthreads();");
                     self.line(format!("product<PRODUCT, 2, 1, {out}, {out}>({COLUMNS}, {out}, {out}, a, b, put);"));
                     self.line("}");
                     fresh = false;
                 }
                 _ => {}
             }
-            self.line("__syncthreads();");
         }
+        self.line("__syncthreads();");
     }
 
     /// The gradient of a first layer with many inputs.
@@ -242,6 +247,7 @@ impl Emitter<'_> {
         ));
         self.line("};");
         self.columns_tile(k, bar, x, &lift, "x", true);
+        self.line("__syncthreads();");
         let to_strides = if self.layout.turned[k] { (1, out) } else { (inputs, 1) };
         self.line("const double scale = count == 0 ? 0.0 : 1.0 / count;");
         self.line(format!("for (int e = threadIdx.x; e < {}; e += blockDim.x) {{", COLUMNS * out));
@@ -257,7 +263,7 @@ impl Emitter<'_> {
         self.kernel(&format!("columns_{k}"), Grid::Fixed(inputs.div_ceil(COLUMNS) as u32), THREADS, shared);
     }
 
-    /// A tile of a gradient, summed over the points: `points` is the name of a function of the column and the point. A
+    /// A tile of a gradient, summed over the points: `points` is the name of a function of the column and the point. No
     /// barrier stands at the end.
     fn columns_tile(&mut self, k: usize, bar: ValueId, x: ValueId, lift: &Lift, points: &str, fresh: bool) {
         let (rows, out) = self.shape(bar);
@@ -273,10 +279,10 @@ impl Emitter<'_> {
         self.line(format!("const auto bar = [=](unsigned p, int o) {{ return {}; }};", sum.join(" + ")));
         self.line(format!("columns_product<{COLUMNS}, {out}>(count, {fresh}, {points}, bar, columns);"));
         self.column_directions(k, &lift.seeds, &lift.samples, &bar_at, out, inputs);
-        self.line("__syncthreads();");
         // fixed columns
         let fixed: Vec<_> = lift.seeds.iter().filter(|s| s.sample.is_none()).cloned().collect();
         if !fixed.is_empty() {
+            self.line("__syncthreads();");
             self.declarations.line(format!("// fixed columns of %{}: row instead of kind", x.0));
             let elements: Vec<String> =
                 fixed.iter().map(|s| format!("{{{}, {}, {}}}", s.at, s.row, self.literal(s.value))).collect();
@@ -291,7 +297,6 @@ impl Emitter<'_> {
             self.line(format!("columns[(seed.at - left) * {out} + o] += seed.value * sum;"));
             self.line("}");
             self.line("}");
-            self.line("__syncthreads();");
         }
         self.columns_of_draws(k, &lift.seeds, &lift.samples, &bar_at, out, first);
     }

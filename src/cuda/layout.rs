@@ -76,6 +76,8 @@ pub struct Layout {
     pub scratch: usize,
     /// By operation: a barrier stands before it.
     pub barriers: Vec<bool>,
+    /// By value: a barrier stands before it is written to memory that outlives the block.
+    pub leaving: Vec<bool>,
     /// By operation: the gradient of a weight that lies as [in, out].
     pub turned: Vec<bool>,
 }
@@ -105,12 +107,12 @@ impl Layout {
             shared: 0,
             scratch: 0,
             barriers: vec![],
+            leaving: vec![],
             turned,
         };
         layout.place(program, types, &needed, &fused);
         layout.tile(types, options);
         layout.memory(options);
-        layout.barriers(program);
         layout
     }
 
@@ -240,33 +242,67 @@ impl Layout {
         self.scratch = outside * self.tile;
     }
 
-    /// A barrier stands between two operations of which one writes what the other one reads or writes.
-    fn barriers(&mut self, program: &JetProgram) {
-        let slot = |v: ValueId| if let Home::Slot(s) = self.homes[v.index()] { Some(s) } else { None };
-        let (mut read, mut written) = (Vec::new(), Vec::new());
-        let mut barriers = Vec::new();
-        for (k, home) in self.homes.iter().enumerate() {
-            let runs = matches!(home, Home::Slot(_) | Home::Sum(_));
-            let reads: Vec<usize> = match runs {
-                true => self.reads(program, k).into_iter().filter_map(slot).collect(),
-                false => vec![],
+    /// A barrier stands between two operations of which one writes what the other one reads or writes, unless both leave a point
+    /// to one thread. The first operations follow the last ones, of the tile before.
+    /// `own` says which operations these are.
+    pub fn order(&mut self, program: &JetProgram, types: &[Type], own: impl Fn(usize) -> bool) {
+        let place = |v: ValueId| {
+            let Home::Slot(slot) = self.homes[v.index()] else { return None };
+            let Type::PerPoint { features, .. } = types[v.index()] else { return None };
+            Some(Access { slot, pitch: pitch(features), writes: false, own: false })
+        };
+        let mut pending: Vec<Access> = Vec::new();
+        let mut found = (vec![], vec![]);
+        loop {
+            let before = found.clone();
+            found = (vec![], vec![]);
+            let mut meets = |accesses: Vec<Access>| {
+                let clash = accesses.iter().any(|a| pending.iter().any(|b| a.clashes(b)));
+                if clash {
+                    pending.clear();
+                }
+                pending.extend(accesses.into_iter().filter(|a| !pending.contains(a)).collect::<Vec<_>>());
+                clash
             };
-            let writes = slot(ValueId(k as u32));
-            let clash = reads.iter().any(|r| written.contains(r))
-                || writes.is_some_and(|w| written.contains(&w) || read.contains(&w));
-            barriers.push(clash);
-            if clash {
-                (read, written) = (vec![], vec![]);
+            for (k, home) in self.homes.iter().enumerate() {
+                let value = ValueId(k as u32);
+                let own = own(k);
+                let mut accesses = Vec::new();
+                if matches!(home, Home::Slot(_) | Home::Sum(_)) {
+                    let reads = self.reads(program, k).into_iter().filter_map(place);
+                    accesses.extend(reads.map(|read| Access { own, ..read }));
+                    accesses.extend(place(value).map(|written| Access { writes: true, own, ..written }));
+                }
+                found.0.push(meets(accesses));
+                let single = matches!(types[k], Type::PerPoint { rows: 1, features: 1 });
+                let left = place(value).filter(|_| self.leaves(program, value));
+                let left = left.map(|read| Access { own: single, ..read });
+                found.1.push(meets(left.into_iter().collect()));
             }
-            if self.leaves(program, ValueId(k as u32)) {
-                // written to global memory behind a barrier of its own
-                (read, written) = (writes.into_iter().collect(), vec![]);
-                continue;
+            if found == before {
+                break;
             }
-            read.extend(reads);
-            written.extend(writes);
         }
-        self.barriers = barriers;
+        (self.barriers, self.leaving) = found;
+    }
+}
+
+/// What an operation does with a slot.
+#[derive(Clone, Copy, PartialEq)]
+struct Access {
+    slot: usize,
+    /// Numbers from a point to the next one.
+    pitch: usize,
+    writes: bool,
+    /// All of a point by the thread of its number.
+    own: bool,
+}
+
+impl Access {
+    /// Whether a barrier has to stand in between.
+    fn clashes(&self, other: &Access) -> bool {
+        let same_threads = self.own && other.own && self.pitch == other.pitch;
+        self.slot == other.slot && (self.writes || other.writes) && !same_threads
     }
 }
 

@@ -285,6 +285,11 @@ fn text(address: &Address) -> String {
     parts.join(" + ").replace("+ -", "- ")
 }
 
+/// Whether a thread does all of a point, the thread of its number.
+pub(super) fn is_own(code: &Pointwise) -> bool {
+    longest(&code.code) < LONG
+}
+
 /// The most iterations of a loop that can be shared out.
 fn longest(code: &[Instruction]) -> i64 {
     let one = |i: &Instruction| match i {

@@ -148,8 +148,11 @@ impl<'a> Step<'a> {
         }
         let weight = self.name(self.tensors[t]).to_string();
         self.maximums(&mut body, conditions, pass);
+        if pass.forward.is_none() {
+            // what was set to 0 above is added to by other threads
+            body.line("__syncthreads();");
+        }
         body.line(format!("for (int left = blockIdx.x * {TILE}; left < {inputs}; left += gridDim.x * {TILE}) {{"));
-        body.line("__syncthreads();");
         if pass.forward.is_some() {
             body.line(format!("tile_of_weight<{inputs}, {out}>(left, {weight}, w);"));
         }
@@ -159,7 +162,6 @@ impl<'a> Step<'a> {
             }
             let [first, second] = moments.unwrap_or_default();
             body.line(format!("update_tile<{inputs}, {out}>(left, adam, gradient, w, {weight}, {first}, {second});"));
-            body.line("__syncthreads();");
         }
         let (mut offset, mut before) = (0, 0);
         for c in conditions {
@@ -226,7 +228,6 @@ impl<'a> Step<'a> {
         body.line(format!("for (int e = threadIdx.x; e < {}; e += {THREADS}) {{", TILE * out));
         body.line(format!("gradient[e] {sign} columns[e] * (real)(1.0 / count);"));
         body.line("}");
-        body.line("__syncthreads();");
         body.line("}");
     }
 
