@@ -325,3 +325,51 @@ fn windows_are_steps() {
         assert!(distance(&found[0], &found[1]) < 1e-12 && distance(&found[0], &found[2]) > 0.1);
     }
 }
+
+/// Classification by a neural ODE: the digits in scikit-learn's wheel, one fifth of them left out of training. Chance is 0.1.
+#[test]
+fn digits_are_recognised() {
+    use jetc::plan::{Options as PlanOptions, plan};
+    use jetc::solver::{Evaluator, flow::FlowObjective};
+    use jetc::train::{Options, Silent, train};
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("digits");
+    if !folder.join("digits_test.csv").exists() {
+        std::fs::create_dir_all(&folder).unwrap();
+        let script = std::process::Command::new("python3").arg("examples/flows/digits.py").arg(&folder).status();
+        assert!(script.unwrap().success(), "the digits need python3 with pip, and the internet, once");
+    }
+    let text = std::fs::read_to_string("examples/flows/digits.jet").unwrap() + "\noutput class = z\n";
+    let (program, flow_plan) = flow(&text);
+    let mut parameters = Parameters::<f32>::initial(&program, 0);
+    let mut objective = FlowObjective::new(
+        &program,
+        flow_plan.clone(),
+        &parameters,
+        &folder,
+        program.training.as_ref().unwrap().batch,
+        0,
+    )
+    .unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let mut options = Options::new(program.training.clone().unwrap(), out.path());
+    options.training.steps = 150;
+    train(&mut objective, &mut parameters, &options, &mut Silent).unwrap();
+    let rows = std::fs::read_to_string(folder.join("digits_test.csv")).unwrap();
+    let rows: Vec<Vec<f64>> =
+        rows.lines().skip(1).step_by(2).map(|l| l.split(',').map(|x| x.parse().unwrap()).collect()).collect();
+    let mut points: Vec<f64> = rows.iter().flat_map(|r| r[1..65].to_vec()).collect();
+    let lengths = vec![1.0; rows.len()];
+    let interval = Interval { inputs: &[], lengths: &lengths };
+    let runner = Runner::<f32>::new(&program, flow_plan).unwrap();
+    runner.advance(&Tensors::of(&parameters), &mut points, interval, None, (0, 0)).unwrap().unwrap();
+    let readout = plan(&program, PlanOptions::default()).unwrap();
+    let readout = Evaluator::<f32>::new(&readout.sets[0].program).unwrap();
+    let points: Vec<f32> = points.iter().map(|x| *x as f32).collect();
+    let values = readout.run(&parameters, rows.len(), &points, &[], 0, 0).unwrap();
+    let right = values.chunks(10).zip(&rows).filter(|(values, row)| {
+        let best = (0..10).max_by(|a, b| values[*a].total_cmp(&values[*b])).unwrap();
+        row[66 + best] == 1.0
+    });
+    let part = right.count() as f64 / rows.len() as f64;
+    assert!(part > 0.9, "{part} of {} images", rows.len());
+}
