@@ -500,3 +500,39 @@ fn built_artifacts_are_loaded() {
     let run = jetc(folder.path(), &["build", "plane.jet", "-o", "no/such/folder.solver"]);
     assert!(run.code == Some(2) && run.err.contains("cannot write"), "{}", run.err);
 }
+
+/// A run that is asked to end writes what it has, says so, and goes on from there.
+#[test]
+#[cfg(unix)]
+fn stopping() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let text = "space x in box(0..1)\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\n\
+                solve pde: lap(u) = 1\nsample pde = 64\ntrain adam(lr = 1e-3), steps = 100000000\n";
+    fs::write(at.join("long.jet"), text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jetc"));
+    command.args(["train", "long.jet", "--quiet", "--out", "run"]).current_dir(at);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while !at.join("run").exists() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    // SAFETY: the process is our child, and has not been waited for.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let step =
+        said.split("stopped at step ").nth(1).and_then(|s| s.split(';').next()).unwrap_or_else(|| panic!("{said}"));
+    let step: u64 = step.parse().unwrap();
+    assert!(step > 0);
+    let more = (step + 7).to_string();
+    let resumed = jetc(at, &["train", "long.jet", "--quiet", "--out", "run", "--resume", "--steps", &more]);
+    assert_eq!(resumed.code, Some(0), "{}", resumed.err);
+    let report = fs::read_to_string(at.join("run/report.json")).unwrap();
+    assert!(
+        report.contains(&format!("\"step\": {more}")) || report.contains(&format!("\"steps\": {more}")),
+        "{report}"
+    );
+}

@@ -185,6 +185,22 @@ fn errors_are_data_and_name_the_line_of_the_user() {
     assert_eq!(ptx.image.last(), Some(&0), "the driver reads up to a zero byte");
 }
 
+/// Each kernel of a text points at the statement that it came from.
+#[test]
+fn kernels_name_the_line_of_their_statement() {
+    let folder = folder();
+    let two = poisson(8) + "solve wall on boundary: u = 0\n";
+    let line = 1 + two.lines().position(|l| l.starts_with("solve wall")).expect("it is there");
+    std::fs::write(folder.path().join("two.jet"), &two).expect("written");
+    let emitted = text(&jetc(folder.path(), &["emit", "two.jet", "--target", "cuda", "--step"]));
+    let of = |name: &str| {
+        let kernel = emitted.find(name).unwrap_or_else(|| panic!("{name} in {emitted}"));
+        emitted[..kernel].lines().rev().find(|l| l.starts_with("#line")).expect("a line").to_string()
+    };
+    assert_eq!(of("training_inside_0_main("), "#line 4 \"two.jet\"");
+    assert_eq!(of("training_wall_1_main("), format!("#line {line} \"two.jet\""));
+}
+
 /// Whatever changes the code changes the key.
 #[test]
 fn keys_of_compilations_differ() {

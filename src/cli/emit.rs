@@ -3,7 +3,8 @@
 use super::args::{self, Products, Target};
 use super::source::{Loaded, load, warn_of_cache, write_or_print};
 use super::{Done, Failure};
-use crate::cuda::{self, Module, Options, Precision, compile::Kind, load::compile};
+use crate::cuda::{self, Module, Options, Precision, SourceFile, compile::Kind, load::compile};
+use crate::diagnostic::Span;
 use crate::jet::JetProgram;
 use crate::net::{layout, write_atomically};
 use crate::plan::{Plan, plan};
@@ -53,7 +54,14 @@ pub fn options(args: &args::Emit, loaded: &Loaded) -> Options {
         Products::Tf32 => Precision::Tf32,
         Products::Fp64 => Precision::Fp64,
     });
-    options.source = Some((loaded.name.clone(), 1));
+    let breaks = |span: Span| loaded.text.bytes().take(span.start as usize).filter(|b| *b == b'\n').count();
+    let line = |span: Span| 1 + breaks(span) as u32;
+    let program = &loaded.program;
+    let conditions = program.conditions.iter().map(|c| (c.name.clone(), line(c.span)));
+    let outputs = program.outputs.iter().rev().map(|o| ("outputs".to_string(), line(o.span)));
+    let flow = program.flow.iter().flat_map(|f| ["step", "window"].map(|name| (name.to_string(), line(f.span))));
+    let lines = conditions.chain(outputs).chain(flow).collect();
+    options.source = Some(SourceFile { file: loaded.name.clone(), lines });
     options
 }
 

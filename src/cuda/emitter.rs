@@ -257,8 +257,8 @@ impl<'a> Emitter<'a> {
             head += &parameter;
         }
         self.text.line("");
-        if let Some((file, line)) = &self.options.source {
-            self.text.line(format!("#line {line} {file:?}"));
+        if let Some(source) = &self.options.source {
+            self.text.line(format!("#line {} {:?}", source.line(&self.program.name), source.file));
         }
         self.text.line(head);
         let body = std::mem::take(&mut self.body);

@@ -58,8 +58,25 @@ pub use error::Error;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
 pub use rollout::{Rollout, rollout};
 pub use runner::Runner;
+use std::collections::BTreeMap;
 #[cfg(feature = "compiler")]
 pub use step::{Condition, Training, step};
+
+/// The file that programs came from.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// Its name.
+    pub file: String,
+    /// By program: the line of its statement, from 1.
+    pub lines: BTreeMap<String, u32>,
+}
+
+impl SourceFile {
+    /// The line of a program; the first one where it is not known.
+    pub fn line(&self, program: &str) -> u32 {
+        self.lines.get(program).copied().unwrap_or(1)
+    }
+}
 
 /// How text is made.
 #[derive(Clone, Debug)]
@@ -70,8 +87,8 @@ pub struct Options {
     pub tile: Option<usize>,
     /// Most blocks of a kernel that works through tiles, where the emitter is not to choose.
     pub blocks: Option<u32>,
-    /// File and line that errors of the compiler are to name.
-    pub source: Option<(String, u32)>,
+    /// What errors of the compiler are to name.
+    pub source: Option<SourceFile>,
 }
 
 impl Options {

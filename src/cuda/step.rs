@@ -253,7 +253,11 @@ impl<'a> Step<'a> {
     ) -> Result<Option<(usize, Streaming<'a>)>, Invalid> {
         let Condition { program, loss, sampler } = condition;
         let named = JetProgram { name: format!("{}_{}_{k}", self.training.name, program.name), ..(*program).clone() };
-        let Parts { module, body, piece } = emitter::parts(&named, self.options, wide.clone())?;
+        let mut options = self.options.clone();
+        if let Some(source) = &mut options.source {
+            source.lines.insert(named.name.clone(), source.line(&program.name));
+        }
+        let Parts { module, body, piece } = emitter::parts(&named, &options, wide.clone())?;
         let (count, before) = (sampler.count() as u32, self.kernels.len() as u32);
         let position = |name: &str| self.training.tensors.iter().position(|t| t.name == name);
         let tensors: Vec<usize> = program.tensors.iter().map(|t| position(&t.name).unwrap_or_default()).collect();
