@@ -531,8 +531,5 @@ fn stopping() {
     let resumed = jetc(at, &["train", "long.jet", "--quiet", "--out", "run", "--resume", "--steps", &more]);
     assert_eq!(resumed.code, Some(0), "{}", resumed.err);
     let report = fs::read_to_string(at.join("run/report.json")).unwrap();
-    assert!(
-        report.contains(&format!("\"step\": {more}")) || report.contains(&format!("\"steps\": {more}")),
-        "{report}"
-    );
+    assert!(report.contains(&format!("\"steps\": {more},")), "{report}");
 }
