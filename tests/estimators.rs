@@ -165,6 +165,11 @@ fn signs() {
     enumerated(FIELD, "div(norm2(grad(u))*grad(u))", "rademacher(1)", 256);
     let scalars = "space x, y, z\nnet N = mlp(width = 6, depth = 3, activation = tanh)\nfield u = N(x, y, z)\n";
     enumerated(scalars, "lap(u)", "rademacher(1)", 8);
+    // the trace of a Jacobian
+    let vector = "space x[4]\nnet N = mlp(width = 5, depth = 2, activation = tanh, outputs = 4)\nlet f = N(x)\n";
+    enumerated(vector, "sum(i in 0..4: d(f[i], x[i]))", "rademacher(1)", 16);
+    enumerated(vector, "div(f)", "rademacher(1)", 16);
+    enumerated(vector, "x[1]*d(f[0], x[0]) - 2*d(f[3], x[1]) + f[2]*x[0]", "rademacher(1)", 4);
 }
 
 #[test]

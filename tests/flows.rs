@@ -237,6 +237,35 @@ fn the_program_of_a_step() {
     insta::assert_snapshot!(plan.step);
 }
 
+/// The divergence by random directions: fewer rows, and the mean of the log-density is the exact one's.
+#[test]
+fn a_divergence_can_be_estimated() {
+    let text = |estimate: &str| {
+        format!(
+            "state s[7]\nnet F = mlp(width = 12, depth = 3, activation = tanh, outputs = 6)\n\
+             let f = F(s[0], s[1], s[2], s[3], s[4], s[5])\nlet trace = sum(i in 0..6: d(f[i], s[i]))\n\
+             flow d_t(s) = [f[0], f[1], f[2], f[3], f[4], f[5], -trace] by heun(step = 0.1)\n{estimate}\n"
+        )
+    };
+    const COUNT: usize = 3000;
+    let points = [0.3, -0.7, 0.9, 0.1, -0.2, 0.5, 0.0].repeat(COUNT);
+    let density =
+        |estimate: &str| -> Vec<f64> { after(&text(estimate), &points, 0.3).into_iter().skip(6).step_by(7).collect() };
+    let exact = density("")[0];
+    for method in ["rademacher(2)", "gaussian(2)"] {
+        let estimate = format!("estimate trace by {method}");
+        let rows = flow(&text(&estimate)).1.step.algebras.iter().map(|a| a.rows).max();
+        assert_eq!(rows, Some(3), "the value and two directions");
+        let found = density(&estimate);
+        let mean = found.iter().sum::<f64>() / COUNT as f64;
+        let variance = found.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (COUNT - 1) as f64;
+        assert!(
+            variance > 1e-6 && (mean - exact).abs() < 4.0 * (variance / COUNT as f64).sqrt(),
+            "{mean}, not {exact}"
+        );
+    }
+}
+
 /// A rollout by one kernel, on the CPU as a check, is the one by the CPU; and it says where numbers leave the finite ones.
 #[test]
 #[cfg(all(feature = "cuda", unix))]

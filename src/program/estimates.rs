@@ -162,14 +162,19 @@ impl<'a> Resolver<'a> {
         let program = &self.program;
         let mut same = Sameness::new(program);
         let results = program.outputs.iter().map(|output| output.value);
-        let reachable = program.reachable(results.chain(program.conditions.iter().map(|c| c.residual)));
+        let flow = program.flow.iter().flat_map(|f| std::iter::once(f.right).chain(f.learned()));
+        let flow = flow.chain(program.fit.iter().filter_map(|fit| fit.loss));
+        let conditions = program.conditions.iter().map(|c| c.residual);
+        let reachable = program.reachable(results.chain(conditions).chain(flow));
         for estimate in &program.estimates {
             if let EstimateTarget::Expression(target) = estimate.target
                 && !reachable.iter().any(|id| same.same(*id, target))
             {
                 let text = program.text(target);
-                let warning =
-                    Diagnostic::warning(estimate.span, format!("`{text}` occurs in no output and no condition"));
+                let warning = Diagnostic::warning(
+                    estimate.span,
+                    format!("`{text}` occurs in no output, no condition and no flow"),
+                );
                 warnings.push(warning.note("the estimate does nothing"));
             }
         }

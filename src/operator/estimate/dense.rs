@@ -11,6 +11,8 @@
 //!   (E_signs[D_r^4 u] + 2 sum_i D_iiii u)/3, which has less variance;
 //! - sum_i D_iiii u = (E_gauss - E_signs)[D_r^4 u]/2.
 //!
+//! The trace of a Jacobian, sum_j c_j d_j G_j of many fields, is the mean of sum_j c_j r_j D_r G_j (Hutchinson; Skilling).
+//!
 //! A derivative along one index alone, sum_i b_i A(i), is the derivative along b, exactly.
 
 use super::terms::{Place, Term, collect};
@@ -21,16 +23,43 @@ use crate::operator::index::{Index, LoopVar, Slot, Symbol};
 use crate::program::{Function, Reduction};
 use num_rational::BigRational;
 use num_traits::{One, Signed};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub fn estimate(graph: &mut Graph, id: Id, how: &Estimate, k: usize, gaussian: bool) -> Result<Id, Unfit> {
     let terms = collect(graph, id, how, &mut |g, c| estimate(g, c, how, k, gaussian))?;
     let mut sum = Vec::new();
+    let (trace, terms): (Vec<_>, Vec<_>) = terms.into_iter().partition(|t| component(graph, t).is_some());
+    let terms = match is_trace(graph, &trace, k) {
+        true => {
+            sum.push((Dense { graph, how, k, gaussian }.trace(&trace), BigRational::one()));
+            terms
+        }
+        false => trace.into_iter().chain(terms).collect(),
+    };
     for term in terms {
         let value = Dense { graph, how, k, gaussian }.term(term)?;
         sum.push((value, BigRational::one()));
     }
     Ok(graph.linear(sum))
+}
+
+/// Of a term c_j d_j G_j without ranges: the column j, and G_j.
+fn component(graph: &Graph, term: &Term) -> Option<(i64, Id)> {
+    let ([factor], true) = (&term.factors[..], term.ranges.is_empty()) else { return None };
+    match &factor.symbols[..] {
+        [Symbol::Column(index)] if matches!(graph.node(factor.field), Node::Atom(_)) => {
+            Some((index.as_constant()?, factor.field))
+        }
+        _ => None,
+    }
+}
+
+/// Whether terms are the trace of a Jacobian: each along a column of its own, of a field of its own, and more than k.
+fn is_trace(graph: &Graph, terms: &[Term], k: usize) -> bool {
+    let parts: Vec<(i64, Id)> = terms.iter().filter_map(|t| component(graph, t)).collect();
+    let columns: HashSet<i64> = parts.iter().map(|p| p.0).collect();
+    let fields: HashSet<Id> = parts.iter().map(|p| p.1).collect();
+    parts.len() > k && columns.len() == parts.len() && fields.len() == parts.len()
 }
 
 fn unfit(why: &str) -> Unfit {
@@ -92,6 +121,26 @@ impl Dense<'_, '_> {
         let body = term.derivatives(self.graph);
         let value = if random { self.mean(slot, body) } else { body };
         Ok(self.graph.mul(rest, value))
+    }
+
+    /// sum_j c_j d_j G_j as the mean of sum_j c_j r_j D_r G_j.
+    fn trace(&mut self, terms: &[Term]) -> Id {
+        let columns: Vec<i64> = terms.iter().filter_map(|t| Some(component(self.graph, t)?.0)).collect();
+        let (lo, hi) = columns.iter().fold((i64::MAX, i64::MIN), |(lo, hi), c| (lo.min(*c), hi.max(*c + 1)));
+        let sampler = self.directions(lo, hi, self.gaussian, 0);
+        let slot = self.graph.fresh(0, self.k as i64);
+        let mut sum = Vec::new();
+        for (term, column) in terms.iter().zip(columns) {
+            let mut term = term.clone();
+            term.factors[0].symbols[0] = Symbol::Direction { sampler, slot: Slot::Loop(slot) };
+            let column = Index::constant(column);
+            let r = self.graph.intern(Node::Direction { sampler, slot: Slot::Loop(slot), column });
+            let along = term.derivatives(self.graph);
+            let weight = self.graph.mul(term.coefficient, r);
+            sum.push((self.graph.mul(weight, along), BigRational::one()));
+        }
+        let body = self.graph.linear(sum);
+        self.mean(slot, body)
     }
 
     /// 1/k times the sum over the slots.
