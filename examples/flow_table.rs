@@ -4,7 +4,7 @@
 //!
 //!     cargo run --release --example flow_data -- all examples/flows
 //!     python3 examples/flows/digits.py examples/flows
-//!     cargo run --release --example flow_table -- all 2000 runs/table
+//!     cargo run --release --example flow_table -- all 1000 runs/table
 
 use jetc::cli::plot;
 use jetc::net::Parameters;
