@@ -56,28 +56,25 @@ fn text(program: &Program, plan: &FlowPlan) -> String {
     let flow = listing.lines().find(|l| l.starts_with("flow ")).unwrap_or("flow");
     let _ = writeln!(out, "{flow}");
     let estimate = match (plan.has_estimate, plan.has_error_control) {
+        (_, true) => format!("error estimate of order h^{}, which chooses the steps", plan.exponent),
         (true, _) => format!("error estimate of order h^{}", plan.exponent),
-        (_, true) => "error control: steps are chosen".to_string(),
         _ => "no error estimate".to_string(),
     };
     let _ = writeln!(out, "  {:<12}order {} before anything is learned; {estimate}", "method", plan.order);
-    if !plan.has_error_control {
-        let (evaluations, rows, ops) = (plan.evaluations, plan.rows, plan.step.ops.len());
-        let _ = writeln!(
-            out,
-            "  {:<12}{evaluations} evaluations of the right side, {rows} Taylor coefficients of it; {ops} operations",
-            "one step"
-        );
-        for a in &plan.step.algebras {
-            let _ =
-                writeln!(out, "  {:<12}{} rows, order {}, {} products", "algebra", a.rows, a.order, a.entries.len());
-        }
-        let _ = writeln!(
-            out,
-            "  {:<12}{:.3e} flops per trajectory and step, {:.3e} for its vector-Jacobian product",
-            "cost", plan.cost.flops_per_point, plan.adjoint_cost.flops_per_point
-        );
+    let (evaluations, rows, ops) = (plan.evaluations, plan.rows, plan.step.ops.len());
+    let _ = writeln!(
+        out,
+        "  {:<12}{evaluations} evaluations of the right side, {rows} Taylor coefficients of it; {ops} operations",
+        "one step"
+    );
+    for a in &plan.step.algebras {
+        let _ = writeln!(out, "  {:<12}{} rows, order {}, {} products", "algebra", a.rows, a.order, a.entries.len());
     }
+    let _ = writeln!(
+        out,
+        "  {:<12}{:.3e} flops per trajectory and step, {:.3e} for its vector-Jacobian product",
+        "cost", plan.cost.flops_per_point, plan.adjoint_cost.flops_per_point
+    );
     out
 }
 
@@ -101,9 +98,7 @@ pub fn emit(args: &args::Emit, loaded: &Loaded) -> Done {
             return super::emit::deliver(args, &[module]);
         }
     }
-    let own =
-        if plan.has_error_control { (&plan.field, &plan.field_adjoint) } else { (&plan.step, &plan.step_adjoint) };
-    let program = if args.gradient { own.1 } else { own.0 };
+    let program = if args.gradient { &plan.step_adjoint } else { &plan.step };
     write_or_print(args.out.as_deref(), &format!("{program}\n"))
 }
 

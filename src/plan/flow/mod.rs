@@ -33,21 +33,22 @@ use tableau::tableau;
 /// The programs of a flow.
 #[derive(Clone, Debug)]
 pub struct FlowPlan {
-    /// One step: output 0 is [1, n], the next state, or [1, 2n] with `has_estimate`. For `dopri5`, which takes its steps
-    /// outside, it is that of an Euler step.
+    /// One step: output 0 is [1, n], the next state, or [1, 2n] with `has_estimate`.
     pub step: JetProgram,
-    /// Its vector-Jacobian product.
+    /// Its vector-Jacobian product: that of the next state alone, unless `weighs_estimate`.
     pub step_adjoint: JetProgram,
+    /// A step of `dopri5`, [1, 2n], whatever the method: what others are compared with.
+    pub accurate: JetProgram,
     /// The right side: [1, n].
     pub field: JetProgram,
-    /// Its vector-Jacobian product.
-    pub field_adjoint: JetProgram,
     /// The midpoint (in steps) or the correction: [1, m].
     pub learned: Option<JetProgram>,
     /// The loss at a row of data: [1, 1], and its vector-Jacobian product. Its data rows are those of the data set.
     pub loss: Option<(JetProgram, JetProgram)>,
-    /// Whether a step gives an error estimate: the remainder, the last term, or the correction.
+    /// Whether a step gives an error estimate: the remainder, the last term, the correction, or the difference of two orders.
     pub has_estimate: bool,
+    /// Whether the loss of `fit` weighs it.
+    pub weighs_estimate: bool,
     /// Whether the method chooses its steps itself.
     pub has_error_control: bool,
     /// The order of the method, as it is before anything is learned.
@@ -104,9 +105,9 @@ impl<'p> FlowPlanner<'p> {
     fn plan(&self) -> Result<FlowPlan, Diagnostic> {
         let (program, flow) = (self.program, self.flow);
         let group = &program.groups[flow.state.index()];
-        let field = self.field(None)?;
-        let (step, evaluations, rows) = self.step(field)?;
-        let has_estimate = !matches!(flow.integrator, Integrator::RungeKutta(_) | Integrator::Dopri5 { .. });
+        let (step, evaluations, rows) = self.step(flow, true)?;
+        let has_estimate = !matches!(flow.integrator, Integrator::RungeKutta(_));
+        let weighs_estimate = has_estimate && program.fit.as_ref().is_some_and(|fit| fit.remainder_weight > 0.0);
         let exponent = match flow.integrator {
             Integrator::Taylor { order } => order,
             Integrator::TaylorLagrange { order, .. } => order + 1,
@@ -128,7 +129,14 @@ impl<'p> FlowPlanner<'p> {
             None => None,
         };
         let broken = |e: jet::Invalid| Diagnostic::error(flow.span, format!("no gradient of this flow: {e}"));
-        let (step_adjoint, field_adjoint) = (vjp(&step).map_err(broken)?, vjp(&right_side).map_err(broken)?);
+        let step_adjoint = vjp(&self.step(flow, weighs_estimate)?.0).map_err(broken)?;
+        let has_error_control = matches!(flow.integrator, Integrator::Dopri5 { .. });
+        let accurate = match has_error_control {
+            true => step.clone(),
+            false => {
+                self.step(&Flow { integrator: Integrator::Dopri5 { rtol: 0.0, atol: 0.0 }, ..flow.clone() }, true)?.0
+            }
+        };
         let loss = match self.loss()? {
             Some(loss) => {
                 let adjoint = vjp(&loss).map_err(broken)?;
@@ -138,7 +146,8 @@ impl<'p> FlowPlanner<'p> {
         };
         Ok(FlowPlan {
             has_estimate,
-            has_error_control: matches!(flow.integrator, Integrator::Dopri5 { .. }),
+            weighs_estimate,
+            has_error_control,
             exponent,
             order: match flow.integrator {
                 Integrator::Taylor { order } => order,
@@ -155,8 +164,8 @@ impl<'p> FlowPlanner<'p> {
             adjoint_cost: Cost::of(&step_adjoint),
             step,
             step_adjoint,
+            accurate,
             field: right_side,
-            field_adjoint,
             learned,
             loss,
         })
@@ -240,10 +249,10 @@ impl<'p> FlowPlanner<'p> {
         Ok(Some(stepper.finish("loss", value)))
     }
 
-    /// The program of a step, evaluations, and rows.
-    fn step(&self, field: Field) -> Result<(JetProgram, usize, usize), Diagnostic> {
-        let mut stepper = self.stepper(field, "step");
-        let (mut next, estimate) = stepper.step(self.program, self.flow)?;
+    /// The program of a step, with its error estimate or without; evaluations, and rows.
+    fn step(&self, flow: &Flow, estimates: bool) -> Result<(JetProgram, usize, usize), Diagnostic> {
+        let mut stepper = self.stepper(self.field(None)?, "step");
+        let (mut next, estimate) = stepper.step(self.program, flow, estimates)?;
         let (evaluations, rows) = (stepper.evaluations, stepper.rows);
         next.extend(estimate);
         let value = stepper.store(&next);

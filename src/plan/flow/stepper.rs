@@ -1,7 +1,7 @@
 //! The program of one or several steps, operation by operation.
 
 use super::Field;
-use super::tableau::{Tableau, fraction, tableau};
+use super::tableau::{DOPRI5, DOPRI5_ERROR, Tableau, fraction, tableau};
 use crate::algebra::JetAlgebra;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Span;
@@ -11,7 +11,7 @@ use crate::plan::build::{Unbuildable, constant, input_rows, layers};
 use crate::plan::builder::Builder;
 use crate::plan::scalar::pointwise;
 use crate::plan::unbuildable;
-use crate::program::{DataId, Flow, Integrator, Program, Scheme, Shape};
+use crate::program::{DataId, Flow, Integrator, Program, Shape};
 use num_rational::BigRational;
 use num_traits::One;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -41,8 +41,13 @@ pub(super) struct Stepper<'p> {
 const STORED: u32 = 1 << 24;
 
 impl Stepper<'_> {
-    /// One step: the next state, and the error estimate where the method has one.
-    pub fn step(&mut self, program: &Program, flow: &Flow) -> Result<(Vec<Id>, Vec<Id>), Diagnostic> {
+    /// One step: the next state, and the error estimate where the method has one and it is wanted.
+    pub fn step(&mut self, program: &Program, flow: &Flow, estimates: bool) -> Result<(Vec<Id>, Vec<Id>), Diagnostic> {
+        let (next, estimate) = self.next(program, flow, estimates)?;
+        Ok((next, if estimates { estimate } else { Vec::new() }))
+    }
+
+    fn next(&mut self, program: &Program, flow: &Flow, estimates: bool) -> Result<(Vec<Id>, Vec<Id>), Diagnostic> {
         let state = self.state();
         let none = Vec::new();
         Ok(match flow.integrator {
@@ -62,9 +67,9 @@ impl Stepper<'_> {
                 terms.push(remainder.clone());
                 (self.sum(&terms), remainder)
             }
-            Integrator::RungeKutta(scheme) => (self.runge_kutta(scheme)?, none),
+            Integrator::RungeKutta(scheme) => (self.runge_kutta(&tableau(scheme), &[])?.0, none),
             Integrator::Hypersolver { base, .. } => {
-                let next = self.runge_kutta(base)?;
+                let (next, _) = self.runge_kutta(&tableau(base), &[])?;
                 let (curve, learned) = (self.start(), self.field.learned.clone());
                 let correction = self.evaluate(curve, learned, 0)?;
                 let h = self.h();
@@ -73,7 +78,7 @@ impl Stepper<'_> {
                 let correction: Vec<Id> = correction.into_iter().map(|c| graph.mul(power, c)).collect();
                 (self.sum(&[next, correction.clone()]), correction)
             }
-            Integrator::Dopri5 { .. } => (self.runge_kutta(Scheme::Euler)?, none),
+            Integrator::Dopri5 { .. } => self.runge_kutta(&DOPRI5, if estimates { DOPRI5_ERROR } else { &[] })?,
         })
     }
 
@@ -341,12 +346,13 @@ impl Stepper<'_> {
         Ok(self.through(&middle, time))
     }
 
-    /// The next state.
-    fn runge_kutta(&mut self, scheme: Scheme) -> Result<Vec<Id>, Diagnostic> {
-        let Tableau { nodes, matrix, weights, .. } = tableau(scheme);
+    /// The next state, and the sum of the slopes with the weights of an error.
+    fn runge_kutta(&mut self, method: &Tableau, error: &[(i64, i64)]) -> Result<(Vec<Id>, Vec<Id>), Diagnostic> {
+        let Tableau { nodes, matrix, weights, .. } = *method;
         let (state, h) = (self.state(), self.h());
         let mut slopes: Vec<Vec<Id>> = Vec::new();
-        for (node, row) in nodes.iter().zip(matrix) {
+        // the last slope may serve the error alone
+        for (node, row) in nodes.iter().zip(matrix).take(weights.len().max(error.len())) {
             let point = self.combined(&state, &slopes, row);
             let point = if slopes.is_empty() { point } else { self.kept(&point) };
             let time = self.now().map(|t| {
@@ -360,7 +366,8 @@ impl Stepper<'_> {
             let slope: Vec<Id> = slope.into_iter().map(|f| graph.mul(h, f)).collect();
             slopes.push(self.kept(&slope));
         }
-        Ok(self.combined(&state, &slopes, weights))
+        let nothing = vec![self.field.graph.int(0); state.len()];
+        Ok((self.combined(&state, &slopes, weights), self.combined(&nothing, &slopes, error)))
     }
 
     /// The state plus slopes with weights.

@@ -11,6 +11,26 @@ pub(super) struct Tableau {
     pub order: usize,
 }
 
+/// The method of Dormand and Prince (J. Comput. Appl. Math. 6, 1980), RK5(4)7M.
+pub(super) const DOPRI5: Tableau = Tableau {
+    nodes: &[(0, 1), (1, 5), (3, 10), (4, 5), (8, 9), (1, 1), (1, 1)],
+    matrix: &[
+        &[],
+        &[(1, 5)],
+        &[(3, 40), (9, 40)],
+        &[(44, 45), (-56, 15), (32, 9)],
+        &[(19372, 6561), (-25360, 2187), (64448, 6561), (-212, 729)],
+        &[(9017, 3168), (-355, 33), (46732, 5247), (49, 176), (-5103, 18656)],
+        &[(35, 384), (0, 1), (500, 1113), (125, 192), (-2187, 6784), (11, 84)],
+    ],
+    weights: &[(35, 384), (0, 1), (500, 1113), (125, 192), (-2187, 6784), (11, 84)],
+    order: 5,
+};
+
+/// Its weights less those of order 4: what estimates the error of a step.
+pub(super) const DOPRI5_ERROR: &[(i64, i64)] =
+    &[(71, 57600), (0, 1), (-71, 16695), (71, 1920), (-17253, 339200), (22, 525), (-1, 40)];
+
 /// The tableau of a method.
 pub(super) fn tableau(scheme: Scheme) -> Tableau {
     match scheme {

@@ -69,12 +69,11 @@ impl FlowPlanner<'_> {
         for j in 0..fit.horizon {
             stepper.first = j * interval;
             for _ in 0..steps {
-                let (next, estimate) = stepper.step(self.program, self.flow)?;
+                let (next, estimate) = stepper.step(self.program, self.flow, fit.remainder_weight > 0.0)?;
                 stepper.go_on(&next);
                 if stepper.builder.jet.ops.len() > MOST {
                     return Ok(None);
                 }
-                let estimate = if fit.remainder_weight > 0.0 { estimate } else { Vec::new() };
                 sizes.extend(estimate.into_iter().map(|r| stepper.field.graph.call(Function::Abs, vec![r])));
             }
             stepper.first = fit.horizon * interval + j * end;

@@ -3,20 +3,20 @@
 //! - `trajectories`: runs of a data set, and windows of them;
 //! - `runner`: states over an interval by the compiled step, forwards, and backwards with its vector-Jacobian product;
 //! - `device`: rollouts elsewhere than on the CPU;
-//! - `dopri5`: error control, for the method of that name and the adjoint equation;
+//! - `control`: steps of lengths chosen by the error estimate;
 //! - `objective`: what training minimises; `rollout`: what the report of that name measures;
 //! - `verify`: the step against its definition in small steps, its gradient against differences.
 
+mod control;
 mod device;
-mod dopri5;
 mod objective;
 mod rollout;
 mod runner;
 mod trajectories;
 mod verify;
 
+pub use control::Stopped;
 pub use device::steps_of;
-pub use dopri5::Stopped;
 pub use objective::FlowObjective;
 pub use rollout::{Rollout, rollout};
 pub use runner::{Interval, Runner};

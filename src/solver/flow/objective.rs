@@ -6,7 +6,7 @@
 //! With `midpoint_every = K` the midpoint (or correction) learns nothing from the data: at every K-th step it is fitted to an
 //! accurate solver on the first interval of the same windows, by the mean absolute difference, and it rests in between.
 
-use super::dopri5::{Control, Stopped};
+use super::control::Stopped;
 use super::rollout::Roll;
 use super::runner::{Interval, Runner, Tape, cast, pull};
 use super::trajectories::Trajectories;
@@ -354,8 +354,8 @@ impl<T: Number> FlowObjective<T> {
             loss += sum / count;
             bars.push(bar);
         }
-        let steps: usize = tapes.iter().map(Tape::steps).sum();
-        let weight = self.fit.remainder_weight / (steps.max(1) * n) as f64;
+        let steps = tapes.iter().map(|t| t.steps).sum::<usize>() as f64 / count;
+        let weight = self.fit.remainder_weight / (steps * n as f64);
         let remainder: f64 = tapes.iter().map(|t| t.remainder).sum::<f64>() * weight / count;
         // where the midpoint is fitted to a solver, the data say nothing to it
         let own = self.fit.midpoint_every.is_some();
@@ -363,11 +363,8 @@ impl<T: Number> FlowObjective<T> {
         let mut cotangents = vec![0.0; rows.len() * n];
         for j in (0..self.fit.horizon).rev() {
             cotangents.iter_mut().zip(&bars[j]).for_each(|(c, b)| *c += b);
-            let (_, inputs, lengths) = self.gather(&rows, j);
-            let interval = Interval { inputs: &inputs, lengths: &lengths };
             let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| !(own && is_midpoint[k]));
-            let done = self.runner.back(tensors, &tapes[j], interval, &mut cotangents, (weight, random), take)?;
-            done.map_err(|why| stopped(why, &self.data, rows[0] + j))?;
+            self.runner.back(tensors, &tapes[j], &mut cotangents, (weight, random), take)?;
         }
         if self.fit.midpoint_every.is_some_and(|every| step.is_multiple_of(every as u64)) {
             self.fit_midpoint(&rows, tensors, sums, random)?;
@@ -392,8 +389,7 @@ impl<T: Number> FlowObjective<T> {
         let interval = Interval { inputs: &inputs, lengths: &lengths };
         let mut exact = start.clone();
         let tolerance = self.fit.midpoint_tolerance;
-        let control = Control { rtol: tolerance, atol: 0.01 * tolerance, first: 0.1 };
-        let done = self.runner.accurate(tensors, &mut exact, interval, control)?;
+        let done = self.runner.accurate(tensors, &mut exact, interval, tolerance)?;
         done.map_err(|why| stopped(why, &self.data, rows[0]))?;
         let (mut points, mut tape) = (start, Tape::default());
         let done = self.runner.single(tensors, &mut points, interval, &mut tape, random)?;
@@ -414,8 +410,7 @@ impl<T: Number> FlowObjective<T> {
         }
         let is_midpoint = &self.is_midpoint;
         let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| is_midpoint[k]);
-        let done = self.runner.back(tensors, &tape, interval, &mut bars, (0.0, random), take)?;
-        done.map_err(|why| stopped(why, &self.data, rows[0]))
+        Ok(self.runner.back(tensors, &tape, &mut bars, (0.0, random), take)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Predictions from the first row of each run, compared with its other rows.
 
-use super::dopri5::Stopped;
+use super::control::Stopped;
 use super::runner::{Interval, Runner};
 use super::trajectories::Trajectories;
 use crate::solver::{Error, Number, Tensors};

@@ -1,0 +1,129 @@
+//! Steps whose lengths are chosen by the error estimate, for each trajectory by itself.
+//!
+//! All trajectories that are not at the end of their interval take a step together, each of a length of its own. A step whose
+//! error is within the tolerances is accepted; the next, or the same again, is as long as the error allows (Hairer, Norsett, Wanner,
+//! Solving Ordinary Differential Equations I, II.4).
+
+use super::runner::{Interval, Runner, Taken, Tape, cast};
+use crate::solver::{Error, Evaluator, Number, Tensors};
+
+/// Why an integration ended early.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stopped {
+    /// A number is not finite.
+    NotFinite {
+        /// Where, as a fraction of the interval.
+        at: f64,
+    },
+    /// The steps became too small, or too many: the problem is stiff, or singular.
+    TooSmall {
+        /// Where, as a fraction of the interval.
+        at: f64,
+    },
+}
+
+/// Most steps of a trajectory in one interval, with those that are not accepted.
+const MOST: usize = 100_000;
+/// Steps that are a smaller part of their interval end the integration.
+const SMALLEST: f64 = 1e-13;
+
+/// What is tolerated.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// Relative to the state.
+    pub rtol: f64,
+    /// Absolute.
+    pub atol: f64,
+    /// The estimate is of the order h^exponent.
+    pub exponent: usize,
+    /// The longest step, which is also tried first.
+    pub longest: f64,
+}
+
+impl Control {
+    /// The root mean square over the components of the estimates, each in units of what is tolerated.
+    fn error<T: Number>(&self, before: &[f64], after: &[T], estimates: &[T]) -> f64 {
+        let mut sum = 0.0;
+        for ((a, b), r) in before.iter().zip(after).zip(estimates) {
+            sum += (r.f64() / (self.atol + self.rtol * a.abs().max(b.f64().abs()))).powi(2);
+        }
+        let error = (sum / before.len().max(1) as f64).sqrt();
+        if error.is_finite() { error } else { f64::INFINITY }
+    }
+
+    /// By how much the next step differs.
+    fn growth(&self, error: f64) -> f64 {
+        if error == 0.0 { 5.0 } else { (0.9 * error.powf(-1.0 / self.exponent as f64)).clamp(0.2, 5.0) }
+    }
+}
+
+/// How far a trajectory is, and its next step, as fractions of its interval.
+#[derive(Clone, Copy)]
+struct Clock {
+    at: f64,
+    step: f64,
+}
+
+impl<T: Number> Runner<T> {
+    /// Moves points, [count, columns], over an interval by a step that gives an estimate.
+    pub(super) fn controlled(
+        &self,
+        (step, tensors): (&Evaluator<T>, &Tensors<'_, T>),
+        points: &mut [f64],
+        interval: Interval<'_>,
+        control: Control,
+        mut tape: Option<&mut Tape<T>>,
+        random: (u64, u64),
+    ) -> Result<Result<(), Stopped>, Error> {
+        let (columns, (first, n)) = (self.plan.step.columns, self.plan.state);
+        let longest = |length: &f64| (control.longest / length).min(1.0);
+        let mut clocks: Vec<Clock> =
+            interval.lengths.iter().map(|length| Clock { at: 0.0, step: longest(length) }).collect();
+        let mut under_way: Vec<usize> = (0..clocks.len()).collect();
+        let mut taken = 0;
+        for _ in 0..MOST {
+            if under_way.is_empty() {
+                break;
+            }
+            for k in &under_way {
+                let clock = &mut clocks[*k];
+                clock.step = clock.step.min(1.0 - clock.at);
+            }
+            let here: Vec<T> = under_way.iter().flat_map(|k| cast(&points[k * columns..][..columns])).collect();
+            let data = self.data(interval, &under_way, |k| clocks[k].step * interval.lengths[k]);
+            let out = self.one(step, tensors, (&here, &data), random)?;
+            let mut accepted = Taken::default();
+            for (i, (k, out)) in under_way.iter().zip(out.chunks(2 * n)).enumerate() {
+                let (clock, point) = (&mut clocks[*k], &mut points[k * columns..][..columns]);
+                let error = control.error(&point[first..first + n], &out[..n], &out[n..]);
+                let length = clock.step;
+                clock.step = (length * control.growth(error)).min(longest(&interval.lengths[*k]));
+                if error <= 1.0 {
+                    clock.at += length;
+                    point[first..first + n].iter_mut().zip(out).for_each(|(p, s)| *p = s.f64());
+                    if let Some(time) = self.plan.time {
+                        point[time] += length * interval.lengths[*k];
+                    }
+                    if tape.is_some() {
+                        let width = self.plan.step.data_columns;
+                        accepted.add(*k, &here[i * columns..][..columns], &data[i * width..][..width], &out[n..]);
+                    }
+                } else if clock.step < SMALLEST {
+                    let at = clock.at;
+                    let is_finite = error.is_finite();
+                    return Ok(Err(if is_finite { Stopped::TooSmall { at } } else { Stopped::NotFinite { at } }));
+                }
+            }
+            taken += under_way.len();
+            under_way.retain(|k| clocks[*k].at < 1.0 - 1e-12);
+            if let Some(tape) = tape.as_deref_mut() {
+                tape.push(accepted);
+            }
+        }
+        self.count(self.plan.evaluations * taken.div_ceil(clocks.len().max(1)));
+        match under_way.first() {
+            Some(k) => Ok(Err(Stopped::TooSmall { at: clocks[*k].at })),
+            None => Ok(Ok(())),
+        }
+    }
+}
