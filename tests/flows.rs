@@ -130,6 +130,11 @@ fn orders_of_convergence() {
         ("taylor(order = 5, step = H)", 5),
         ("taylor_lagrange(order = 1, midpoint = 0.4, step = H)", 2),
         ("taylor_lagrange(order = 3, midpoint = [0.1, 0.2, 0.3], step = H)", 4),
+        ("hypersolver(method = euler, correction = [0.3, 0.2, 0.1], step = H)", 1),
+        ("hypersolver(method = heun, correction = [0.3, 0.2, 0.1], step = H)", 2),
+        ("hypersolver(method = midpoint, correction = [0.3, 0.2, 0.1], step = H)", 2),
+        ("hypersolver(method = bosh3, correction = [3, 2, 1], step = H)", 3),
+        ("hypersolver(method = rk4, correction = [30, 20, 10], step = H)", 4),
         // the midpoint that is right as h tends to 0: an order more
         ("taylor_lagrange(order = 2, midpoint = 0.25, step = H)", 4),
     ];
@@ -165,6 +170,23 @@ fn error_control_keeps_to_its_tolerance() {
     assert!(error > 1e-2, "{error:.2e}");
 }
 
+/// Trajectories that need short steps do not shorten those of others: together they move as each does alone.
+#[test]
+fn each_trajectory_has_steps_of_its_own() {
+    let points = [0.1, 3.0, 2.0, -40.0, 0.5, 0.01];
+    for method in ["dopri5(rtol = 1e-4, atol = 1e-4)", "taylor(order = 3, step = 1, tolerance = 1e-4)"] {
+        let text = format!("state s[2]\nflow d_t(s) = [s[1], -s[0]^3 - 0.1*s[1]] by {method}\n");
+        let together = after(&text, &points, 3.0);
+        let alone: Vec<f64> = points.chunks(2).flat_map(|p| after(&text, p, 3.0)).collect();
+        assert_eq!(together, alone, "{method}");
+        let field = |_: f64, s: &[f64]| vec![s[1], -s[0].powi(3) - 0.1 * s[1]];
+        for (start, end) in points.chunks(2).zip(together.chunks(2)) {
+            let exact = reference(field, 0.0, start, 3.0);
+            assert!(distance(end, &exact) < 0.05 * distance(&exact, &[0.0; 2]), "{method} {end:?} {exact:?}");
+        }
+    }
+}
+
 /// Steps of every kind through networks, against small steps and difference quotients.
 #[test]
 fn gradients_are_those_of_the_discrete_step() {
@@ -173,7 +195,14 @@ fn gradients_are_those_of_the_discrete_step() {
                 flow d_t(s) = F(s[1] * s[0], s, t) * sin(a * s[0]) - [s[1]^3, a/(2 + s[0]^2)]";
     for (method, outputs) in [
         ("euler(step = 0.2)", 2),
+        ("heun(step = 0.2)", 2),
+        ("midpoint(step = 0.2)", 2),
+        ("bosh3(step = 0.2)", 2),
         ("rk4(step = 0.2, substeps = 2)", 2),
+        ("hypersolver(method = euler, correction = G, step = 0.2)", 2),
+        ("hypersolver(method = midpoint, correction = G, step = 0.2)", 2),
+        ("hypersolver(method = bosh3, correction = G, step = 0.2)", 2),
+        ("hypersolver(method = rk4, correction = G, step = 0.2)", 2),
         ("taylor(order = 3, step = 0.2)", 2),
         ("taylor_lagrange(order = 1, midpoint = G, step = 0.2)", 3),
         ("taylor_lagrange(order = 2, midpoint = G, step = 0.2)", 5),

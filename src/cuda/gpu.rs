@@ -18,8 +18,8 @@ use std::sync::Arc;
 const REPEAT: u64 = 16;
 /// Launches of one graph, at most.
 const LAUNCHES: usize = 512;
-/// Dynamic shared memory that needs no asking.
-const ASKED_ABOVE: u32 = 48 << 10;
+/// Shared memory of a block that needs no asking.
+const ASKED_ABOVE: u64 = 48 << 10;
 
 /// A device that is in use.
 #[derive(Debug)]
@@ -95,12 +95,6 @@ impl Gpu {
         let needed = module.bytes(count);
         if needed > free {
             return Err(Error::Memory { module: module.name.clone(), count, needed, free, total });
-        }
-        if let Some(k) = module.kernels.iter().find(|k| u64::from(k.shared) > self.info.shared) {
-            return Err(Error::Driver {
-                what: format!("kernel `{}` takes {} bytes of shared memory per block", k.name, k.shared),
-                reason: format!("{} has {}", self.info.name, self.info.shared),
-            });
         }
         let code = load::first_that_loads(module, self.arch(), |image| Code::new(self, module, image))?;
         // SAFETY: made here, destroyed by `Stream`.
@@ -324,10 +318,22 @@ impl Code {
             let name = CString::new(k.name.as_str()).unwrap_or_default();
             // SAFETY: the module was loaded above, and is unloaded after its functions.
             let function = unsafe { result::module::get_function(handle, name) }.map_err(&trouble)?;
-            if k.shared > ASKED_ABOVE {
-                let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            use sys::CUfunction_attribute_enum::{
+                CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES as FIXED,
+            };
+            // what the kernel declares itself counts too, towards both limits
+            // SAFETY: likewise.
+            let fixed = unsafe { result::function::get_function_attribute(function, FIXED) }.map_err(&trouble)?;
+            let shared = u64::from(k.shared) + fixed as u64;
+            if shared > gpu.info.shared {
+                return Err(Error::Driver {
+                    what: format!("kernel `{}` takes {shared} bytes of shared memory per block", k.name),
+                    reason: format!("{} has {}", gpu.info.name, gpu.info.shared),
+                });
+            }
+            if shared > ASKED_ABOVE {
                 // SAFETY: likewise.
-                unsafe { result::function::set_function_attribute(function, most, k.shared as i32) }
+                unsafe { result::function::set_function_attribute(function, MOST, k.shared as i32) }
                     .map_err(&trouble)?;
             }
             code.functions.push(function);
