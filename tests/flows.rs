@@ -187,6 +187,28 @@ fn each_trajectory_has_steps_of_its_own() {
     }
 }
 
+/// What cannot be reached in the precision at hand is not tried for ever: tolerances are never finer than rounding.
+#[test]
+fn tolerances_finer_than_rounding() {
+    for (method, most) in [
+        ("dopri5(rtol = 1e-12, atol = 1e-14)", 1000),
+        ("dopri5(rtol = 1e-300, atol = 1e-300)", 1000),
+        ("taylor(order = 4, step = 1, tolerance = 1e-12)", 1000),
+    ] {
+        let text = format!("state s[2]\nflow d_t(s) = [s[1], -s[0]] by {method}\n");
+        let (program, plan) = flow(&text);
+        let runner = Runner::<f32>::new(&program, plan).unwrap();
+        let parameters = Parameters::initial(&program, 0);
+        let mut points = [1.0, 0.0, 0.0, 2.0];
+        let interval = Interval { inputs: &[], lengths: &[1.0, 1.0] };
+        let done = runner.advance(&Tensors::of(&parameters), &mut points, interval, None, (0, 0)).unwrap();
+        assert_eq!(done, Ok(()), "{method}");
+        let (sin, cos) = 1f64.sin_cos();
+        assert!(distance(&points, &[cos, -sin, 2.0 * sin, 2.0 * cos]) < 1e-5, "{method} {points:?}");
+        assert!(runner.evaluations() < most, "{method}: {} evaluations", runner.evaluations());
+    }
+}
+
 /// Steps of every kind through networks, against small steps and difference quotients.
 #[test]
 fn gradients_are_those_of_the_discrete_step() {
@@ -252,8 +274,15 @@ fn blow_up_is_located() {
         let interval = Interval { inputs: &[], lengths: &[2.0] };
         let done = runner.advance(&Tensors::of(&parameters), &mut [1.0], interval, None, (0, 0)).unwrap();
         use jetc::solver::flow::Stopped::{NotFinite, TooSmall};
-        let (NotFinite { at } | TooSmall { at }) = done.unwrap_err();
+        let (NotFinite { at, point } | TooSmall { at, point }) = done.unwrap_err();
+        assert_eq!(point, 0);
         assert!((2.0 * at - 1.0).abs() < slack, "{method}: {at}");
+        // the trajectory that does it is named: from 0.8 it ends at 1.25, from -1 never
+        let interval = Interval { inputs: &[], lengths: &[2.0; 3] };
+        let mut points = [-1.0, 0.8, 0.1];
+        let done = runner.advance(&Tensors::of(&parameters), &mut points, interval, None, (0, 0)).unwrap();
+        let (NotFinite { at, point } | TooSmall { at, point }) = done.unwrap_err();
+        assert!(point == 1 && (2.0 * at - 1.25).abs() < slack, "{method}: {at} of {point}");
     }
 }
 
@@ -381,6 +410,45 @@ fn windows_are_steps() {
             found[0].clone()
         });
         assert!(distance(&found[0], &found[1]) < 1e-12 && distance(&found[0], &found[2]) > 0.1);
+    }
+}
+
+/// The error estimate of dopri5 in the loss. Tolerances are wide, so that each interval is one step, whose length parameters do not change.
+#[test]
+fn the_estimate_of_adaptive_steps_can_be_weighed() {
+    use jetc::solver::flow::FlowObjective;
+    use jetc::train::Objective;
+    let folder = tempfile::tempdir().unwrap();
+    let rows: String = (0..12).map(|k| format!("{},{},{}\n", k % 4, (k as f64).cos(), k / 4)).collect();
+    std::fs::write(folder.path().join("runs.csv"), format!("t,s,run\n{rows}")).unwrap();
+    let (program, plan) = flow(
+        "state s\ntime t\nparam k = 1.7 learn\nnet F = mlp(width = 5, depth = 2, activation = tanh)\ndata runs = \"runs.csv\"\n\
+         flow d_t(s) = F(s, t) - k*s*cos(3*t) by dopri5(rtol = 10, atol = 10)\n\
+         fit flow to runs, horizon = 2, remainder_weight = 0.5\ntrain adam(lr = 1e-2), steps = 3, batch = 5\n",
+    );
+    let parameters = Parameters::<f64>::initial(&program, 1);
+    let mut objective = FlowObjective::new(&program, plan, &parameters, folder.path(), Some(5), 5).unwrap();
+    assert_eq!(objective.conditions(), ["data", "remainder"]);
+    let mut losses = |tensors: &[Vec<f64>], gradients: &mut [Vec<f64>]| {
+        let mut losses = vec![0.0; 2];
+        objective.step(0, tensors, gradients, &mut losses).unwrap();
+        losses
+    };
+    let tensors = parameters.values().to_vec();
+    let mut gradients = vec![vec![]; tensors.len()];
+    let found = losses(&tensors, &mut gradients);
+    assert!(found.iter().all(|loss| *loss > 1e-4), "{found:?}");
+    let mut scrap = gradients.clone();
+    for (k, gradient) in gradients.iter().enumerate() {
+        let mut shifted = |h: f64| {
+            let mut tensors = tensors.clone();
+            tensors[k][0] += h;
+            losses(&tensors, &mut scrap)
+        };
+        let (above, below) = (shifted(1e-5), shifted(-1e-5));
+        let quotients = [(above[0] - below[0]) / 2e-5, (above[1] - below[1]) / 2e-5];
+        assert!((gradient[0] - quotients[0] - quotients[1]).abs() < 1e-8, "{k}: {} {quotients:?}", gradient[0]);
+        assert!(quotients[1].abs() > 1e-5, "{k}: {quotients:?}");
     }
 }
 

@@ -155,8 +155,8 @@ pub fn eval<T: Number>(
     let done = runner.advance(&Tensors::of(parameters), &mut points, interval, None, (seed, 0))?;
     match done {
         Ok(()) => Ok(points),
-        Err(Stopped::NotFinite { at }) => Err(left(at)),
-        Err(Stopped::TooSmall { at }) => Err(Failure::Work(format!(
+        Err(Stopped::NotFinite { at, .. }) => Err(left(at)),
+        Err(Stopped::TooSmall { at, .. }) => Err(Failure::Work(format!(
             "the steps became too small after {:.6} of {until}: the flow is stiff there",
             at * until
         ))),

@@ -28,6 +28,8 @@ pub trait Real:
     const EXP_MIN: Self;
     /// The smallest normal number.
     const TINY: Self;
+    /// Twice the relative error of a rounding.
+    const EPSILON: f64;
     /// Where the argument reduction of sin and cos ends.
     const TURNS: Self;
 
@@ -75,6 +77,7 @@ impl Real for f64 {
     const EXP_MAX: f64 = 710.0;
     const EXP_MIN: f64 = -746.0;
     const TINY: f64 = f64::MIN_POSITIVE;
+    const EPSILON: f64 = f64::EPSILON;
     const TURNS: f64 = 1e6;
 
     #[inline(always)]
@@ -141,6 +144,7 @@ impl Real for f32 {
     const EXP_MAX: f32 = 89.0;
     const EXP_MIN: f32 = -104.0;
     const TINY: f32 = f32::MIN_POSITIVE;
+    const EPSILON: f64 = f32::EPSILON as f64;
     const TURNS: f32 = 1e6;
 
     #[inline(always)]

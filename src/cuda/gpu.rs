@@ -10,6 +10,9 @@ use super::error::Error;
 use super::load::{self, Image};
 use super::module::{Bound, BufferId, KernelId, Module, Role};
 use super::runner::{Runner, bytes, check_length};
+use cudarc::driver::sys::CUfunction_attribute_enum::{
+    CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST_SHARED, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES as OWN_SHARED,
+};
 use cudarc::driver::{DriverError, result, sys};
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
@@ -97,6 +100,7 @@ impl Gpu {
             return Err(Error::Memory { module: module.name.clone(), count, needed, free, total });
         }
         let code = load::first_that_loads(module, self.arch(), |image| Code::new(self, module, image))?;
+        code.allow_shared(module)?;
         // SAFETY: made here, destroyed by `Stream`.
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
         let stream = Stream { gpu: self.clone(), handle: stream.map_err(failed("making a stream"))? };
@@ -318,27 +322,32 @@ impl Code {
             let name = CString::new(k.name.as_str()).unwrap_or_default();
             // SAFETY: the module was loaded above, and is unloaded after its functions.
             let function = unsafe { result::module::get_function(handle, name) }.map_err(&trouble)?;
-            use sys::CUfunction_attribute_enum::{
-                CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES as FIXED,
-            };
-            // what the kernel declares itself counts too, towards both limits
-            // SAFETY: likewise.
-            let fixed = unsafe { result::function::get_function_attribute(function, FIXED) }.map_err(&trouble)?;
-            let shared = u64::from(k.shared) + fixed as u64;
-            if shared > gpu.info.shared {
+            code.functions.push(function);
+        }
+        Ok(code)
+    }
+
+    /// Lets each kernel have its shared memory. What it declares itself counts too, towards what a block may have and towards what
+    /// needs no asking.
+    fn allow_shared(&self, module: &Module) -> Result<(), Error> {
+        for (k, function) in module.kernels.iter().zip(&self.functions) {
+            let trouble = failed(&format!("kernel `{}` of `{}`", k.name, module.name));
+            // SAFETY: a function of the module, which is loaded as long as `self` is there.
+            let own = unsafe { result::function::get_function_attribute(*function, OWN_SHARED) }.map_err(&trouble)?;
+            let shared = u64::from(k.shared) + own as u64;
+            if shared > self.gpu.info.shared {
                 return Err(Error::Driver {
                     what: format!("kernel `{}` takes {shared} bytes of shared memory per block", k.name),
-                    reason: format!("{} has {}", gpu.info.name, gpu.info.shared),
+                    reason: format!("{} has {}", self.gpu.info.name, self.gpu.info.shared),
                 });
             }
             if shared > ASKED_ABOVE {
                 // SAFETY: likewise.
-                unsafe { result::function::set_function_attribute(function, MOST, k.shared as i32) }
+                unsafe { result::function::set_function_attribute(*function, MOST_SHARED, k.shared as i32) }
                     .map_err(&trouble)?;
             }
-            code.functions.push(function);
         }
-        Ok(code)
+        Ok(())
     }
 }
 

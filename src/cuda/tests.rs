@@ -207,27 +207,3 @@ fn text_of_an_estimator_with_its_gradient() {
                 estimate lap(u) by sparse(16)\nsample inside = 100\ntrain adam(lr = 1e-3), steps = 10\n";
     insta::assert_snapshot!(text_of(&planned(text, 0).1, Precision::Tf32x3));
 }
-
-/// Writes texts to a folder, to be looked at and compiled by hand.
-#[test]
-#[ignore = "writes to the folder that JETC_TEXTS names"]
-fn texts() {
-    let Ok(folder) = std::env::var("JETC_TEXTS") else { return };
-    for width in [16, 64, 128] {
-        for how in ["exact", "compressed", "sparse(16)", "gaussian(16)"] {
-            let text = format!(
-                "const d = 100\nspace x[d] in ball(radius = 1)\nnet N = mlp(width = {width}, depth = 4, activation = tanh)\n\
-                 field u = (1 - norm2(x))*N(x)\nsolve inside: lap(u) + sin(u) = sum(i in 0..d: cos(x[i]))\n\
-                 estimate lap(u) by {how}\nsample inside = 10\ntrain adam(lr = 1e-3), steps = 10\n"
-            );
-            let module = emit(&planned(&text, 0).1, &Options::new(Precision::Tf32x3)).unwrap();
-            std::fs::write(format!("{folder}/{how}_{width}.cu"), module.text).unwrap();
-        }
-        let text = format!(
-            "space x, y, z\nnet N = mlp(width = {width}, depth = 4, activation = tanh)\nfield u = N(x, y, z)\n\
-             output r = lap(lap(u))\n"
-        );
-        let module = emit(&planned(&text, 0).1, &Options::new(Precision::Tf32x3)).unwrap();
-        std::fs::write(format!("{folder}/biharmonic_{width}.cu"), module.text).unwrap();
-    }
-}

@@ -16,7 +16,7 @@ mod show;
 mod targets;
 
 pub use cost::Cost;
-pub use flow::{FlowPlan, FlowWindow, plan_flow, plan_window};
+pub use flow::{DOPRI5_EVALUATIONS, FlowPlan, FlowWindow, plan_flow, plan_window};
 pub use report::{json, text};
 
 use crate::algebra::{self, Coefficient, Compared, JetAlgebra, Monomial, Polynomial};

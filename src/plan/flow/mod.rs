@@ -14,6 +14,7 @@ mod stepper;
 mod tableau;
 mod window;
 
+pub use tableau::DOPRI5_EVALUATIONS;
 pub use window::{FlowWindow, plan_window};
 
 use super::build::rows;
@@ -37,8 +38,8 @@ pub struct FlowPlan {
     pub step: JetProgram,
     /// Its vector-Jacobian product: that of the next state alone, unless `weighs_estimate`.
     pub step_adjoint: JetProgram,
-    /// A step of `dopri5`, [1, 2n], whatever the method: what others are compared with.
-    pub accurate: JetProgram,
+    /// A step of `dopri5`, [1, 2n], where the midpoint is fitted to an accurate solver.
+    pub accurate: Option<JetProgram>,
     /// The right side: [1, n].
     pub field: JetProgram,
     /// The midpoint (in steps) or the correction: [1, m].
@@ -129,13 +130,17 @@ impl<'p> FlowPlanner<'p> {
             None => None,
         };
         let broken = |e: jet::Invalid| Diagnostic::error(flow.span, format!("no gradient of this flow: {e}"));
-        let step_adjoint = vjp(&self.step(flow, weighs_estimate)?.0).map_err(broken)?;
-        let has_error_control = matches!(flow.integrator, Integrator::Dopri5 { .. });
-        let accurate = match has_error_control {
-            true => step.clone(),
-            false => {
-                self.step(&Flow { integrator: Integrator::Dopri5 { rtol: 0.0, atol: 0.0 }, ..flow.clone() }, true)?.0
+        let step_adjoint = match has_estimate == weighs_estimate {
+            true => vjp(&step),
+            false => vjp(&self.step(flow, false)?.0),
+        };
+        let step_adjoint = step_adjoint.map_err(broken)?;
+        let accurate = match program.fit.as_ref().is_some_and(|fit| fit.midpoint_every.is_some()) {
+            true => {
+                let integrator = Integrator::Dopri5 { rtol: 0.0, atol: 0.0 };
+                Some(self.step(&Flow { integrator, ..flow.clone() }, true)?.0)
             }
+            false => None,
         };
         let loss = match self.loss()? {
             Some(loss) => {
@@ -147,7 +152,7 @@ impl<'p> FlowPlanner<'p> {
         Ok(FlowPlan {
             has_estimate,
             weighs_estimate,
-            has_error_control,
+            has_error_control: matches!(flow.integrator, Integrator::Dopri5 { .. }),
             exponent,
             order: match flow.integrator {
                 Integrator::Taylor { order } => order,

@@ -27,6 +27,9 @@ pub(super) const DOPRI5: Tableau = Tableau {
     order: 5,
 };
 
+/// Evaluations of the right side in a step of it, with the estimate.
+pub const DOPRI5_EVALUATIONS: usize = DOPRI5.nodes.len();
+
 /// Its weights less those of order 4: what estimates the error of a step.
 pub(super) const DOPRI5_ERROR: &[(i64, i64)] =
     &[(71, 57600), (0, 1), (-71, 16695), (71, 1920), (-17253, 339200), (22, 525), (-1, 40)];

@@ -14,11 +14,15 @@ pub enum Stopped {
     NotFinite {
         /// Where, as a fraction of the interval.
         at: f64,
+        /// Of which trajectory.
+        point: usize,
     },
     /// The steps became too small, or too many: the problem is stiff, or singular.
     TooSmall {
         /// Where, as a fraction of the interval.
         at: f64,
+        /// Of which trajectory.
+        point: usize,
     },
 }
 
@@ -38,14 +42,18 @@ pub struct Control {
     pub exponent: usize,
     /// The longest step, which is also tried first.
     pub longest: f64,
+    /// Evaluations of the right side in a step.
+    pub evaluations: usize,
 }
 
 impl Control {
-    /// The root mean square over the components of the estimates, each in units of what is tolerated.
+    /// The root mean square over the components of the estimates, each in units of what is tolerated. Tolerances that are finer than
+    /// the rounding of a state are as fine as that.
     fn error<T: Number>(&self, before: &[f64], after: &[T], estimates: &[T]) -> f64 {
+        let rtol = self.rtol.max(2.0 * T::EPSILON);
         let mut sum = 0.0;
         for ((a, b), r) in before.iter().zip(after).zip(estimates) {
-            sum += (r.f64() / (self.atol + self.rtol * a.abs().max(b.f64().abs()))).powi(2);
+            sum += (r.f64() / (self.atol + rtol * a.abs().max(b.f64().abs()))).powi(2);
         }
         let error = (sum / before.len().max(1) as f64).sqrt();
         if error.is_finite() { error } else { f64::INFINITY }
@@ -100,18 +108,17 @@ impl<T: Number> Runner<T> {
                 clock.step = (length * control.growth(error)).min(longest(&interval.lengths[*k]));
                 if error <= 1.0 {
                     clock.at += length;
-                    point[first..first + n].iter_mut().zip(out).for_each(|(p, s)| *p = s.f64());
-                    if let Some(time) = self.plan.time {
-                        point[time] += length * interval.lengths[*k];
-                    }
+                    self.moved(point, out, length * interval.lengths[*k]);
                     if tape.is_some() {
                         let width = self.plan.step.data_columns;
                         accepted.add(*k, &here[i * columns..][..columns], &data[i * width..][..width], &out[n..]);
                     }
                 } else if clock.step < SMALLEST {
-                    let at = clock.at;
-                    let is_finite = error.is_finite();
-                    return Ok(Err(if is_finite { Stopped::TooSmall { at } } else { Stopped::NotFinite { at } }));
+                    let (at, point) = (clock.at, *k);
+                    let is_finite = out.iter().all(|x| x.f64().is_finite());
+                    let why =
+                        if is_finite { Stopped::TooSmall { at, point } } else { Stopped::NotFinite { at, point } };
+                    return Ok(Err(why));
                 }
             }
             taken += under_way.len();
@@ -120,9 +127,9 @@ impl<T: Number> Runner<T> {
                 tape.push(accepted);
             }
         }
-        self.count(self.plan.evaluations * taken.div_ceil(clocks.len().max(1)));
+        self.count(control.evaluations * taken.div_ceil(clocks.len().max(1)));
         match under_way.first() {
-            Some(k) => Ok(Err(Stopped::TooSmall { at: clocks[*k].at })),
+            Some(k) => Ok(Err(Stopped::TooSmall { at: clocks[*k].at, point: *k })),
             None => Ok(Ok(())),
         }
     }

@@ -8,7 +8,7 @@
 
 use super::control::Stopped;
 use super::rollout::Roll;
-use super::runner::{Interval, Runner, Tape, cast, pull};
+use super::runner::{Interval, Runner, Tape, cast, pull, sign};
 use super::trajectories::Trajectories;
 use crate::diagnostic::Diagnostic;
 use crate::net::{Parameters, Philox, Purpose, TensorSpec};
@@ -39,6 +39,8 @@ pub struct FlowObjective<T> {
     specs: Vec<TensorSpec>,
     fixed: Vec<Vec<T>>,
     learned: Vec<usize>,
+    /// A step of an accurate solver, where the midpoint is fitted to one.
+    accurate: Option<Evaluator<T>>,
     /// By learned tensor: whether it belongs to the midpoint or correction alone.
     is_midpoint: Vec<bool>,
     meters: Vec<Report<T>>,
@@ -127,6 +129,7 @@ impl<T: Number> FlowObjective<T> {
             // the flow was planned before
             Err(e) => return Err(Error::Tensor(e.message)),
         };
+        let accurate = plan.accurate.as_ref().map(Evaluator::new).transpose()?;
         let loss = match &plan.loss {
             Some((loss, adjoint)) => Some((Evaluator::new(loss)?, Evaluator::new(adjoint)?)),
             None => None,
@@ -155,6 +158,7 @@ impl<T: Number> FlowObjective<T> {
             specs,
             fixed,
             learned,
+            accurate,
             is_midpoint,
             meters,
             seed,
@@ -348,7 +352,7 @@ impl<T: Number> FlowObjective<T> {
             let interval = Interval { inputs: &inputs, lengths: &lengths };
             let mut tape = Tape::default();
             let done = self.runner.advance(tensors, &mut points, interval, Some(&mut tape), random)?;
-            done.map_err(|why| stopped(why, &self.data, rows[0] + j))?;
+            done.map_err(|why| self.stopped(why, &rows, j))?;
             tapes.push(tape);
             let (sum, bar) = self.row_loss(tensors, &points, &rows, j + 1, sums)?;
             loss += sum / count;
@@ -380,6 +384,7 @@ impl<T: Number> FlowObjective<T> {
         sums: &mut Sums<'_, T>,
         random: (u64, u64),
     ) -> Result<(), ObjectiveError> {
+        let Some(accurate) = &self.accurate else { return Ok(()) };
         let (first, n) = self.runner.plan.state;
         let (start, inputs, lengths) = self.gather(rows, 0);
         // one step is compared: errors do not build up
@@ -389,38 +394,31 @@ impl<T: Number> FlowObjective<T> {
         let interval = Interval { inputs: &inputs, lengths: &lengths };
         let mut exact = start.clone();
         let tolerance = self.fit.midpoint_tolerance;
-        let done = self.runner.accurate(tensors, &mut exact, interval, tolerance)?;
-        done.map_err(|why| stopped(why, &self.data, rows[0]))?;
+        let done = self.runner.accurate((accurate, tensors), &mut exact, interval, tolerance)?;
+        done.map_err(|why| self.stopped(why, rows, 0))?;
         let (mut points, mut tape) = (start, Tape::default());
         let done = self.runner.single(tensors, &mut points, interval, &mut tape, random)?;
-        done.map_err(|why| stopped(why, &self.data, rows[0]))?;
+        done.map_err(|why| self.stopped(why, rows, 0))?;
         let columns = self.data.columns;
         let mut bars = Vec::new();
         for (p, e) in points.chunks(columns).zip(exact.chunks(columns)) {
-            let sign = |x: f64| {
-                if x > 0.0 {
-                    1.0
-                } else if x < 0.0 {
-                    -1.0
-                } else {
-                    0.0
-                }
-            };
             bars.extend((first..first + n).map(|c| sign(p[c] - e[c]) / n as f64));
         }
         let is_midpoint = &self.is_midpoint;
         let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| is_midpoint[k]);
         Ok(self.runner.back(tensors, &tape, &mut bars, (0.0, random), take)?)
     }
-}
 
-/// What ended an integration, with its time.
-fn stopped(why: Stopped, data: &Trajectories, row: usize) -> ObjectiveError {
-    let (t, length) = (data.times[row], data.interval(row));
-    match why {
-        Stopped::NotFinite { at } => format!("a prediction is not finite about time {:.6}", t + at * length).into(),
-        Stopped::TooSmall { at } => {
-            format!("the steps became too small about time {:.6}: the flow is stiff there", t + at * length).into()
+    /// What ended an integration `offset` rows after the first of the windows, with its time.
+    fn stopped(&self, why: Stopped, rows: &[usize], offset: usize) -> ObjectiveError {
+        let (Stopped::NotFinite { at, point } | Stopped::TooSmall { at, point }) = why;
+        let row = rows[point] + offset;
+        let time = self.data.times[row] + at * self.data.interval(row);
+        match why {
+            Stopped::NotFinite { .. } => format!("a prediction is not finite about time {time:.6}").into(),
+            Stopped::TooSmall { .. } => {
+                format!("the steps became too small about time {time:.6}: the flow is stiff there").into()
+            }
         }
     }
 }

@@ -85,10 +85,8 @@ pub fn rollout<T: Number>(
         slopes = Some((points.clone(), slope));
         let done = runner.advance(tensors, &mut points, interval, None, (seed, 0))?;
         if let Err(why) = done {
-            let at = match why {
-                Stopped::NotFinite { at } | Stopped::TooSmall { at } => at,
-            };
-            let (row, _) = active[0];
+            let (Stopped::NotFinite { at, point } | Stopped::TooSmall { at, point }) = why;
+            let (row, _) = active[point];
             out.left_at = Some(rows.times[row] + at * rows.interval(row));
             break;
         }

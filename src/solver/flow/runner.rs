@@ -2,7 +2,7 @@
 
 use super::control::{Control, Stopped};
 use crate::cpu::Points;
-use crate::plan::FlowPlan;
+use crate::plan::{DOPRI5_EVALUATIONS, FlowPlan};
 use crate::program::{Flow, Integrator, Program};
 use crate::solver::{Error, Evaluator, Number, Tensors};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,6 @@ pub struct Runner<T> {
     flow: Flow,
     step: Evaluator<T>,
     step_adjoint: Evaluator<T>,
-    accurate: Evaluator<T>,
     field: Evaluator<T>,
     evaluations: AtomicU64,
 }
@@ -82,7 +81,6 @@ impl<T: Number> Runner<T> {
         Ok(Runner {
             step: Evaluator::new(&plan.step)?,
             step_adjoint: Evaluator::new(&plan.step_adjoint)?,
-            accurate: Evaluator::new(&plan.accurate)?,
             field: Evaluator::new(&plan.field)?,
             evaluations: AtomicU64::new(0),
             flow,
@@ -118,14 +116,14 @@ impl<T: Number> Runner<T> {
         tape: Option<&mut Tape<T>>,
         random: (u64, u64),
     ) -> Result<Result<(), Stopped>, Error> {
-        let exponent = self.plan.exponent;
+        let (exponent, evaluations) = (self.plan.exponent, self.plan.evaluations);
         let control = match (&self.flow.integrator, self.flow.tolerance, &tape) {
             (Integrator::Dopri5 { rtol, atol }, ..) => {
-                Control { rtol: *rtol, atol: *atol, exponent, longest: f64::INFINITY }
+                Control { rtol: *rtol, atol: *atol, exponent, longest: f64::INFINITY, evaluations }
             }
             (_, Some(tolerance), None) => {
                 let longest = self.flow.step.unwrap_or(f64::INFINITY) / self.flow.substeps as f64;
-                Control { rtol: tolerance, atol: tolerance, exponent, longest }
+                Control { rtol: tolerance, atol: tolerance, exponent, longest, evaluations }
             }
             _ => {
                 let longest = interval.lengths.iter().copied().fold(0.0, f64::max);
@@ -148,16 +146,17 @@ impl<T: Number> Runner<T> {
         self.fixed(tensors, points, interval, 1, Some(tape), random)
     }
 
-    /// Dormand and Prince, whatever the method of the flow, within a relative tolerance.
+    /// Dormand and Prince, a step of which is given, within a relative tolerance.
     pub fn accurate(
         &self,
-        tensors: &Tensors<'_, T>,
+        (step, tensors): (&Evaluator<T>, &Tensors<'_, T>),
         points: &mut [f64],
         interval: Interval<'_>,
         rtol: f64,
     ) -> Result<Result<(), Stopped>, Error> {
-        let control = Control { rtol, atol: 0.01 * rtol, exponent: 5, longest: f64::INFINITY };
-        self.controlled((&self.accurate, tensors), points, interval, control, None, (0, 0))
+        let (exponent, longest, evaluations) = (5, f64::INFINITY, DOPRI5_EVALUATIONS);
+        let control = Control { rtol, atol: 0.01 * rtol, exponent, longest, evaluations };
+        self.controlled((step, tensors), points, interval, control, None, (0, 0))
     }
 
     /// The right side at points: [count, n].
@@ -183,6 +182,15 @@ impl<T: Number> Runner<T> {
         out
     }
 
+    /// Moves a point to the next state, which the output of a step begins with.
+    pub(super) fn moved(&self, point: &mut [f64], next: &[T], length: f64) {
+        let (first, n) = self.plan.state;
+        point[first..first + n].iter_mut().zip(next).for_each(|(p, s)| *p = s.f64());
+        if let Some(time) = self.plan.time {
+            point[time] += length;
+        }
+    }
+
     /// One step: the next states and the estimates, [count, n] each.
     pub(super) fn one(
         &self,
@@ -206,8 +214,7 @@ impl<T: Number> Runner<T> {
         mut tape: Option<&mut Tape<T>>,
         random: (u64, u64),
     ) -> Result<Result<(), Stopped>, Error> {
-        let (first, n) = self.plan.state;
-        let columns = self.plan.step.columns;
+        let (n, columns) = (self.plan.state.1, self.plan.step.columns);
         let rows: Vec<usize> = (0..interval.lengths.len()).collect();
         let data = self.data(interval, &rows, |k| interval.lengths[k] / steps as f64);
         let width = self.step.width();
@@ -216,17 +223,14 @@ impl<T: Number> Runner<T> {
             let out = self.one(&self.step, tensors, (&at, &data), random)?;
             self.count(self.plan.evaluations);
             for ((p, s), length) in points.chunks_mut(columns).zip(out.chunks(width)).zip(interval.lengths) {
-                p[first..first + n].iter_mut().zip(s).for_each(|(p, s)| *p = s.f64());
-                if let Some(time) = self.plan.time {
-                    p[time] += length / steps as f64;
-                }
+                self.moved(p, s, length / steps as f64);
             }
             if let Some(tape) = tape.as_deref_mut() {
                 let estimates = out.chunks(width).flat_map(|s| &s[n..]).copied().collect();
                 tape.push(Taken { rows: rows.clone(), points: at, data: data.clone(), estimates });
             }
-            if !points.iter().all(|x| x.is_finite()) {
-                return Ok(Err(Stopped::NotFinite { at: (k + 1) as f64 / steps as f64 }));
+            if let Some(number) = points.iter().position(|x| !x.is_finite()) {
+                return Ok(Err(Stopped::NotFinite { at: (k + 1) as f64 / steps as f64, point: number / columns }));
             }
         }
         Ok(Ok(()))
@@ -251,8 +255,7 @@ impl<T: Number> Runner<T> {
                 given.extend_from_slice(data);
                 given.extend(cotangents[k * n..(k + 1) * n].iter().map(|x| T::of(*x)));
                 if self.plan.weighs_estimate {
-                    let sign = |r: &T| if *r == T::of(0.0) { 0.0 } else { r.f64().signum() };
-                    given.extend(estimates[i * n..(i + 1) * n].iter().map(|r| T::of(weight * sign(r))));
+                    given.extend(estimates[i * n..(i + 1) * n].iter().map(|r| T::of(weight * sign(r.f64()))));
                 }
             }
             // a mean over the points that took the step
@@ -268,6 +271,11 @@ impl<T: Number> Runner<T> {
         }
         Ok(())
     }
+}
+
+/// The derivative of the absolute value; 0 at 0.
+pub(super) fn sign(x: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { x.signum() }
 }
 
 pub(super) fn cast<T: Number>(numbers: &[f64]) -> Vec<T> {
