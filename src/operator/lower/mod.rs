@@ -1,18 +1,23 @@
 //! From the tensor expressions of a [`Program`] to scalar expressions in derivatives: vector calculus becomes sums
 //! over columns, and stays sums.
+//!
+//! Here is the walk over expressions, and which estimate holds where.
+//! - `calculus`: vector calculus;  - `loops`: sums and maxima;  - `arguments`: of networks.
+
+mod arguments;
+mod calculus;
+mod loops;
 
 use super::estimate::{Estimate, estimate, sums};
-use super::graph::{Argument, Atom, Graph, Id, NetworkCall, Node};
+use super::graph::{Atom, Graph, Id, NetworkCall, Node};
 use super::index::{Index, Symbol};
 use crate::algebra::{MAX_ORDER, MAX_ROWS};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::program::{
-    CoordinateRef, Domain, EstimateTarget, ExprId, Function, GroupId, IndexExpr, IndexId, Kind, Learning, Method,
-    Program, Reduction, Region, Shape,
+    CoordinateRef, EstimateTarget, ExprId, IndexExpr, IndexId, Kind, Learning, Method, Program, Region, Shape,
 };
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::One;
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
@@ -414,162 +419,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn norm2(&mut self, e: ExprId, a: ExprId, at: &[Index]) -> Lowered {
-        let (lengths, symbolic) = (lengths(self.program.shape(a)), self.symbolic(a));
-        match lengths.get(at.len()) {
-            None => {
-                let x = self.component(a, at)?;
-                Ok(self.graph.powi(x, 2))
-            }
-            Some(n) => self.sum_over(0, *n, symbolic, e, &mut |l, i| {
-                let mut inner = at.to_vec();
-                inner.push(i.clone());
-                l.norm2(e, a, &inner)
-            }),
-        }
-    }
-
     fn rows(&self, e: ExprId) -> i64 {
         lengths(self.program.shape(e)).first().copied().unwrap_or(1)
-    }
-
-    /// sum of f(i) over lo <= i < hi; with a loop variable if the terms can be indexed by one, else term by term.
-    fn sum_over(
-        &mut self,
-        lo: i64,
-        hi: i64,
-        symbolic: bool,
-        e: ExprId,
-        f: &mut dyn FnMut(&mut Self, &Index) -> Lowered,
-    ) -> Lowered {
-        if symbolic {
-            let var = self.graph.fresh(lo, hi);
-            let body = f(self, &Index::of_loop(var))?;
-            return Ok(self.graph.reduce(Reduction::Sum, var, lo, hi, body, None));
-        }
-        self.bounded(hi - lo, e)?;
-        let mut terms = Vec::new();
-        for i in lo..hi {
-            terms.push((f(self, &Index::constant(i))?, BigRational::one()));
-        }
-        Ok(self.graph.linear(terms))
-    }
-
-    #[allow(clippy::too_many_arguments)] // the parts of one node
-    fn reduction(
-        &mut self,
-        e: ExprId,
-        reduction: Reduction,
-        index: IndexId,
-        lo: i64,
-        hi: i64,
-        body: ExprId,
-        at: &[Index],
-    ) -> Lowered {
-        if self.indexable(body, index) {
-            let var = self.graph.fresh(lo, hi);
-            self.env.insert(index, Index::of_loop(var));
-            let value = self.component(body, at)?;
-            return Ok(self.graph.reduce(reduction, var, lo, hi, value, None));
-        }
-        self.bounded(hi - lo, e)?;
-        let mut terms = Vec::new();
-        for i in lo..hi {
-            self.env.insert(index, Index::constant(i));
-            terms.push(self.component(body, at)?);
-        }
-        if reduction == Reduction::Max && terms.is_empty() {
-            return Err(Diagnostic::error(self.span(e), "the maximum of nothing"));
-        }
-        Ok(self.graph.combine(reduction, terms))
-    }
-
-    fn laplacian(&mut self, e: ExprId, of: ExprId, at: &[Index]) -> Lowered {
-        let value = self.component(of, at)?;
-        let mut runs = self.space_runs();
-        let method = self.operator_estimate(e).or_else(|| self.scope.clone()).map(|s| s.method);
-        if matches!(method, Some(Method::Rademacher { .. } | Method::Gaussian { .. })) {
-            // directions do not care where one coordinate ends and the next begins
-            runs = join(&runs);
-        }
-        let mut terms = Vec::new();
-        for (first, len, indexed) in runs {
-            let sum = self.sum_over(first, first + len, indexed, e, &mut |l, column| {
-                let symbol = Symbol::Column(column.clone());
-                let d = l.graph.derivative(value, &symbol);
-                Ok(l.graph.derivative(d, &symbol))
-            })?;
-            terms.push((sum, BigRational::one()));
-        }
-        Ok(self.graph.linear(terms))
-    }
-
-    fn curl(&mut self, e: ExprId, of: ExprId, at: &[Index]) -> Lowered {
-        let d = |l: &mut Self, component: &[Index], along: i64| -> Lowered {
-            let value = l.component(of, component)?;
-            let column = l.space_column(&Index::constant(along), e)?;
-            Ok(l.graph.derivative(value, &Symbol::Column(column)))
-        };
-        let k = |n: i64| [Index::constant(n)];
-        match (self.program.shape(of), at) {
-            // (u_y, -u_x)
-            (Shape::Scalar, [i]) => {
-                let i = self.constant_index(i, e)?;
-                let out = d(self, &[], 1 - i)?;
-                Ok(if i == 0 { out } else { self.graph.scale(-BigRational::one(), out) })
-            }
-            (Shape::Vector(2), _) => {
-                let (a, b) = (d(self, &k(1), 0)?, d(self, &k(0), 1)?);
-                Ok(self.graph.sub(a, b))
-            }
-            _ => {
-                let i = self.constant_index(&at[0], e)?;
-                let (j, m) = ((i + 1) % 3, (i + 2) % 3);
-                let (a, b) = (d(self, &k(m), j)?, d(self, &k(j), m)?);
-                Ok(self.graph.sub(a, b))
-            }
-        }
-    }
-
-    fn normal_derivative(&mut self, e: ExprId, of: ExprId, at: &[Index]) -> Lowered {
-        let value = self.component(of, at)?;
-        match self.region.clone() {
-            Some(Region::Face { coordinate, outward, .. }) if outward != 0 => {
-                let column = self.column_of(&coordinate);
-                let d = self.graph.derivative(value, &Symbol::Column(column));
-                Ok(self.graph.scale(BigRational::from_integer(BigInt::from(outward)), d))
-            }
-            Some(Region::Boundary) => {
-                let mut terms = Vec::new();
-                for (first, len, indexed) in self.space_runs() {
-                    let sum = self.sum_over(first, first + len, indexed, e, &mut |l, i| {
-                        let normal = l.graph.intern(Node::Normal(i.clone()));
-                        let d = l.graph.derivative(value, &Symbol::Column(i.clone()));
-                        Ok(l.graph.mul(normal, d))
-                    })?;
-                    terms.push((sum, BigRational::one()));
-                }
-                Ok(self.graph.linear(terms))
-            }
-            _ => Err(Diagnostic::error(self.span(e), "a normal derivative where there is no outward normal")
-                .note("`d_n` belongs to a condition `on boundary` or on a face of the domain such as `on x = 0`")),
-        }
-    }
-
-    /// By cofactors of the first row.
-    fn determinant(&mut self, m: ExprId, row: i64, columns: &[usize]) -> Lowered {
-        if columns.is_empty() {
-            return Ok(self.graph.int(1));
-        }
-        let mut terms = Vec::new();
-        for (k, c) in columns.iter().enumerate() {
-            let entry = self.component(m, &[Index::constant(row), Index::constant(*c as i64)])?;
-            let rest: Vec<usize> = columns.iter().copied().filter(|o| o != c).collect();
-            let minor = self.determinant(m, row + 1, &rest)?;
-            let sign = BigRational::from_integer(BigInt::from(if k % 2 == 0 { 1 } else { -1 }));
-            terms.push((self.graph.mul(entry, minor), sign));
-        }
-        Ok(self.graph.linear(terms))
     }
 
     fn column_of(&self, c: &CoordinateRef) -> Index {
@@ -607,114 +458,6 @@ impl<'a> Lowering<'a> {
                 .note("write the sum out, or index a coordinate vector")
         })
     }
-
-    fn arguments(&mut self, arguments: &[ExprId], application: ExprId) -> Result<Vec<Argument>, Diagnostic> {
-        let mut out: Vec<Argument> = Vec::new();
-        for a in arguments {
-            if let Some((first, len)) = self.plain_columns(*a) {
-                match out.last_mut() {
-                    Some(Argument::Columns { first: f, len: l }) if *f + *l == first => *l += len,
-                    _ => out.push(Argument::Columns { first, len }),
-                }
-                continue;
-            }
-            let periodic = self.program.periodic_argument(*a);
-            for id in self.components(*a)? {
-                if self.graph.has_atom(id) {
-                    return Err(Diagnostic::error(self.span(application), "a network of a network is not compiled")
-                        .also(self.span(*a), "this argument depends on a network")
-                        .note("the arguments of a network are coordinates and functions of them"));
-                }
-                match periodic {
-                    Some(group) => out.extend(self.periodic(id, group).map(Argument::Scalar)),
-                    None => out.push(Argument::Scalar(id)),
-                }
-            }
-        }
-        Ok(out)
-    }
-
-    /// An argument that is columns of the point as they are.
-    fn plain_columns(&self, e: ExprId) -> Option<(usize, usize)> {
-        match &self.program.expr(e).kind {
-            Kind::Coordinates(g) => {
-                let g = &self.program.groups[g.index()];
-                (!g.periodic).then_some((g.first, g.len))
-            }
-            Kind::Element { of, index } if index.terms.is_empty() => {
-                let (first, _) = self.plain_columns(*of)?;
-                matches!(self.program.shape(*of), Shape::Vector(_)).then_some((first + index.offset as usize, 1))
-            }
-            Kind::Slice { of, lo, hi } => {
-                let (first, _) = self.plain_columns(*of)?;
-                Some((first + lo, hi - lo))
-            }
-            _ => None,
-        }
-    }
-
-    /// (cos, sin) of one period of a coordinate; its phase does not matter.
-    fn periodic(&mut self, coordinate: Id, group: GroupId) -> [Id; 2] {
-        let length = match self.program.groups[group.index()].domain {
-            Domain::Interval(lo, hi) => hi - lo,
-            _ => 1.0,
-        };
-        let period = BigRational::from_float(length).unwrap_or_else(BigRational::one);
-        let pi = self.graph.intern(Node::Pi);
-        let angle = self.graph.mul(pi, coordinate);
-        let angle = self.graph.scale(BigRational::from_integer(BigInt::from(2)) / period, angle);
-        [Function::Cos, Function::Sin].map(|f| self.graph.call(f, vec![angle]))
-    }
-
-    /// Whether the components of an expression can be indexed by a loop variable.
-    fn symbolic(&self, e: ExprId) -> bool {
-        let p = self.program;
-        match &p.expr(e).kind {
-            _ if p.shape(e) == Shape::Scalar => true,
-            Kind::Coordinates(_) | Kind::Coef(_) => true,
-            Kind::Network { .. } | Kind::List(_) | Kind::Curl(_) => false,
-            Kind::Gradient(of) => self.space_run().is_some() && self.symbolic(*of),
-            Kind::Hessian(_) => self.space_run().is_some(),
-            kind => children(kind).into_iter().all(|c| self.symbolic(c)),
-        }
-    }
-
-    /// Whether an index variable is only used where a loop variable can stand.
-    fn indexable(&mut self, e: ExprId, index: IndexId) -> bool {
-        if !self.vars_of(e).contains(&index) {
-            return true;
-        }
-        let p = self.program;
-        let kind = &p.expr(e).kind;
-        let here = match kind {
-            Kind::Element { of, index: i } => !i.terms.iter().any(|t| t.0 == index) || self.symbolic(*of),
-            _ => true,
-        };
-        here && children(kind).into_iter().all(|c| self.indexable(c, index))
-    }
-
-    /// The index variables that occur free in an expression.
-    fn vars_of(&mut self, e: ExprId) -> Vec<IndexId> {
-        if let Some(done) = self.index_vars.get(&e) {
-            return done.clone();
-        }
-        let kind = &self.program.expr(e).kind;
-        let mut out: Vec<IndexId> = match kind {
-            Kind::IndexValue(i) | Kind::Element { index: i, .. } => i.terms.iter().map(|t| t.0).collect(),
-            Kind::Partial { along, .. } => along.iter().flat_map(|c| c.index.terms.iter().map(|t| t.0)).collect(),
-            _ => Vec::new(),
-        };
-        for c in children(kind) {
-            out.extend(self.vars_of(c));
-        }
-        if let Kind::Reduce { index, .. } = kind {
-            out.retain(|v| v != index);
-        }
-        out.sort_unstable();
-        out.dedup();
-        self.index_vars.insert(e, out.clone());
-        out
-    }
 }
 
 fn lengths(shape: Shape) -> Vec<i64> {
@@ -723,18 +466,6 @@ fn lengths(shape: Shape) -> Vec<i64> {
         Shape::Vector(n) => vec![n as i64],
         Shape::Matrix(m, n) => vec![m as i64, n as i64],
     }
-}
-
-/// Runs of columns that touch, as one.
-fn join(runs: &[(i64, i64, bool)]) -> Vec<(i64, i64, bool)> {
-    let mut out: Vec<(i64, i64, bool)> = Vec::new();
-    for &(first, len, _) in runs {
-        match out.last_mut() {
-            Some((f, l, _)) if *f + *l == first => *l += len,
-            _ => out.push((first, len, true)),
-        }
-    }
-    out
 }
 
 fn children(kind: &Kind) -> Vec<ExprId> {
