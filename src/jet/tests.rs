@@ -131,6 +131,8 @@ impl Writer<'_> {
                     let e = [-2.0, 0.0, 1.0, 3.0, 2.5][self.choices.below(5)];
                     let a = self.any(&mut code);
                     let e = self.push(&mut code, Instruction::Constant(e));
+                    // of something bounded: a chain of these would end in the sine of 1e50, which is noise
+                    let a = self.push(&mut code, Instruction::Unary(Unary::Tanh, a));
                     let a = self.push(&mut code, Instruction::Unary(Unary::Cosh, a));
                     let a = self.push(&mut code, Instruction::Unary(Unary::Recip, a));
                     self.push(&mut code, Instruction::Binary(Binary::Pow, a, e));
