@@ -121,10 +121,38 @@ fn subsets_of_nested_sums() {
     enumerated(FIELD, "norm2(grad(u))*lap(u)", "sparse(2)", 12);
     enumerated(FIELD, "lap(u)^2", "sparse(3)", 24);
     enumerated(FIELD, "x[1]*lap(u)*sum(i in 0..4: c[i]*d(u, x[i], x[i], x[i]))*d(u, x[0])", "sparse(2)", 12);
+    // also where they stand beside other terms, and where a sum has a factor
+    enumerated(CONSTRAINED, "norm2(grad(u))*lap(u)", "sparse(2)", 12);
+    enumerated(CONSTRAINED, "lap(u)^2 + u*lap(u)", "sparse(2)", 12);
+    enumerated(CONSTRAINED, "(lap(u) + u)^3", "sparse(3)", 24);
+    enumerated(FIELD, "(x[0]*lap(u) + u)*(dot(x, grad(u)) - 1)", "sparse(2)", 12);
     // one draw cannot tell an index from itself: the inner sum draws its own
     enumerated(FIELD, "lap(lap(u))", "sparse(1)", 16);
     // sums over different ranges draw for themselves
     enumerated(FIELD, "sum(i in 0..4: sum(j in 0..3: c[i]*d(u, x[i], x[j])))", "sparse(2)", 12 * 6);
+}
+
+/// Estimates deviate as if the field had no known part: its sums are carried out.
+#[test]
+fn known_parts_are_not_sampled() {
+    let known = "sum(i in 0..4: c[i]*exp(3*x[i]))";
+    for operator in ["lap(u)", "dot(x, grad(u)) + d(u, x[1])", "lap(lap(u))"] {
+        for factor in ["1", "(1 - norm2(x))"] {
+            let head = |field: &str| FIELD.replace("u = N(x)", &format!("u = {field}"));
+            let deviations = |field: &str| -> Vec<f64> {
+                let exact = exact(&head(field), operator);
+                let (_, values) = draws_and_values(&estimated(&head(field), operator, "sparse(2)"), 12);
+                values.iter().map(|v| v.1 - exact).collect()
+            };
+            let (with, without) =
+                (deviations(&format!("{factor}*N(x) + {known}")), deviations(&format!("{factor}*N(x)")));
+            let largest = without.iter().fold(0f64, |m, d| m.max(d.abs()));
+            assert!(largest > 1e-3, "{operator} does not vary");
+            for (a, b) in with.iter().zip(&without) {
+                assert!((a - b).abs() < 1e-10 * (1.0 + largest), "{operator} of {factor}*N + known: {a} for {b}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -371,8 +371,9 @@ fn translation_unit(module: &Module) -> String {
     format!(
         "#include \"shim.h\"\n#line 1 \"{name}.cu\"\n{text}\n#line 1 \"kernels\"\n\
          static void (*const jetc_host_kernels[])(void* const*, unsigned) = {{\n{table}}};\n\
-         extern \"C\" int jetc_host_met(unsigned number) {{ return jetc_host::met[number]; }}\n\
-         extern \"C\" int jetc_host_run(const jetc_host::Launch* launch, unsigned kernel) {{\n\
+         #define EXPORT extern \"C\" __attribute__((visibility(\"default\")))\n\
+         EXPORT int jetc_host_met(unsigned number) {{ return jetc_host::met[number]; }}\n\
+         EXPORT int jetc_host_run(const jetc_host::Launch* launch, unsigned kernel) {{\n\
          \x20   return jetc_host::run(launch, jetc_host_kernels[kernel]);\n}}\n",
         name = module.name,
         text = module.text,
@@ -383,6 +384,8 @@ fn build(module: &str, source: &Path, library: &Path) -> Result<(), HostError> {
     let compiler = compiler().ok_or(HostError::Compiler)?;
     let mut command = Command::new(&compiler);
     command.args(["-std=gnu++17", "-O1", "-w", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing"]);
+    // otherwise the loader makes the `__shared__` arrays of templates one for all modules of a process
+    command.arg("-fvisibility=hidden");
     if cfg!(target_arch = "x86_64") {
         command.arg("-march=native");
     }

@@ -99,6 +99,17 @@ fn a_missing_barrier_is_noticed() {
     }
 }
 
+/// Two modules in one process have shared memory of their own, in templates too.
+#[test]
+fn modules_share_nothing() {
+    let text = "template <int N>\n__device__ float* room() {\n__shared__ float s[N];\nreturn s;\n}\n\
+        extern \"C\" __global__ void k(const float* x, float* y, unsigned* w, unsigned n) {\n\
+        y[threadIdx.x] = (float)((unsigned long long)room<4>() / 4 % (1 << 24));\n}";
+    let hosts = [(), ()].map(|()| Host::new(&module(text, (64, 64), (1, 64, 0), Precision::Fp32)).unwrap());
+    let [first, second] = hosts.each_ref().map(|host| run(host, &[1.0; 64], Order::Ascending).unwrap()[0]);
+    assert_ne!(first, second);
+}
+
 #[test]
 fn what_is_wrong_is_said() {
     let kernel = |body: &str| {

@@ -3,12 +3,89 @@
 use super::construct::ratio;
 use super::graph::{Graph, Id, Node, SamplerKind};
 use super::index::{Index, IndexVar, LoopVar, Slot, Symbol};
-use crate::program::Reduction;
+use crate::program::{MAX_ESTIMATES_MULTIPLIED, Reduction};
 use num_rational::BigRational;
 use num_traits::One;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 impl Graph {
+    /// Takes the sums that hold no network out of the sampling: the Laplacian of the known part of u = t^2 N(x, t) + g(x), or
+    /// that of g in u = g(x) N(x). They cost no more than a source does, and their variance is gone. (What could be lost is that
+    /// terms of one draw cancel; but networks have small derivatives along one of many coordinates, known functions large ones.)
+    ///
+    /// A double sum whose terms depend on both indices stays sampled.
+    pub fn carry_out_known(&mut self, id: Id, memo: &mut HashMap<Id, Id>) -> Id {
+        if let Some(done) = memo.get(&id) {
+            return *done;
+        }
+        let mut out = match self.has_atom(id) {
+            false => self.without_draws(id),
+            true => self.map_children(id, &mut |g, c| g.carry_out_known(c, memo), Symbol::clone),
+        };
+        if let Node::Reduce { reduction, lo, hi, sampler: Some(sampler), .. } = *self.node(out) {
+            let (var, body) = self.open(out).expect("a reduction");
+            let (networks, known) = self.parts(body);
+            if self.has_atom(networks) && !self.is_zero(known) {
+                let sampled = self.reduce(reduction, var, lo, hi, networks, Some(sampler));
+                let known = self.reduce(reduction, var, lo, hi, known, Some(sampler));
+                let known = self.without_draws(known);
+                out = self.add(sampled, known);
+            }
+        }
+        memo.insert(id, out);
+        out
+    }
+
+    /// An expression as a sum of what holds networks and what does not.
+    fn parts(&mut self, id: Id) -> (Id, Id) {
+        let zero = self.int(0);
+        match self.node(id).clone() {
+            _ if !self.has_atom(id) => (zero, id),
+            Node::Add(terms, constant) => {
+                let one = self.int(1);
+                let (mut networks, mut known) = (Vec::new(), vec![(one, constant)]);
+                for (term, c) in terms {
+                    let (n, k) = self.parts(term);
+                    networks.push((n, c.clone()));
+                    known.push((k, c));
+                }
+                (self.linear(networks), self.linear(known))
+            }
+            Node::Mul(factors) => {
+                let (networks, known): (Vec<_>, Vec<_>) = factors.into_iter().partition(|f| self.has_atom(f.0));
+                let [(factor, 1)] = networks[..] else { return (id, zero) };
+                let (n, k) = self.parts(factor);
+                let known = self.product(known);
+                (self.mul(known, n), self.mul(known, k))
+            }
+            _ => (id, zero),
+        }
+    }
+
+    /// An expression without networks, with every sum carried out.
+    fn without_draws(&mut self, id: Id) -> Id {
+        if !self.is_sampled(id) {
+            return id;
+        }
+        match *self.node(id) {
+            Node::Reduce { reduction, lo, hi, sampler: Some(sampler), .. }
+                if matches!(self.samplers[sampler as usize].kind, SamplerKind::Sparse { .. }) =>
+            {
+                let (var, body) = self.open(id).expect("a reduction");
+                let body = self.without_draws(body);
+                match self.is_sampled(body) || self.holds_reduction_over(body, var) {
+                    true => id,
+                    false => self.reduce(reduction, var, lo, hi, body, None),
+                }
+            }
+            _ => self.map_children(id, &mut |g, c| g.without_draws(c), Symbol::clone),
+        }
+    }
+
+    fn is_sampled(&self, id: Id) -> bool {
+        self.holds(id, |n| matches!(n, Node::Reduce { sampler: Some(_), .. }))
+    }
+
     /// Replaces every sampled sum over n indices by a weighted sum over the k draws of its sampler. Call it on expanded
     /// expressions, last.
     ///
@@ -36,6 +113,7 @@ impl Graph {
                 let Node::Mul(factors) = self.node(id).clone() else { unreachable!() };
                 match self.shared(&factors) {
                     Some(at) => self.product_of_draws(factors, at, outer),
+                    None if let Some(sum) = self.distributed(&factors) => self.draw_within(sum, outer, memo),
                     None => self.map_children(id, &mut |g, c| g.draw_within(c, outer, memo), Symbol::clone),
                 }
             }
@@ -81,6 +159,61 @@ impl Graph {
                 factors.iter().enumerate().filter(|(o, _)| *o != at).any(|(_, (o, _))| samplers(*o) == Some(s));
             k > 1 && *e > 0 && (*e > 1 || others)
         })
+    }
+
+    /// A product with a factor like a + S, S a sampled sum, written out where another factor holds a sum by the same sampler:
+    /// so that products of sums stand alone.
+    fn distributed(&mut self, factors: &[(Id, i32)]) -> Option<Id> {
+        let mut memo = HashMap::new();
+        let degrees: Vec<BTreeMap<u32, u32>> = factors.iter().map(|f| self.degrees(*f, &mut memo)).collect();
+        let is_product = |at: usize, s: &u32| {
+            let total = degrees.iter().filter_map(|d| d.get(s)).fold(0, |a: u32, b| a.saturating_add(*b));
+            let again = factors[at].1 > 1 || degrees.iter().enumerate().any(|(o, d)| o != at && d.contains_key(s));
+            again && total <= MAX_ESTIMATES_MULTIPLIED
+        };
+        let at = (0..factors.len()).find(|at| {
+            let is_sum = matches!(self.node(factors[*at].0), Node::Add(..)) && factors[*at].1 > 0;
+            is_sum && degrees[*at].keys().any(|s| is_product(*at, s))
+        })?;
+        let Node::Add(terms, constant) = self.node(factors[at].0).clone() else { unreachable!("it is a sum") };
+        let mut rest = factors.to_vec();
+        rest[at].1 -= 1;
+        let rest = self.product(rest);
+        let one = self.int(1);
+        let terms: Vec<_> = terms.into_iter().chain([(one, constant)]).map(|(t, c)| (self.mul(t, rest), c)).collect();
+        Some(self.linear(terms))
+    }
+
+    /// The degree of a power as a polynomial in the sums by each sampler that can tell indices apart.
+    fn degrees(&self, (id, exponent): (Id, i32), memo: &mut HashMap<Id, BTreeMap<u32, u32>>) -> BTreeMap<u32, u32> {
+        if !self.has_atom(id) || exponent < 0 {
+            return BTreeMap::new();
+        }
+        if !memo.contains_key(&id) {
+            let mut out = BTreeMap::new();
+            match self.node(id) {
+                Node::Reduce { reduction: Reduction::Sum, sampler: Some(s), .. } => {
+                    if matches!(self.samplers[*s as usize].kind, SamplerKind::Sparse { k, .. } if k > 1) {
+                        out.insert(*s, 1);
+                    }
+                }
+                Node::Add(terms, _) => {
+                    for (s, d) in terms.iter().flat_map(|t| self.degrees((t.0, 1), memo)) {
+                        let most = out.entry(s).or_insert(d);
+                        *most = d.max(*most);
+                    }
+                }
+                Node::Mul(factors) => {
+                    for (s, d) in factors.iter().flat_map(|f| self.degrees(*f, memo)) {
+                        let total = out.entry(s).or_insert(0u32);
+                        *total = total.saturating_add(d);
+                    }
+                }
+                _ => {}
+            }
+            memo.insert(id, out);
+        }
+        memo[&id].iter().map(|(s, d)| (*s, d.saturating_mul(exponent as u32))).collect()
     }
 
     /// A product with one of its sums as the outer one.

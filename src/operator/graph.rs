@@ -351,17 +351,22 @@ impl Graph {
     }
     /// Whether some node on a way to a network is like this.
     fn any(&self, id: Id, is: impl Fn(&Node) -> bool) -> bool {
-        self.find(id, |id| self.has_atom(id), is)
+        self.find(id, |id| self.has_atom(id), |id| is(self.node(id)))
     }
     /// Whether some node of an expression is like this.
     pub fn holds(&self, id: Id, is: impl Fn(&Node) -> bool) -> bool {
-        self.find(id, |_| true, is)
+        self.find(id, |_| true, |id| is(self.node(id)))
     }
-    fn find(&self, id: Id, enter: impl Fn(Id) -> bool, is: impl Fn(&Node) -> bool) -> bool {
+    /// Whether some reduction in an expression depends on a variable.
+    pub fn holds_reduction_over(&self, id: Id, var: LoopVar) -> bool {
+        let depends = |id: Id| matches!(self.node(id), Node::Reduce { .. }) && self.free_vars(id).contains(&var);
+        self.find(id, |_| true, depends)
+    }
+    fn find(&self, id: Id, enter: impl Fn(Id) -> bool, is: impl Fn(Id) -> bool) -> bool {
         let (mut todo, mut seen) = (vec![id], HashSet::new());
         while let Some(id) = todo.pop() {
             if enter(id) && seen.insert(id) {
-                if is(self.node(id)) {
+                if is(id) {
                     return true;
                 }
                 todo.extend(self.children(id));

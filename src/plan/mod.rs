@@ -442,7 +442,8 @@ fn separate(graph: &mut Graph, roots: &[Id]) -> Vec<Id> {
 /// Compressed sums and draws in place of the sums that are marked.
 fn drawn(graph: &mut Graph, roots: &[Id], width: &dyn Fn(NetId) -> Option<usize>) -> Result<Vec<Id>, Unfit> {
     let one = |r: &Id| {
-        let compressed = compress(graph, *r, width)?;
+        let settled = graph.carry_out_known(*r, &mut HashMap::new());
+        let compressed = compress(graph, settled, width)?;
         Ok(graph.draw(compressed))
     };
     roots.iter().map(one).collect()

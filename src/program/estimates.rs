@@ -6,6 +6,7 @@ use super::same::Sameness;
 use super::types::*;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::syntax::ast::{self, ExprKind};
+use num_traits::ToPrimitive;
 use std::collections::HashMap;
 
 const METHODS: [&str; 7] = ["auto", "exact", "compressed", "sparse", "importance", "rademacher", "gaussian"];
@@ -178,7 +179,13 @@ impl<'a> Resolver<'a> {
                 warnings.push(warning.note("the estimate does nothing"));
             }
         }
-        let mut bias = Bias { resolver: self, same, whole: false, degrees: HashMap::new(), found: Vec::new() };
+        let samples = |method: Method| match method {
+            Method::Sparse { k, .. } => k.min(MAX_ESTIMATES_MULTIPLIED as usize) as u32,
+            _ => 1,
+        };
+        let random = program.estimates.iter().map(|e| e.method).filter(|m| m.is_random());
+        let samples = random.map(samples).min().unwrap_or(1);
+        let mut bias = Bias { resolver: self, same, whole: false, samples, degrees: HashMap::new(), found: Vec::new() };
         for (i, output) in program.outputs.iter().enumerate() {
             bias.judge(output.value, |target| matches!(target, EstimateTarget::Output(n) if *n == i));
         }
@@ -193,14 +200,20 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// Finds where residuals are not linear in what is estimated. The degree of an expression is 0 if it holds no
-/// estimate, 1 if it is linear in estimates, 2 if it is not.
+/// More than the degree of any polynomial.
+const NONLINEAR: u32 = u32::MAX;
+
+/// Finds where residuals are no polynomials in what is estimated, or of a higher degree than there are samples to multiply:
+/// a product of m sums by one sampler is a sum over m indices, of which k >= m draws find any. The degree of an
+/// expression that holds no estimate is 0.
 struct Bias<'r, 'a> {
     resolver: &'r Resolver<'a>,
     same: Sameness<'r>,
     /// Every sum over coordinates is estimated.
     whole: bool,
-    degrees: HashMap<ExprId, u8>,
+    /// Products of so many estimates are unbiased.
+    samples: u32,
+    degrees: HashMap<ExprId, u32>,
     found: Vec<(Span, &'static str)>,
 }
 
@@ -239,7 +252,7 @@ impl Bias<'_, '_> {
         }
     }
 
-    fn degree(&mut self, id: ExprId) -> u8 {
+    fn degree(&mut self, id: ExprId) -> u32 {
         if self.is_estimated(id) {
             return 1;
         }
@@ -249,33 +262,36 @@ impl Bias<'_, '_> {
         let mut most = 0;
         expr.kind.for_each_child(|child| most = most.max(of(&child)));
         // Linear in its operands, whatever they are; what is not linear is reported where it happens.
-        let why = match &expr.kind {
+        let (degree, why) = match &expr.kind {
             _ if most == 0 => return 0,
+            Kind::Product(factors) if factors.iter().any(|(divided, factor)| *divided && of(factor) > 0) => {
+                (NONLINEAR, "divided by what is estimated")
+            }
             Kind::Product(factors) => {
-                let divisor = factors.iter().any(|(divided, factor)| *divided && of(factor) > 0);
-                let estimates = factors.iter().filter(|(divided, factor)| !*divided && of(factor) > 0).count();
-                match (divisor, estimates) {
-                    (true, _) => "divided by what is estimated",
-                    (false, 0 | 1) => return most,
-                    _ => "a product of estimates",
-                }
+                (factors.iter().map(|f| of(&f.1)).fold(0, u32::saturating_add), "a product of estimates")
             }
             Kind::MatrixProduct(a, b) | Kind::Dot(a, b) | Kind::Advection(a, b) => {
-                if of(a) == 0 || of(b) == 0 {
-                    return most;
-                }
-                "a product of estimates"
+                (of(a).saturating_add(of(b)), "a product of estimates")
             }
-            Kind::Power(..) => "a power of what is estimated",
-            Kind::Call(..) | Kind::Network { .. } => "a nonlinear function of what is estimated",
-            Kind::Norm2(_) => "a square of what is estimated",
-            Kind::Determinant(_) => "a determinant of what is estimated",
-            Kind::Reduce { reduction: Reduction::Max, .. } => "the maximum of what is estimated",
+            Kind::Power(base, exponent) => {
+                let exponent = match &program.expr(*exponent).kind {
+                    Kind::Number(n) if n.is_integer() => n.to_integer().to_u32(),
+                    _ => None,
+                };
+                (exponent.map_or(NONLINEAR, |e| of(base).saturating_mul(e)), "a power of what is estimated")
+            }
+            Kind::Norm2(base) => (of(base).saturating_mul(2), "a square of what is estimated"),
+            Kind::Call(..) | Kind::Network { .. } => (NONLINEAR, "a nonlinear function of what is estimated"),
+            Kind::Determinant(_) => (NONLINEAR, "a determinant of what is estimated"),
+            Kind::Reduce { reduction: Reduction::Max, .. } => (NONLINEAR, "the maximum of what is estimated"),
             _ => return most,
         };
-        if most == 1 {
+        if degree <= self.samples {
+            return degree;
+        }
+        if most < NONLINEAR {
             self.found.push((expr.span, why));
         }
-        2
+        NONLINEAR
     }
 }

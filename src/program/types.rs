@@ -414,6 +414,10 @@ pub enum Method {
     Gaussian { k: usize },
 }
 
+/// Products of so many estimates by `sparse(k)` are written out, as sums over as many indices: k draws give k to that power
+/// terms. Larger ones are biased.
+pub const MAX_ESTIMATES_MULTIPLIED: u32 = 4;
+
 impl Method {
     /// Whether the method draws random numbers.
     pub fn is_random(self) -> bool {
