@@ -63,6 +63,7 @@ pub mod cpu;
 #[cfg(any(feature = "compiler", feature = "cuda"))] // the compiler emits text without a driver, too
 #[cfg_attr(not(all(feature = "compiler", feature = "cuda")), allow(dead_code))] // what only training or a driver uses
 pub mod cuda;
+mod device;
 pub mod diagnostic;
 mod embed;
 mod ids;

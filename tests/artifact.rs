@@ -206,6 +206,8 @@ fn build_scripts_write_a_module() {
     assert!(written.warnings[0].contains("no weights"), "{:?}", written.warnings);
     let module = std::fs::read_to_string(&written.module).unwrap();
     assert!(module.contains("pub struct MyPlane {") && module.contains("include_bytes!(\"my_plane.solver\")"));
+    let kernels = std::fs::read_to_string(written.kernels.unwrap()).unwrap();
+    assert!(module.contains("include_str!(\"my_plane.cu\")") && kernels.contains("__global__"));
     let (solver, half) = (Solver::<f64>::load(&written.solver).unwrap(), Solver::<f64>::from_bytes(bytes()).unwrap());
     let p = [0.3, 0.7];
     assert!((solver.at(&p).unwrap() - 4.0 * half.at(&p).unwrap()).abs() < 1e-12);

@@ -265,3 +265,64 @@ fn residuals_are_there_for_other_losses() {
     }
     assert!(loss(&parameters) < 0.1 * first, "{first} to {}", loss(&parameters));
 }
+
+/// The kernels of a GPU, on the CPU: the same values and gradients for any number of points, and from threads.
+#[cfg(all(feature = "cuda", unix))]
+#[test]
+fn a_device_gives_what_the_cpu_gives() {
+    let (here, operator, parameters) = two();
+    let there = Compiler::new().device(Device::Host).text(TEXT).unwrap();
+    let kernels = there.outputs::<f64>().unwrap();
+    assert_eq!((operator.device().as_str(), kernels.device().as_str()), ("cpu", "host"));
+    let close = |a: &Array2<f64>, b: &Array2<f64>| {
+        assert_eq!(a.dim(), b.dim());
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12 * (1.0 + b.abs())), "{a}\n{b}");
+    };
+    for n in [1, 5, 33, 32, 0] {
+        let p = points(n);
+        let cotangent = Array2::from_shape_fn((n, 3), |(k, c)| (k as f64 - 1.7) * (c as f64 + 0.3));
+        close(&kernels.eval(&parameters, p.view()).unwrap(), &operator.eval(&parameters, p.view()).unwrap());
+        let [a, b] = [&kernels, &operator].map(|o| o.vjp(&parameters, p.view(), cotangent.view()).unwrap());
+        close(&a.values, &b.values);
+        close(&a.points, &b.points);
+        for (a, b) in a.parameters.values().iter().flatten().zip(b.parameters.values().iter().flatten()) {
+            assert!((a - b).abs() < 1e-11 * (1.0 + b.abs()), "{n} points: {a} {b}");
+        }
+    }
+    // other weights, several threads and other numbers of points at once
+    std::thread::scope(|scope| {
+        for k in 0..3 {
+            let (here, there, operator, kernels) = (&here, &there, &operator, &kernels);
+            scope.spawn(move || {
+                let (p, w) = (points(20 * k + 1), here.parameters::<f64>(k as u64));
+                close(&kernels.eval(&w, p.view()).unwrap(), &operator.eval(&w, p.view()).unwrap());
+                assert_eq!(there.parameters::<f64>(k as u64), w);
+            });
+        }
+    });
+    let solver = here.solver(parameters).unwrap();
+    let moved = solver.on(Device::Host).unwrap();
+    assert_eq!(moved.operator().device(), "host");
+    close(&moved.eval(points(4).view()).unwrap(), &solver.eval(points(4).view()).unwrap());
+    assert_eq!(moved.cast::<f32>().unwrap().operator().device(), "host");
+    let p = points(4);
+    assert!(matches!(kernels.eval(&solver.parameters().clone(), p.slice(s![.., 1..])), Err(Error::Shape(_))));
+    let mut short = solver.parameters().clone();
+    short.values_mut()[0].pop();
+    assert!(matches!(kernels.eval(&short, p.view()), Err(Error::Shape(_))));
+}
+
+#[cfg(all(feature = "cuda", unix))]
+#[test]
+fn training_on_a_device_ends_where_the_cpu_ends() {
+    let options = TrainOptions { steps: Some(5), seed: 4, ..TrainOptions::default() };
+    let train = |device: Device| {
+        let compiled = Compiler::new().device(device).text(POISSON).unwrap();
+        compiled.train::<f64>(&options, &mut jetc::train::Silent).unwrap().solver
+    };
+    let (here, there) = (train(Device::Cpu), train(Device::Host));
+    assert_eq!(there.operator().device(), "host");
+    for (a, b) in here.parameters().values().iter().flatten().zip(there.parameters().values().iter().flatten()) {
+        assert!((a - b).abs() < 1e-9, "{a} {b}");
+    }
+}

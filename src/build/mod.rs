@@ -31,8 +31,10 @@ mod module;
 
 pub use module::{Precision, module};
 
-use crate::net::Parameters;
+use crate::cuda;
+use crate::net::{Parameters, WeightsError, write_atomically};
 use crate::{Compiler, Error, Solver};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Starts with a `.jet` file; paths are relative to the package's folder.
@@ -56,6 +58,8 @@ pub struct Written {
     pub module: PathBuf,
     /// The artifact beside it, `NAME.solver`.
     pub solver: PathBuf,
+    /// CUDA text of its values, `NAME.cu`; none where the program has something that kernels do not have.
+    pub kernels: Option<PathBuf>,
     /// What the program may not have meant, and that there are no weights.
     pub warnings: Vec<String>,
 }
@@ -131,16 +135,24 @@ impl Build {
         }
         let solver: Solver<T> = compiled.solver(parameters)?;
         let stem = self.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        let text = module(&stem, solver.inputs(), solver.quantities(), self.precision)?;
+        let kernels = cuda::emit(solver.operator().program(), &cuda::Options::new(cuda::precision::<T>())).ok();
+        let text = module(&stem, solver.inputs(), solver.quantities(), self.precision, kernels.is_some())?;
         let written = Written {
             module: folder.join(format!("{stem}.rs")),
             solver: folder.join(format!("{stem}.solver")),
+            kernels: kernels.as_ref().map(|_| folder.join(format!("{stem}.cu"))),
             warnings,
         };
         solver.save(&written.solver)?;
-        let write =
-            crate::net::write_atomically(&written.module, |file| std::io::Write::write_all(file, text.as_bytes()));
-        write.map_err(|source| crate::net::WeightsError::Write { path: written.module.clone(), source })?;
+        if let (Some(path), Some(kernels)) = (&written.kernels, kernels) {
+            write(path, &kernels.text)?;
+        }
+        write(&written.module, &text)?;
         Ok(written)
     }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    let written = write_atomically(path, |file| file.write_all(text.as_bytes()));
+    Ok(written.map_err(|source| WeightsError::Write { path: path.into(), source })?)
 }

@@ -27,11 +27,17 @@ pub enum Precision {
 }
 
 /// Rust text, to be `include!`d: a struct called after `stem`, `Input` and `Output` with the given names. It reads the artifact
-/// `STEM.solver` beside it.
+/// `STEM.solver` beside it, and the CUDA text `STEM.cu` where there are kernels.
 ///
 /// # Errors
 /// [`Error::Unsupported`] where a vector is too long to be an array.
-pub fn module(stem: &str, inputs: &[Input], outputs: &[Quantity], precision: Precision) -> Result<String, Error> {
+pub fn module(
+    stem: &str,
+    inputs: &[Input],
+    outputs: &[Quantity],
+    precision: Precision,
+    kernels: bool,
+) -> Result<String, Error> {
     let real = match precision {
         Precision::F32 => "f32",
         Precision::F64 => "f64",
@@ -77,6 +83,13 @@ pub fn module(stem: &str, inputs: &[Input], outputs: &[Quantity], precision: Pre
         let _ = writeln!(take, "            {field}: {value},");
         at += q.len();
     }
+    let kernels = match kernels {
+        true => format!(
+            "\n    /// The CUDA text of its values, for programs that launch kernels of their own. `solver().on(device)` needs it not.\n    \
+             pub const KERNELS: &'static str = include_str!(\"{stem}.cu\");\n"
+        ),
+        false => String::new(),
+    };
     let version = env!("CARGO_PKG_VERSION");
     Ok(format!(
         r#"// Made by jetc {version} from `{stem}.jet`.
@@ -101,7 +114,7 @@ pub struct {name} {{
 impl {name} {{
     /// The artifact that is part of this program.
     pub const ARTIFACT: &'static [u8] = include_bytes!("{stem}.solver");
-
+{kernels}
     /// Prepares the program: do it once.
     pub fn new() -> Result<Self, jetc::Error> {{
         Ok({name} {{ solver: jetc::Solver::from_bytes(Self::ARTIFACT)? }})
@@ -188,8 +201,8 @@ mod tests {
         let inputs = [input("x", 2, true, Domain::Interval(0.0, 1.0)), input("t", 1, false, Domain::Anywhere)];
         let quantity = |name: &str, shape: &[usize]| Quantity { name: name.into(), shape: shape.into() };
         let outputs = [quantity("u", &[]), quantity("v", &[2]), quantity("h", &[2, 3])];
-        insta::assert_snapshot!(module("heat_2d", &inputs, &outputs, Precision::F32).unwrap());
-        let long = module("long", &[input("x", 5000, true, Domain::Anywhere)], &outputs, Precision::F64);
+        insta::assert_snapshot!(module("heat_2d", &inputs, &outputs, Precision::F32, true).unwrap());
+        let long = module("long", &[input("x", 5000, true, Domain::Anywhere)], &outputs, Precision::F64, false);
         assert!(long.unwrap_err().to_string().contains("5000 elements"));
     }
 }

@@ -1,6 +1,7 @@
 //! The arguments.
 
-use crate::cuda::{Choice, compile::Arch};
+use crate::cuda::compile::Arch;
+use crate::device::Device;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -242,7 +243,7 @@ pub struct Eval {
     pub precision: Precision,
     /// auto, cpu, cuda:0, or host: kernels of a GPU on the CPU, slowly, to check them [default: auto]
     #[arg(long, value_name = "DEVICE")]
-    pub device: Option<Choice>,
+    pub device: Option<Device>,
     /// Seed of estimators and initial weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -261,7 +262,7 @@ pub struct Train {
     pub seed: u64,
     /// auto, cpu, cuda:0, or host: kernels of a GPU on the CPU, slowly, to check them [default: auto]
     #[arg(long, value_name = "DEVICE")]
-    pub device: Option<Choice>,
+    pub device: Option<Device>,
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: Precision,
@@ -289,7 +290,7 @@ pub struct Verify {
     pub seed: u64,
     /// Compare this device with the CPU instead: cuda:0, or host for kernels on the CPU
     #[arg(long, value_name = "DEVICE")]
-    pub device: Option<Choice>,
+    pub device: Option<Device>,
 }
 
 /// `jetc bench`
@@ -308,5 +309,5 @@ pub struct Bench {
     pub precision: Precision,
     /// cpu, cuda:0, or host
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub device: Choice,
+    pub device: Device,
 }

@@ -6,7 +6,7 @@ use super::{Done, print};
 use crate::cuda::{self, Device, ceilings};
 use crate::net::Parameters;
 use crate::plan::{Options, plan};
-use crate::solver::{DeviceStepper, Evaluator, Number, OnDevice, SolverObjective, precision};
+use crate::solver::{DeviceStepper, Evaluator, Number, SolverObjective, on_device};
 use crate::train::{Adam, Beginning, Moments, Objective, Stepper, Stuck, descend};
 use std::time::Instant;
 
@@ -114,11 +114,11 @@ fn there<T: Number>(args: &Bench, loaded: &Loaded, device: &Device) -> Done {
         None => String::new(),
     };
     if let Some(set) = plan.sets.iter().find(|s| s.condition.is_none()) {
-        let options = cuda::Options::new(precision::<T>());
+        let options = cuda::Options::new(cuda::precision::<T>());
         let mut on =
-            OnDevice::new(device, &set.program, &options, &parameters, args.points).map_err(|e| loaded.failure(e))?;
+            on_device(device, &set.program, &options, &parameters, args.points).map_err(|e| loaded.failure(e))?;
         let points: Vec<T> = (0..args.points * program.columns()).map(|k| T::of((k % 997) as f64 / 997.0)).collect();
-        on.write(&points, &[], (0, 0)).map_err(|e| loaded.failure(e))?;
+        on.write(&points, &[], (0, 0)).map_err(|e| loaded.failure(e.into()))?;
         let batch = if measured.is_some() { 64 } else { 1 };
         let (rate, _) = measure(args.seconds, &mut || Ok(on.runner().call(batch)?))?;
         let points = rate * batch as f64 * args.points as f64;

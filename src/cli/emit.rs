@@ -27,7 +27,7 @@ pub fn emit(args: &args::Emit) -> Done {
             let artifact = artifact.map_err(|d| loaded.say(&[d]))?;
             let stem = args.source.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             let quantities = artifact.parts.first().map_or(&[][..], |p| &p.quantities);
-            let text = crate::build::module(&stem, &artifact.inputs, quantities, crate::build::Precision::F64)?;
+            let text = crate::build::module(&stem, &artifact.inputs, quantities, crate::build::Precision::F64, false)?;
             write_or_print(out, &text)
         }
         Target::Cuda | Target::Ptx | Target::Cubin => deliver(args, &modules(args, &loaded, &plan, &programs)?),

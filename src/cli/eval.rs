@@ -3,11 +3,11 @@
 use super::args::{Eval, Precision};
 use super::source::{Loaded, device, load, warn_of_cache, write_or_print};
 use super::{Done, Failure};
-use crate::cuda::{self, Device};
+use crate::cuda::{self, Device, precision};
 use crate::net::{read_matrix, write_atomically};
 use crate::plan::{Options, plan, plan_expressions};
 use crate::program::Program;
-use crate::solver::{Evaluator, Number, OnDevice, precision};
+use crate::solver::{Evaluator, Number, on_device};
 use crate::train::Table;
 use ndarray::Array2;
 use ndarray_npy::{WritableElement, WriteNpyExt};
@@ -84,7 +84,7 @@ fn run<T: Number + WritableElement>(args: &Eval, loaded: &Loaded, points: &Array
     let flat: Vec<T> = points.iter().map(|x| T::of(*x)).collect();
     let values = if device.runs_modules() {
         let options = cuda::Options::new(precision::<T>());
-        let mut there = OnDevice::new(device, &jet, &options, &parameters, points.nrows())?;
+        let mut there = on_device(device, &jet, &options, &parameters, points.nrows())?;
         let (mut outputs, _) = there.run(&flat, &[], (args.seed, 0))?;
         warn_of_cache();
         outputs.swap_remove(0)

@@ -3,7 +3,8 @@
 use super::args::{self, Target};
 use super::source::{Loaded, warn_of_cache, write_or_print};
 use super::{Done, Failure, print};
-use crate::cuda::{self, Choice, Device};
+use crate::cuda::{self, Device};
+use crate::device::Device as Choice;
 use crate::net::{Metadata, Parameters};
 use crate::plan::{FlowPlan, plan_flow};
 use crate::program::Program;

@@ -2,7 +2,8 @@
 
 use super::args;
 use super::{Failure, print};
-use crate::cuda::{Choice, Device, cache::Cache, driver};
+use crate::cuda::{Device, cache::Cache, driver};
+use crate::device::Device as Choice;
 use crate::diagnostic::{Diagnostic, Span, render};
 use crate::net::{Element, Parameters, layout, write_atomically};
 use crate::program::{Overrides, Program};

@@ -3,7 +3,8 @@
 use super::args::{Precision, Train};
 use super::source::{Loaded, device, load, warn_of_cache};
 use super::{Done, Failure, print};
-use crate::cuda::{Choice, Device};
+use crate::cuda::Device;
+use crate::device::Device as Choice;
 use crate::net::Parameters;
 use crate::plan::{Options as PlanOptions, Plan, plan};
 use crate::solver::flow::FlowObjective;

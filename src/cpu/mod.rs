@@ -363,7 +363,11 @@ impl<T: Real> Executor<T> {
         }
     }
 
-    fn check(&self, call: &Call<T>, outputs: &[Vec<T>], gradients: &[Vec<T>]) -> Result<(), ShapeError> {
+    /// An error where an argument of a call has the wrong size.
+    ///
+    /// # Errors
+    /// The first of them.
+    pub fn check(&self, call: &Call<T>, outputs: &[Vec<T>], gradients: &[Vec<T>]) -> Result<(), ShapeError> {
         let program = &self.program;
         let expect = |what: &str, expected, found| match expected == found {
             true => Ok(()),

@@ -1,4 +1,4 @@
-//! Which device: what is asked for, what there is, and why it is not the other.
+//! The device that is asked for, if it is there, and why not if not.
 
 use super::compile::Arch;
 use super::driver;
@@ -8,8 +8,8 @@ use super::module::Module;
 use super::nvrtc::Nvrtc;
 use super::runner::Runner;
 use super::simulated::simulate;
+use crate::device::Device as Choice;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 /// A device of the driver.
@@ -29,38 +29,6 @@ pub struct DeviceInfo {
     pub shared: u64,
 }
 
-/// What a `--device` argument asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// A GPU where everything is there for it, else the CPU.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// This GPU and no other.
-    Cuda(u32),
-    /// The kernels of a GPU, built for the CPU by the C++ compiler of this machine: slow, to check them.
-    Host,
-}
-
-impl FromStr for Choice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |n: &str| n.parse().ok().filter(|_| n.bytes().all(|b| b.is_ascii_digit()));
-        match text {
-            "auto" => Ok(Choice::Auto),
-            "cpu" => Ok(Choice::Cpu),
-            "host" => Ok(Choice::Host),
-            "cuda" => Ok(Choice::Cuda(0)),
-            other => other
-                .strip_prefix("cuda:")
-                .and_then(number)
-                .map(Choice::Cuda)
-                .ok_or_else(|| "expected auto, cpu, cuda:0 (or another number), or host".into()),
-        }
-    }
-}
-
 /// A device to run on.
 #[derive(Clone, Debug)]
 pub enum Device {
@@ -76,7 +44,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// The device of a choice.
+    /// The device that is asked for.
     ///
     /// # Errors
     /// Where a GPU is asked for and it, its driver or NVRTC is missing: what, and how to get it. `Auto` never fails.
@@ -132,19 +100,6 @@ pub fn left_out() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn choices_are_read() {
-        let read = |text: &str| text.parse::<Choice>().ok();
-        assert_eq!(read("auto"), Some(Choice::Auto));
-        assert_eq!(read("cpu"), Some(Choice::Cpu));
-        assert_eq!(read("host"), Some(Choice::Host));
-        assert_eq!(read("cuda"), Some(Choice::Cuda(0)));
-        assert_eq!(read("cuda:12"), Some(Choice::Cuda(12)));
-        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cuda:99999999999", "CUDA:0"] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn auto_never_fails_and_the_cpu_needs_no_reason() {

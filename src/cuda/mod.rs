@@ -6,7 +6,8 @@
 //! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
 //!   `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
 //! - `step`, `points`, `wide`, `wide_pass`: a whole training step;  - `rollout`: many steps of a flow;
-//! - `module`: what is made, for those who run it;  - `runner`: what runs a module;  - `device`: which device;
+//! - `module`: what is made, for those who run it;  - `runner`: what runs a module;  - `on_device`: a program
+//!   there;  - `device`: which device;
 //! - `gpu`, `driver`: the driver and its devices;  - `simulated`, `host`: the same kernels on the CPU, as a check;
 //! - `ceilings`: what a device can do at most;
 //! - `load`: from a module to code, by way of `cache` and `nvrtc`;  - `folders`: where these lie;  - `off`: the same names
@@ -28,6 +29,7 @@ mod layout;
 mod lifts;
 pub mod load;
 mod module;
+mod on_device;
 #[cfg(feature = "compiler")]
 mod points;
 mod rollout;
@@ -52,10 +54,11 @@ pub mod nvrtc;
 #[cfg_attr(not(all(feature = "cuda", unix)), path = "off/simulated.rs")]
 pub mod simulated;
 
-pub use device::{Choice, Device};
+pub use device::Device;
 pub use emitter::emit;
 pub use error::Error;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
+pub use on_device::{OnDevice, Results, precision, roles};
 pub use rollout::{Rollout, rollout};
 pub use runner::Runner;
 use std::collections::BTreeMap;

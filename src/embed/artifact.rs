@@ -27,6 +27,18 @@ pub const FORMAT: u32 = 1;
 const MAX_VALUE: usize = 1 << 28;
 
 /// Which results.
+///
+/// ```
+/// # #[cfg(feature = "compiler")] {
+/// # use jetc::{Compiled, Solver, ndarray::array};
+/// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+/// # let solver = compiled.solver(compiled.parameters::<f64>(0))?;
+/// use jetc::Of;
+/// assert_eq!(solver.showing(Of::Fields)?.quantities()[0].name, "u");
+/// assert_eq!(Of::Outputs.name(), "outputs");
+/// # }
+/// # Ok::<(), jetc::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
     /// The `output`s.
@@ -53,6 +65,15 @@ impl Of {
 }
 
 /// Why a file is no artifact that can be used.
+///
+/// ```
+/// # #[cfg(feature = "compiler")] {
+/// # use jetc::{ArtifactError, Error, Solver};
+/// let error = Solver::<f64>::from_bytes(b"no tensors").unwrap_err();
+/// assert!(matches!(error, Error::Artifact(ArtifactError::Truncated { .. } | ArtifactError::Damaged { .. })));
+/// # }
+/// # Ok::<(), jetc::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArtifactError {

@@ -2,6 +2,7 @@
 
 use super::artifact::{Artifact, Of, Part};
 use super::inputs::{Domain, Input, Quantity};
+use super::kernels::Opened;
 use super::{Device, Error, Operator, Solver};
 use crate::cpu::Number;
 use crate::diagnostic::{Diagnostic, render};
@@ -31,30 +32,81 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// Programs as they are written, on the best device.
+    /// Programs as they are written, on the CPU.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// assert!(Compiler::new().text("space x\noutput r = d_x(x)\n").is_ok());
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn new() -> Self {
         Compiler::default()
     }
 
     /// Sets a const or param, like `--set name=value`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// let compiled = Compiler::new().set("d", "7").text("const d = 2\nspace x[d]\noutput r = norm2(x)\n")?;
+    /// assert_eq!(compiled.inputs()[0].len, 7);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.overrides.set.push((name.into(), value.into()));
         self
     }
 
     /// Sets the estimator of an output, a condition or an operator, like `--estimate "lap(u)=sparse(16)"`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// let text = "space x[50]\nnet N = mlp(width = 4, depth = 2, activation = tanh)\noutput r = lap(N(x))\n";
+    /// let compiled = Compiler::new().estimate("r", "sparse(4)").text(text)?;
+    /// assert_eq!(compiled.plan().sets[0].networks[0].rows, 6); // value, four directions, the sum
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn estimate(mut self, target: impl Into<String>, method: impl Into<String>) -> Self {
         self.overrides.estimates.push((target.into(), method.into()));
         self
     }
 
-    /// Where the results run.
+    /// Where the results run, and where they are trained: the CPU unless said otherwise.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// use jetc::Device;
+    /// let compiled = Compiler::new().device(Device::Auto).text("space x\noutput r = d_x(x)\n")?;
+    /// println!("it runs on {}", compiled.outputs::<f32>()?.device());
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;
         self
     }
 
     /// Compiles a text.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// let error = Compiler::new().text("space x\noutput r = d_y(x)\n").unwrap_err();
+    /// assert!(error.to_string().starts_with("program.jet:2:12: error: "), "{error}");
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Program`] with all errors, [`Error::Device`].
@@ -63,6 +115,18 @@ impl Compiler {
     }
 
     /// Compiles a file; data files are relative to its folder.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("u.solver");
+    /// std::fs::write(&path, "space x\noutput r = d_xx(x^3)\n").unwrap();
+    /// assert_eq!(Compiler::new().file(&path)?.inputs().len(), 1);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Compiler::text`], and [`Error::Read`].
@@ -78,7 +142,7 @@ impl Compiler {
     }
 
     fn named(&self, name: &str, text: &str, folder: &Path) -> Result<Compiled, Error> {
-        self.device.find()?;
+        let device = Opened::new(self.device)?;
         let (program, warnings) = solver::compile(text, &self.overrides);
         let Some(program) = program else { return Err(error(name, text, warnings)) };
         if program.flow.is_some() {
@@ -101,7 +165,7 @@ impl Compiler {
             program,
             plan,
             warnings,
-            device: self.device,
+            device,
         })
     }
 }
@@ -133,11 +197,19 @@ pub struct Compiled {
     pub(super) program: Program,
     pub(super) plan: Plan,
     warnings: Vec<Diagnostic>,
-    device: Device,
+    pub(super) device: Opened,
 }
 
 impl Compiled {
     /// Compiles a text as it is written. See [`Compiler`] for more.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::Compiled;
+    /// assert_eq!(Compiled::from_text("space x\noutput r = d_xx(x^3)\n")?.inputs()[0].name, "x");
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Compiler::text`].
@@ -147,6 +219,14 @@ impl Compiled {
 
     /// Compiles a file as it is written.
     ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Error};
+    /// assert!(matches!(Compiled::from_file("no/such.jet"), Err(Error::Read { .. })));
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Compiler::file`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
@@ -154,6 +234,15 @@ impl Compiled {
     }
 
     /// The program.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// assert_eq!(compiled.program().outputs.len(), 2);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn program(&self) -> &Program {
         &self.program
     }
@@ -164,36 +253,101 @@ impl Compiled {
     }
 
     /// What will be computed, and how. [`text`] and [`json`] print it.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// assert_eq!(compiled.plan().sets.len(), 1);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
     /// The plan for people, as `jetc plan` prints it.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// assert!(compiled.plan_text().contains("outputs"));
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn plan_text(&self) -> String {
         text(&self.plan)
     }
 
     /// The plan as JSON.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// assert!(compiled.plan_json().starts_with('{'));
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn plan_json(&self) -> String {
         json(&self.plan).to_string()
     }
 
     /// What may not have been meant.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// assert!(compiled.warnings().is_empty());
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
     }
 
     /// The coordinates of a point, in the order of their columns.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// assert_eq!(compiled.inputs()[1].name, "y");
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
     }
 
     /// Initial parameters: random weights from the seed, everything else as the program says.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::Compiled;
+    /// # let compiled = Compiled::from_text("space x\nnet N = mlp(width = 4, depth = 2, activation = tanh)\noutput r = d_xx(N(x))\n")?;
+    /// let parameters = compiled.parameters::<f32>(0);
+    /// assert_eq!(parameters.get("N.0.weight").unwrap().len(), 4);
+    /// assert_ne!(parameters, compiled.parameters(1));
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn parameters<T: Number>(&self, seed: u64) -> Parameters<T> {
         Parameters::initial(&self.program, seed)
     }
 
     /// The `output`s, together.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// assert_eq!(compiled.outputs::<f64>()?.width(), 3);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Missing`] where there are none; as [`Operator`]'s.
@@ -202,6 +356,15 @@ impl Compiled {
     }
 
     /// The `field`s, together.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// assert_eq!(compiled.fields::<f64>()?.width(), 1);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Missing`] where there are none; [`Error::Program`] where they cannot be planned.
@@ -213,10 +376,20 @@ impl Compiled {
         let part = part(&self.program, &self.plan, of).map_err(|d| self.error(d))?;
         let missing = || Error::Missing { what: "statement of kind", name: of.name().into(), found: Vec::new() };
         let part = part.ok_or_else(missing)?;
-        Operator::new(self.inputs.clone(), part.quantities, &part.program, self.device)
+        Operator::new(self.inputs.clone(), part.quantities, &part.program, &self.device)
     }
 
     /// The residual of a condition, left minus right, at any points; as many columns as it has components.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, ndarray::array};
+    /// let compiled = Compiled::from_text("space x in box(0..1)\nparam a = 1 learn\nfield u = a*x^3\nsolve interior: lap(u) = 1\n")?;
+    /// let residual = compiled.residual::<f64>("interior")?;
+    /// assert_eq!(residual.eval(&compiled.parameters(0), array![[0.5]].view())?, array![[2.0]]); // 6 a x - 1
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Missing`]; [`Error::Unsupported`] where it reads data or outward normals.
@@ -231,10 +404,20 @@ impl Compiled {
             _ => 0,
         };
         let quantity = Quantity { name: condition.into(), shape: vec![len] };
-        Operator::new(self.inputs.clone(), vec![quantity], &set.program, self.device)
+        Operator::new(self.inputs.clone(), vec![quantity], &set.program, &self.device)
     }
 
     /// The outputs and fields with parameters: what can be saved.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, Compiler};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// let solver = compiled.solver(compiled.parameters::<f64>(0))?;
+    /// assert_eq!(solver.at(&[0.5, 0.25])?, 0.5);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Program`] where they cannot be planned; [`Error::Missing`] where there are none, or for a tensor of the program
@@ -250,7 +433,7 @@ impl Compiled {
         if artifact.parts.is_empty() {
             return Err(Error::Missing { what: "output or field", name: "u".into(), found: Vec::new() });
         }
-        Solver::new(Arc::new(artifact), Arc::new(parameters), self.device)
+        Solver::new(Arc::new(artifact), Arc::new(parameters), self.device.clone())
     }
 
     /// What a solver of this program says in its file.

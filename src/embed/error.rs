@@ -2,6 +2,7 @@
 
 use super::artifact::ArtifactError;
 use crate::cpu::ShapeError;
+use crate::device::UnknownDevice;
 use crate::diagnostic::Diagnostic;
 use crate::jet::Invalid;
 use crate::net::WeightsError;
@@ -9,6 +10,20 @@ use std::io;
 use std::path::PathBuf;
 
 /// Why something cannot be compiled, loaded, evaluated or trained.
+///
+/// ```
+/// # #[cfg(feature = "compiler")] {
+/// # use jetc::{Compiled, Error};
+/// match Compiled::from_text("space x\noutput r = lpa(x)\n") {
+///     Err(Error::Program { diagnostics, rendered }) => {
+///         assert_eq!(diagnostics.len(), 1);
+///         assert!(rendered.contains("did you mean `lap`?"));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # }
+/// # Ok::<(), jetc::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -69,14 +84,17 @@ pub enum Error {
         /// What there is.
         found: Vec<String>,
     },
-    /// A device that this build or this machine does not have.
-    #[error("device `{name}`: {reason}")]
+    /// A device that this build or this machine does not have, or that failed.
+    #[error("device `{name}`: {source}")]
     Device {
         /// As it was asked for.
         name: String,
         /// Why not.
-        reason: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A text that names no device.
+    #[error(transparent)]
+    UnknownDevice(#[from] UnknownDevice),
     /// The program reads what is not given at evaluation, or cannot be differentiated.
     #[error("{0}")]
     Unsupported(String),

@@ -6,6 +6,17 @@ use ndarray::{ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 /// A coordinate or a vector of them: adjacent columns of a point.
+///
+/// ```
+/// # #[cfg(feature = "compiler")] {
+/// # use jetc::{Compiled, Solver, ndarray::array};
+/// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+/// # let solver = compiled.solver(compiled.parameters::<f64>(0))?;
+/// let x = &solver.inputs()[0];
+/// assert_eq!((x.name.as_str(), x.len, x.is_vector), ("x", 1, false));
+/// # }
+/// # Ok::<(), jetc::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Input {
     /// `x`, `t`.
@@ -19,6 +30,17 @@ pub struct Input {
 }
 
 /// Where the columns of an input lie.
+///
+/// ```
+/// # #[cfg(feature = "compiler")] {
+/// # use jetc::{Compiled, Solver, ndarray::array};
+/// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+/// # let solver = compiled.solver(compiled.parameters::<f64>(0))?;
+/// use jetc::Domain;
+/// assert_eq!(solver.inputs()[0].domain, Domain::Interval(0.0, 1.0));
+/// # }
+/// # Ok::<(), jetc::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Domain {
@@ -31,6 +53,17 @@ pub enum Domain {
 }
 
 /// A named result: adjacent columns of the values.
+///
+/// ```
+/// # #[cfg(feature = "compiler")] {
+/// # use jetc::{Compiled, Solver, ndarray::array};
+/// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+/// # let solver = compiled.solver(compiled.parameters::<f64>(0))?;
+/// let g = &solver.quantities()[1];
+/// assert_eq!((g.name.as_str(), g.shape.as_slice(), g.len()), ("g", &[2][..], 2));
+/// # }
+/// # Ok::<(), jetc::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quantity {
     /// `u`, `r`.
@@ -51,6 +84,18 @@ impl Quantity {
 }
 
 /// Where a point lies.
+///
+/// ```
+/// # #[cfg(feature = "compiler")] {
+/// # use jetc::{Compiled, Solver, ndarray::array};
+/// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+/// # let solver = compiled.solver(compiled.parameters::<f64>(0))?;
+/// use jetc::Place;
+/// let (_, places) = solver.eval_flagged(array![[0.5, 0.5], [0.5, 1.5]].view())?;
+/// assert_eq!(places, [Place::Inside, Place::Outside]);
+/// # }
+/// # Ok::<(), jetc::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In the domain.

@@ -5,18 +5,20 @@
 mod artifact;
 #[cfg(feature = "compiler")]
 mod compiled;
-mod device;
 mod error;
 mod inputs;
+// a build without compiler and CUDA has the same types; they know the CPU
+#[cfg_attr(not(any(feature = "compiler", feature = "cuda")), path = "off/kernels.rs")]
+mod kernels;
 mod operator;
 mod solver;
 #[cfg(feature = "compiler")]
 mod training;
 
+pub use crate::device::{Device, UnknownDevice};
 pub use artifact::{Artifact, ArtifactError, FORMAT, Of, Part};
 #[cfg(feature = "compiler")]
 pub use compiled::{Compiled, Compiler, artifact};
-pub use device::Device;
 pub use error::Error;
 pub use inputs::{Domain, Input, Place, Quantity};
 pub use operator::{Gradient, Operator};

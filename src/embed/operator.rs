@@ -1,9 +1,10 @@
 //! A compiled function of a point and of parameters, with its vector-Jacobian product.
 
+use super::Error;
 use super::inputs::{self, Input, Quantity};
-use super::{Device, Error};
+use super::kernels::{Kernels, Opened};
 use crate::cpu::{Call, Executor, Number, Points, ShapeError};
-use crate::jet::{Invalid, JetProgram, Type, vjp};
+use crate::jet::{JetProgram, Type, vjp};
 use crate::net::Parameters;
 use ndarray::{Array2, ArrayView2};
 use std::sync::{Arc, OnceLock};
@@ -50,11 +51,48 @@ struct Shared<T> {
     inputs: Vec<Input>,
     quantities: Vec<Quantity>,
     width: usize,
-    values: Executor<T>,
-    gradient: OnceLock<Result<Executor<T>, Invalid>>,
+    device: Opened,
+    values: Prepared<T>,
+    gradient: OnceLock<Result<Prepared<T>, Error>>,
+}
+
+/// A program made ready: the CPU's own form of it, and kernels where another device runs it.
+#[derive(Debug)]
+struct Prepared<T> {
+    executor: Executor<T>,
+    kernels: Option<Kernels<T>>,
+}
+
+impl<T: Number> Prepared<T> {
+    fn new(program: &JetProgram, device: &Opened) -> Result<Self, Error> {
+        Ok(Prepared { executor: Executor::new(program)?, kernels: Kernels::of(device, program)? })
+    }
+
+    fn run(&self, call: &Call<'_, T>, outputs: &mut [Vec<T>], gradients: &mut [Vec<T>]) -> Result<(), Error> {
+        match &self.kernels {
+            Some(kernels) if call.count > 0 => {
+                self.executor.check(call, outputs, gradients)?;
+                kernels.run(call, outputs, gradients)
+            }
+            _ => Ok(self.executor.run_whole(call, outputs, gradients)?),
+        }
+    }
 }
 
 /// A vector-Jacobian product.
+///
+/// ```
+/// # #[cfg(feature = "compiler")] {
+/// # use jetc::{Compiled, ndarray::array};
+/// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+/// # let (operator, parameters) = (compiled.outputs::<f64>()?, compiled.parameters::<f64>(0));
+/// let gradient = operator.vjp(&parameters, array![[1.0, 3.0]].view(), array![[1.0, 0.0, 0.0]].view())?;
+/// assert_eq!(gradient.values, array![[6.0, 6.0, 1.0]]);
+/// assert_eq!(gradient.points, array![[0.0, 2.0]]);
+/// assert!(gradient.parameters.specs().is_empty()); // there is nothing to learn here
+/// # }
+/// # Ok::<(), jetc::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradient<T> {
     /// The values themselves: [points, width].
@@ -75,9 +113,8 @@ impl<T: Number> Operator<T> {
         inputs: Vec<Input>,
         quantities: Vec<Quantity>,
         program: &JetProgram,
-        device: Device,
+        device: &Opened,
     ) -> Result<Self, Error> {
-        device.find()?;
         if program.data_columns > 0 {
             return Err(Error::Unsupported(
                 "this reads a data set, which belongs to conditions and reports and is not there at evaluation".into(),
@@ -90,42 +127,134 @@ impl<T: Number> Operator<T> {
             },
             None => 0,
         };
-        let values = Executor::new(program)?;
-        let shared = Shared { inputs, quantities, width, values, gradient: OnceLock::new() };
+        let values = Prepared::new(program, device)?;
+        let device = device.clone();
+        let shared = Shared { inputs, quantities, width, device, values, gradient: OnceLock::new() };
         Ok(Operator { shared: Arc::new(shared), draw: (0, 0) })
     }
 
     /// The coordinates of a point, in the order of their columns.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, ndarray::array};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// # let (operator, parameters) = (compiled.outputs::<f64>()?, compiled.parameters::<f64>(0));
+    /// assert_eq!(operator.inputs()[1].name, "y");
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn inputs(&self) -> &[Input] {
         &self.shared.inputs
     }
 
     /// The named results, in the order of their columns.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, ndarray::array};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// # let (operator, parameters) = (compiled.outputs::<f64>()?, compiled.parameters::<f64>(0));
+    /// let names: Vec<&str> = operator.quantities().iter().map(|q| q.name.as_str()).collect();
+    /// assert_eq!(names, ["r", "g"]);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn quantities(&self) -> &[Quantity] {
         &self.shared.quantities
     }
 
     /// Columns of a point.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, ndarray::array};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// # let (operator, parameters) = (compiled.outputs::<f64>()?, compiled.parameters::<f64>(0));
+    /// assert_eq!(operator.columns(), 2);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn columns(&self) -> usize {
         self.program().columns
     }
 
     /// Columns of the values.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, ndarray::array};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// # let (operator, parameters) = (compiled.outputs::<f64>()?, compiled.parameters::<f64>(0));
+    /// assert_eq!(operator.width(), 3); // r, g[0], g[1]
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn width(&self) -> usize {
         self.shared.width
     }
 
     /// The program that runs.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, ndarray::array};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// # let (operator, parameters) = (compiled.outputs::<f64>()?, compiled.parameters::<f64>(0));
+    /// assert!(operator.program().to_string().contains("points"));
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn program(&self) -> &JetProgram {
-        self.shared.values.program()
+        self.shared.values.executor.program()
+    }
+
+    /// Where it runs: `cpu`, `cuda:0 (NVIDIA H200)`, `host`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, ndarray::array};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// # let (operator, parameters) = (compiled.outputs::<f64>()?, compiled.parameters::<f64>(0));
+    /// assert_eq!(operator.device(), "cpu");
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
+    pub fn device(&self) -> String {
+        self.shared.device.to_string()
     }
 
     /// The same function with other random numbers in its estimators: functions of (seed, step). Without estimators nothing changes.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiler, ndarray::Array2};
+    /// let compiled = Compiler::new().estimate("r", "sparse(2)").text(
+    ///     "space x[9]\nnet N = mlp(width = 4, depth = 2, activation = tanh)\noutput r = lap(N(x))\n",
+    /// )?;
+    /// let (operator, w) = (compiled.outputs::<f64>()?, compiled.parameters::<f64>(0));
+    /// let x = Array2::from_elem((1, 9), 0.5);
+    /// let draw = |seed, step| operator.with_draw(seed, step).eval(&w, x.view());
+    /// assert_eq!(draw(7, 1)?, draw(7, 1)?);
+    /// assert_ne!(draw(7, 1)?, draw(7, 2)?);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn with_draw(&self, seed: u64, step: u64) -> Self {
         Operator { shared: self.shared.clone(), draw: (seed, step) }
     }
 
     /// The values at points: [points, columns] to [points, width]. Points in row-major layout are not copied.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, ndarray::array};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// # let (operator, parameters) = (compiled.outputs::<f64>()?, compiled.parameters::<f64>(0));
+    /// assert_eq!(operator.eval(&parameters, array![[1.0, 3.0]].view())?, array![[6.0, 6.0, 1.0]]);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Shape`] for another number of columns, or of elements of a tensor; [`Error::Missing`] for a tensor.
@@ -136,6 +265,20 @@ impl<T: Number> Operator<T> {
     }
 
     /// The same into an array whose memory is used again; it gets the shape [points, width].
+    ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, ndarray::array};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// # let (operator, parameters) = (compiled.outputs::<f64>()?, compiled.parameters::<f64>(0));
+    /// let mut values = array![[]];
+    /// for x in [1.0, 2.0] {
+    ///     operator.eval_into(&parameters, array![[x, 3.0]].view(), &mut values)?;
+    ///     assert_eq!(values, array![[6.0, 6.0 * x, x * x]]);
+    /// }
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Operator::eval`]; the array is empty then.
@@ -156,6 +299,18 @@ impl<T: Number> Operator<T> {
     /// The product of a cotangent, [points, width], with the Jacobian of the values: the gradient of sum(cotangent * values) with
     /// respect to the points and to the learned tensors.
     ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, ndarray::array};
+    /// # let compiled = Compiled::from_text("space x, y in box(0..1, 0..1)\nfield u = x^2*y\noutput r = lap(u)\noutput g = grad(u)\n")?;
+    /// # let (operator, parameters) = (compiled.outputs::<f64>()?, compiled.parameters::<f64>(0));
+    /// // d/dx and d/dy of 2xy, which is g[0]
+    /// let gradient = operator.vjp(&parameters, array![[1.0, 3.0]].view(), array![[0.0, 1.0, 0.0]].view())?;
+    /// assert_eq!(gradient.points, array![[6.0, 2.0]]);
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Operator::eval`]; [`Error::Unsupported`] where there is no derivative.
     pub fn vjp(
@@ -173,14 +328,15 @@ impl<T: Number> Operator<T> {
             };
             return Err(ShapeError { what: what.into(), expected, found }.into());
         }
-        let compiled = self.shared.gradient.get_or_init(|| Executor::new(&vjp(self.program())?));
-        let executor = compiled.as_ref().map_err(|e| Error::Unsupported(e.to_string()))?;
-        let program = executor.program();
+        let prepare = || Prepared::new(&vjp(self.program())?, &self.shared.device);
+        let prepared = self.shared.gradient.get_or_init(prepare);
+        let prepared = prepared.as_ref().map_err(|e| Error::Unsupported(e.to_string()))?;
+        let program = prepared.executor.program();
         let mut outputs = vec![Vec::new(); program.outputs.len()];
         let mut gradients = vec![Vec::new(); program.gradients.len()];
         let cotangent = cotangent.as_standard_layout();
         let data = cotangent.as_slice().unwrap_or_default();
-        self.run(executor, parameters, points, data, &mut outputs, &mut gradients)?;
+        self.run(prepared, parameters, points, data, &mut outputs, &mut gradients)?;
         let mut sums = parameters.zeros_of_learned();
         // the program's gradients are means over the points
         let scale = T::of(count as f64);
@@ -196,14 +352,14 @@ impl<T: Number> Operator<T> {
 
     fn run(
         &self,
-        executor: &Executor<T>,
+        prepared: &Prepared<T>,
         parameters: &Parameters<T>,
         points: ArrayView2<'_, T>,
         data: &[T],
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
     ) -> Result<(), Error> {
-        let program = executor.program();
+        let program = prepared.executor.program();
         if points.ncols() != program.columns {
             let what = format!("columns of the points ({})", names(self.inputs()));
             return Err(ShapeError { what, expected: program.columns, found: points.ncols() }.into());
@@ -218,7 +374,7 @@ impl<T: Number> Operator<T> {
         let (seed, step) = self.draw;
         let rows = Points::Rows(points.as_slice().unwrap_or_default());
         let call = Call { count: points.nrows(), points: rows, data, tensors: &tensors, seed, step };
-        Ok(executor.run_whole(&call, outputs, gradients)?)
+        prepared.run(&call, outputs, gradients)
     }
 }
 

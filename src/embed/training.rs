@@ -3,11 +3,21 @@
 use super::{Compiled, Error, Solver};
 use crate::cpu::Number;
 use crate::net::Parameters;
-use crate::solver::SolverObjective;
+use crate::solver::{DeviceStepper, SolverObjective};
 use crate::train::{self, Observer, Options, Outcome};
 use std::path::PathBuf;
 
 /// How to train. The defaults: the steps of the file, seed 0, nothing is written.
+///
+/// ```
+/// # #[cfg(feature = "compiler")] {
+/// # use jetc::{Compiled, TrainOptions, train::Silent};
+/// # let compiled = Compiled::from_text("space x in box(0..1)\nnet N = mlp(width = 4, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\nsolve interior: lap(u) = 1\nsample interior = 8\ntrain adam(lr = 1e-2), steps = 20\n")?;
+/// let options = TrainOptions { steps: Some(3), seed: 1, ..TrainOptions::default() };
+/// assert_eq!(compiled.train::<f32>(&options, &mut Silent)?.outcome.step, 3);
+/// # }
+/// # Ok::<(), jetc::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct TrainOptions {
     /// Steps, instead of those of the file.
@@ -23,6 +33,17 @@ pub struct TrainOptions {
 }
 
 /// A trained solver, and how it was trained.
+///
+/// ```
+/// # #[cfg(feature = "compiler")] {
+/// # use jetc::{Compiled, TrainOptions, train::Silent};
+/// # let compiled = Compiled::from_text("space x in box(0..1)\nnet N = mlp(width = 4, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\nsolve interior: lap(u) = 1\nsample interior = 8\ntrain adam(lr = 1e-2), steps = 20\n")?;
+/// let trained = compiled.train::<f64>(&TrainOptions::default(), &mut Silent)?;
+/// assert!(trained.outcome.finished);
+/// println!("u(0.5) = {}", trained.solver.at(&[0.5])?);
+/// # }
+/// # Ok::<(), jetc::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Trained<T> {
     /// The solver.
@@ -75,6 +96,18 @@ impl Compiled {
 
     /// The same from given parameters.
     ///
+    /// ```
+    /// # #[cfg(feature = "compiler")] {
+    /// # use jetc::{Compiled, TrainOptions, train::Silent};
+    /// # let compiled = Compiled::from_text("space x in box(0..1)\nnet N = mlp(width = 4, depth = 2, activation = tanh)\nfield u = x*(1 - x)*N(x)\nsolve interior: lap(u) = 1\nsample interior = 8\ntrain adam(lr = 1e-2), steps = 20\n")?;
+    /// let options = TrainOptions { steps: Some(5), ..TrainOptions::default() };
+    /// let first = compiled.train::<f64>(&options, &mut Silent)?;
+    /// let next = compiled.train_from(first.solver.parameters().clone(), &options, &mut Silent)?;
+    /// assert_ne!(first.solver.parameters(), next.solver.parameters());
+    /// # }
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Compiled::train`].
     pub fn train_from<T: Number>(
@@ -95,8 +128,6 @@ impl Compiled {
         training.steps = options.steps.unwrap_or(training.steps);
         let solver = self.solver(parameters.clone())?;
         let failed = |e: Box<dyn std::error::Error + Send + Sync>| Error::Training(e);
-        let mut objective = SolverObjective::new(&self.program, &self.plan, &parameters, &self.folder, options.seed)
-            .map_err(|e| failed(e.into()))?;
         let run = Options {
             out: options.out.clone(),
             seed: options.seed,
@@ -104,9 +135,19 @@ impl Compiled {
             measure_every: options.measure_every,
             program: format!("{}{}", self.text(), solver.metadata().get("jetc.overrides").map_or("", String::as_str)),
             metadata: solver.metadata().clone(),
+            device: self.device.to_string(),
             ..Options::new(training, "")
         };
-        let outcome = train::train(&mut objective, &mut parameters, &run, observer).map_err(|e| failed(e.into()))?;
+        let (program, plan, place) = (&self.program, &self.plan, (&*self.folder, options.seed));
+        let device = self.device.device();
+        let outcome = if device.runs_modules() {
+            let stepper = DeviceStepper::new(device, program, plan, &parameters, place, &run.training);
+            train::train_with(&mut stepper.map_err(|e| failed(e.into()))?, &mut parameters, &run, observer)
+        } else {
+            let objective = SolverObjective::new(program, plan, &parameters, place.0, place.1);
+            train::train(&mut objective.map_err(|e| failed(e.into()))?, &mut parameters, &run, observer)
+        };
+        let outcome = outcome.map_err(|e| failed(e.into()))?;
         let mut solver = solver;
         *solver.parameters_mut() = parameters;
         Ok(Trained { solver, outcome })

@@ -1,11 +1,11 @@
 //! A device against the CPU: values, gradients and the losses of training steps, in both precisions.
 
-use super::device::{DeviceStepper, OnDevice, precision};
+use super::device::{DeviceStepper, on_device};
 use super::evaluator::{Error, Evaluator};
 use super::objective::SolverObjective;
 use super::verify::{POINTS, Verification, random_data, random_points, relative};
 use crate::cpu::Number;
-use crate::cuda::{Device, Options};
+use crate::cuda::{Device, Options, precision};
 use crate::net::Parameters;
 use crate::plan::{Plan, PointSet};
 use crate::program::Program;
@@ -88,7 +88,7 @@ fn values<T: Number>(
         let evaluator = Evaluator::<f64>::new(program)?;
         let (mut outputs, mut gradients) = evaluator.buffers();
         evaluator.run_into(exact, (POINTS, points, data), (seed, 0), &mut outputs, &mut gradients)?;
-        let mut there = OnDevice::new(device, program, &Options::new(precision::<T>()), parameters, POINTS)?;
+        let mut there = on_device(device, program, &Options::new(precision::<T>()), parameters, POINTS)?;
         let found = there.run(&cast(points), &cast(data), (seed, 0))?;
         let mut push = |what: &str, found: &[Vec<T>], truth: &[Vec<f64>]| {
             let what = format!("{what} in {}", T::NAME);

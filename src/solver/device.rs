@@ -4,152 +4,28 @@ use super::evaluator::{Error, Tensors};
 use super::measure::Meter;
 use super::objective::load_data;
 use crate::cpu::Number;
-use crate::cuda::{self, BufferId, Device, LOSSES, Module, Precision, Role, Runner, runner};
+use crate::cuda::{self, Device, LOSSES, Module, OnDevice, Role, Runner, precision, roles, runner};
 use crate::jet::JetProgram;
 use crate::net::{Parameters, TensorSpec};
 use crate::plan::Plan;
 use crate::program::{Program, Region, Training};
 use crate::train::{Adam, Beginning, Measurement, Moments, ObjectiveError, Sampler, Stepper, Stuck};
 use std::borrow::Cow;
-use std::marker::PhantomData;
 use std::path::Path;
 
-/// How a device computes what the CPU computes in this precision: as accurately.
-pub fn precision<T: Number>() -> Precision {
-    match T::NAME {
-        "f64" => Precision::Fp64,
-        _ => Precision::Tf32x3,
-    }
-}
-
-/// All outputs and all gradients of a program.
-pub type Results<T> = (Vec<Vec<T>>, Vec<Vec<T>>);
-
-/// A program on a device, with memory for a number of points.
-pub struct OnDevice<T> {
-    runner: Box<dyn Runner>,
-    real: PhantomData<T>,
-}
-
-impl<T: Number> OnDevice<T> {
-    /// Compiles and loads a program, and writes its tensors.
-    ///
-    /// # Errors
-    /// Where the parameters lack a tensor, or the device refuses.
-    pub fn new(
-        device: &Device,
-        program: &JetProgram,
-        options: &cuda::Options,
-        parameters: &Parameters<T>,
-        count: usize,
-    ) -> Result<Self, Error> {
-        Self::load(device, program, &cuda::emit(program, options)?, parameters, count)
-    }
-
-    /// The same, of a rollout of the program, which is a step.
-    ///
-    /// # Errors
-    /// Likewise.
-    pub fn rolled(
-        device: &Device,
-        (program, rollout): (&JetProgram, cuda::Rollout),
-        options: &cuda::Options,
-        parameters: &Parameters<T>,
-        count: usize,
-    ) -> Result<Self, Error> {
-        Self::load(device, program, &cuda::rollout(program, rollout, options)?, parameters, count)
-    }
-
-    fn load(
-        device: &Device,
-        program: &JetProgram,
-        module: &Module,
-        parameters: &Parameters<T>,
-        count: usize,
-    ) -> Result<Self, Error> {
-        let count = u32::try_from(count).map_err(|_| cuda::Error::Driver {
-            what: format!("{count} points"),
-            reason: format!("a device takes at most {} at a time", u32::MAX),
-        })?;
-        let mut runner = device.load(module, count)?;
-        for (id, role) in roles(module) {
-            if let Role::Tensor(k) = role {
-                let name = &program.tensors[k as usize].name;
-                let values = parameters.get(name).ok_or_else(|| Error::Tensor(name.clone()))?;
-                runner::upload(&mut *runner, id, values)?;
-            }
-        }
-        Ok(OnDevice { runner, real: PhantomData })
-    }
-
-    /// What runs.
-    pub fn runner(&mut self) -> &mut dyn Runner {
-        &mut *self.runner
-    }
-
-    /// Writes points [count, columns], data [count, data columns], seed and step.
-    ///
-    /// # Errors
-    /// Where a length is wrong, or the device fails.
-    pub fn write(&mut self, points: &[T], data: &[T], (seed, step): (u64, u64)) -> Result<(), Error> {
-        for (id, role) in roles(self.runner.module()) {
-            match role {
-                Role::Points => runner::upload(&mut *self.runner, id, points)?,
-                Role::Data => runner::upload(&mut *self.runner, id, data)?,
-                Role::State => runner::upload_words(&mut *self.runner, id, &[seed, step])?,
-                _ => {}
-            }
-        }
-        Ok(self.runner.start()?)
-    }
-
-    /// Takes points, [count, columns], through so many steps of a rollout: the points then, and for each after which step a
-    /// number was not finite, counted from 1; else 0.
-    ///
-    /// # Errors
-    /// Where a length is wrong, or the device fails.
-    pub fn roll(&mut self, points: &[T], data: &[T], steps: u32, seed: u64) -> Result<(Vec<T>, Vec<u32>), Error> {
-        let count = self.runner.bound().count as usize;
-        for (id, role) in roles(self.runner.module()) {
-            match role {
-                Role::Steps => runner::upload_words(&mut *self.runner, id, &[steps.into()])?,
-                Role::Left => runner::upload_words(&mut *self.runner, id, &vec![0; count])?,
-                _ => {}
-            }
-        }
-        self.write(points, data, (seed, 0))?;
-        self.runner.call(1)?;
-        let missing = |what: &str| cuda::Error::Module { module: String::new(), what: what.into() };
-        let module = self.runner.module();
-        let points = runner::buffer(module, Role::Points).ok_or_else(|| missing("points"))?;
-        let left = runner::buffer(module, Role::Left).ok_or_else(|| missing("left"))?;
-        let mut bytes = vec![0; 4 * count];
-        self.runner.download(left, &mut bytes)?;
-        let left = bytes.as_chunks().0.iter().map(|b| u32::from_ne_bytes(*b)).collect();
-        Ok((runner::download(&mut *self.runner, points)?, left))
-    }
-
-    /// Runs once; all outputs and gradients.
-    ///
-    /// # Errors
-    /// Where the device fails.
-    pub fn run(&mut self, points: &[T], data: &[T], random: (u64, u64)) -> Result<Results<T>, Error> {
-        self.write(points, data, random)?;
-        self.runner.call(1)?;
-        let all = roles(self.runner.module());
-        let mut get = |wanted: &dyn Fn(Role) -> Option<u32>| -> Result<Vec<Vec<T>>, Error> {
-            let mut found: Vec<_> = all.iter().filter_map(|(id, role)| Some((wanted(*role)?, *id))).collect();
-            found.sort();
-            found.into_iter().map(|(_, id)| Ok(runner::download(&mut *self.runner, id)?)).collect()
-        };
-        let outputs = get(&|role| if let Role::Output(k) = role { Some(k) } else { None })?;
-        let gradients = get(&|role| if let Role::Gradient(k) = role { Some(k) } else { None })?;
-        Ok((outputs, gradients))
-    }
-}
-
-fn roles(module: &Module) -> Vec<(BufferId, Role)> {
-    module.buffers.iter().enumerate().map(|(k, b)| (BufferId(k as u32), b.role)).collect()
+/// A program on a device, with memory for so many points.
+///
+/// # Errors
+/// Where the parameters lack a tensor, or the device refuses.
+pub fn on_device<T: Number>(
+    device: &Device,
+    program: &JetProgram,
+    options: &cuda::Options,
+    parameters: &Parameters<T>,
+    count: usize,
+) -> Result<OnDevice<T>, Error> {
+    let tensors = Tensors::of(parameters).of_program(program)?;
+    Ok(OnDevice::load(device, &cuda::emit(program, options)?, &tensors, count)?)
 }
 
 /// A condition of a training step: its value and gradient, whose last output is the loss, and its points.

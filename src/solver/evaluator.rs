@@ -52,6 +52,15 @@ impl<'a, T: Element> Tensors<'a, T> {
     fn get(&self, name: &str) -> Option<&'a [T]> {
         self.specs.iter().position(|s| s.name == name).map(|k| self.values[k])
     }
+
+    /// Those of a program, in its order.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for one that is not there.
+    pub fn of_program(&self, program: &JetProgram) -> Result<Vec<&'a [T]>, Error> {
+        let named = |t: &crate::jet::Tensor| self.get(&t.name).ok_or_else(|| Error::Tensor(t.name.clone()));
+        program.tensors.iter().map(named).collect()
+    }
 }
 
 /// A compiled program with the names of its tensors.
@@ -129,7 +138,7 @@ impl<T: Number> Evaluator<T> {
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
     ) -> Result<(), Error> {
-        let tensors = self.tensors(tensors)?;
+        let tensors = tensors.of_program(self.program())?;
         let call = Call { count, points: Points::Rows(points), data, tensors: &tensors, seed, step };
         Ok(self.executor.run_whole(&call, outputs, gradients)?)
     }
@@ -143,13 +152,8 @@ impl<T: Number> Evaluator<T> {
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
     ) -> Result<Streamed<T>, Error> {
-        let tensors = self.tensors(tensors)?;
+        let tensors = tensors.of_program(self.program())?;
         Ok(self.executor.run(&Call { count, points, data, tensors: &tensors, seed, step }, outputs, gradients)?)
-    }
-
-    fn tensors<'a>(&self, tensors: &Tensors<'a, T>) -> Result<Vec<&'a [T]>, Error> {
-        let named = |t: &crate::jet::Tensor| tensors.get(&t.name).ok_or_else(|| Error::Tensor(t.name.clone()));
-        self.program().tensors.iter().map(named).collect()
     }
 
     /// The gradients that are made in pieces at so many points, by position.

@@ -13,7 +13,7 @@ mod verify;
 
 pub use crate::cpu::Number;
 pub use agreement::agreement;
-pub use device::{DeviceStepper, Measure, OnDevice, Results, Trained, conditions, precision, training_module};
+pub use device::{DeviceStepper, Measure, Trained, conditions, on_device, training_module};
 pub use evaluator::{Error, Evaluator, Tensors, column_names};
 pub use objective::SolverObjective;
 pub use picture::{Picture, picture};

@@ -40,6 +40,14 @@ int main(int count, char **arguments) {
     float single[2] = {0.25f, 0.75f}, value;
     expect(jetc_eval_f32(solver, single, 1, &value, &error) == JETC_OK && value == 1.5f, "in single precision too");
 
+    JetcSolver *moved = jetc_solver_on(solver, "auto", &error);
+    expect(moved != NULL && jetc_eval(moved, points[0], 3, values, &error) == JETC_OK, "on a GPU where there is one");
+    expect(fabs(values[2] - 2) < 1e-12, "with the same values");
+    jetc_solver_free(moved);
+    expect(jetc_solver_on(solver, "gpu", &error) == NULL, "no such device");
+    printf("%s\n", error);
+    jetc_string_free(error);
+
     double outside[2] = {2.0, 0.5};
     expect(jetc_eval(solver, outside, 1, values, &error) == JETC_DOMAIN && error != NULL, "outside of the domain");
     printf("%s\n", error);

@@ -100,6 +100,15 @@ JetcSolver *jetc_train(const JetcProgram *program,
                        void *context,
                        char **error);
 
+// The same solver on a device: `auto` (a GPU where everything is there for it, else the CPU), `cpu`, `cuda:0`. A new handle; null
+// on an error.
+//
+// # Safety
+// `solver` is a handle; `device` is a string that ends with zero; `error` is null or can be written.
+JetcSolver *jetc_solver_on(const JetcSolver *solver,
+                           const char *device,
+                           char **error);
+
 // Loads an artifact: `NAME.solver` of `jetc build`, `solver.safetensors` of `jetc train`. Null on an error.
 //
 // # Safety

@@ -248,6 +248,26 @@ pub unsafe extern "C" fn jetc_train(
     handle(unsafe { guard(error, run) })
 }
 
+/// The same solver on a device: `auto` (a GPU where everything is there for it, else the CPU), `cpu`, `cuda:0`. A new handle; null
+/// on an error.
+///
+/// # Safety
+/// `solver` is a handle; `device` is a string that ends with zero; `error` is null or can be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn jetc_solver_on(
+    solver: *const JetcSolver,
+    device: *const c_char,
+    error: *mut *mut c_char,
+) -> *mut JetcSolver {
+    let run = || {
+        // SAFETY: as the caller says.
+        let (old, device) = unsafe { (reference(solver, "the solver")?, string(device, "the device")?) };
+        Ok(self::solver(old.double.on(device.parse().map_err(Error::from)?)?))
+    };
+    // SAFETY: as the caller says.
+    handle(unsafe { guard(error, run) })
+}
+
 /// Loads an artifact: `NAME.solver` of `jetc build`, `solver.safetensors` of `jetc train`. Null on an error.
 ///
 /// # Safety

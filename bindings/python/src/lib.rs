@@ -2,7 +2,7 @@
 
 use jetc::ndarray::{ArrayD, ArrayView2};
 use jetc::train::{Flow, Progress};
-use jetc::{Compiled, Compiler, Error, Number, Parameters, Place, Solver, TrainOptions};
+use jetc::{Compiled, Compiler, Device, Error, Number, Parameters, Place, Solver, TrainOptions};
 use numpy::{IntoPyArray, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
@@ -60,28 +60,34 @@ fn is_single(dtype: &str) -> PyResult<bool> {
 
 /// Compiles a program from its text.
 #[pyfunction]
-#[pyo3(signature = (text, *, set=None, estimate=None))]
+#[pyo3(signature = (text, *, set=None, estimate=None, device="cpu"))]
 fn compile(
     py: Python<'_>,
     text: &str,
     set: Option<Vec<(String, String)>>,
     estimate: Option<Vec<(String, String)>>,
+    device: &str,
 ) -> PyResult<Program> {
-    let compiler = compiler(set, estimate);
+    let compiler = compiler(set, estimate).device(device_of(device)?);
     py.detach(|| compiler.text(text)).map(Program).map_err(raise)
 }
 
 /// Compiles a file; data files are relative to its folder.
 #[pyfunction]
-#[pyo3(signature = (path, *, set=None, estimate=None))]
+#[pyo3(signature = (path, *, set=None, estimate=None, device="cpu"))]
 fn compile_file(
     py: Python<'_>,
     path: PathBuf,
     set: Option<Vec<(String, String)>>,
     estimate: Option<Vec<(String, String)>>,
+    device: &str,
 ) -> PyResult<Program> {
-    let compiler = compiler(set, estimate);
+    let compiler = compiler(set, estimate).device(device_of(device)?);
     py.detach(|| compiler.file(path)).map(Program).map_err(raise)
+}
+
+fn device_of(name: &str) -> PyResult<Device> {
+    name.parse().map_err(|e: jetc::UnknownDevice| raise(e.into()))
 }
 
 fn compiler(set: Option<Vec<(String, String)>>, estimate: Option<Vec<(String, String)>>) -> Compiler {
@@ -91,11 +97,14 @@ fn compiler(set: Option<Vec<(String, String)>>, estimate: Option<Vec<(String, St
 
 /// Loads an artifact: `NAME.solver` of `jetc build`, `solver.safetensors` of `jetc train`.
 #[pyfunction]
-#[pyo3(signature = (path, *, dtype="float64"))]
-fn load(py: Python<'_>, path: PathBuf, dtype: &str) -> PyResult<PySolver> {
-    let single = is_single(dtype)?;
+#[pyo3(signature = (path, *, dtype="float64", device="cpu"))]
+fn load(py: Python<'_>, path: PathBuf, dtype: &str, device: &str) -> PyResult<PySolver> {
+    let (single, device) = (is_single(dtype)?, device_of(device)?);
     let load = || -> Result<Both, Error> {
-        Ok(if single { Both::F32(Solver::load(path)?) } else { Both::F64(Solver::load(path)?) })
+        Ok(match single {
+            true => Both::F32(Solver::load(path)?.on(device)?),
+            false => Both::F64(Solver::load(path)?.on(device)?),
+        })
     };
     py.detach(load).map(PySolver).map_err(raise)
 }
@@ -202,6 +211,24 @@ impl PySolver {
     #[getter]
     fn program(&self) -> String {
         either!(&self.0, s => s.program().to_string())
+    }
+
+    /// Where it runs: 'cpu', 'cuda:0 (NVIDIA H200)', 'host'.
+    #[getter]
+    fn device(&self) -> String {
+        either!(&self.0, s => s.operator().device())
+    }
+
+    /// The same solver on a device: 'auto' (a GPU where everything is there for it, else the CPU), 'cpu', 'cuda:0', 'host'.
+    fn on(&self, py: Python<'_>, device: &str) -> PyResult<PySolver> {
+        let device = device_of(device)?;
+        let moved = || -> Result<Both, Error> {
+            Ok(match &self.0 {
+                Both::F32(s) => Both::F32(s.on(device)?),
+                Both::F64(s) => Both::F64(s.on(device)?),
+            })
+        };
+        py.detach(moved).map(PySolver).map_err(raise)
     }
 
     /// Values at points of the domain: [points, columns] to [points, width].

@@ -31,6 +31,19 @@ def test_closed_forms():
     assert solver.results == [("r", []), ("g", [2])]
 
 
+def test_devices():
+    solver = laplacian().solver()
+    assert solver.device == "cpu" == jetc.compile("space x\noutput r = d_x(x)\n", device="cpu").solver().device
+    points = np.random.default_rng(1).uniform(size=(7, 2))
+    # a GPU where there is one, else the CPU; and its kernels built by the C++ compiler
+    for device in ("auto", "host"):
+        np.testing.assert_allclose(solver.on(device).eval(points), solver.eval(points), rtol=1e-12)
+    assert solver.on("host").device == "host"
+    for wrong in ("gpu", "cuda:99"):
+        with pytest.raises(jetc.JetcError, match=wrong):
+            solver.on(wrong)
+
+
 # Values that JAX computed with the same weights.
 @pytest.mark.parametrize("case", ["lap_plus_mixed", "biharmonic_2d", "navier_stokes_2d", "curl_3d", "sine_gordon_10d"])
 def test_values_of_jax(case, tmp_path):

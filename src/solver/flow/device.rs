@@ -1,11 +1,11 @@
 //! Rollouts on a device that runs CUDA modules.
 
 use super::runner::{Runner, cast};
-use crate::cuda::{self, Device, Options};
+use crate::cuda::{self, Device, OnDevice, Options, precision};
 use crate::net::Parameters;
 use crate::plan::FlowPlan;
 use crate::program::Flow;
-use crate::solver::{Error, Number, OnDevice, precision};
+use crate::solver::{Error, Number, Tensors};
 
 /// How a device takes steps of a flow; none where their length is chosen on the way, or inputs change.
 pub fn steps_of(flow: &Flow, plan: &FlowPlan) -> Option<cuda::Rollout> {
@@ -42,7 +42,9 @@ impl<T: Number> Runner<T> {
         let count = points.len() / self.plan.step.columns.max(1);
         let steps = self.steps(time).unwrap_or(1);
         let options = Options::new(precision::<T>());
-        let mut there = OnDevice::rolled(device, (&self.plan.step, rollout), &options, parameters, count)?;
+        let step = &self.plan.step;
+        let tensors = Tensors::of(parameters).of_program(step)?;
+        let mut there = OnDevice::load(device, &cuda::rollout(step, rollout, &options)?, &tensors, count)?;
         let data = vec![T::of(time / steps as f64); count];
         let (moved, left) = there.roll(&cast::<T>(points), &data, steps as u32, seed)?;
         points.iter_mut().zip(moved).for_each(|(p, x)| *p = x.f64());

@@ -63,6 +63,11 @@ class Solver:
     @property
     def program(self) -> str:
         """The text of the program."""
+    @property
+    def device(self) -> str:
+        """Where it runs: 'cpu', 'cuda:0 (NVIDIA H200)', 'host'."""
+    def on(self, device: str) -> Solver:
+        """The same solver on a device: 'auto' (a GPU where everything is there for it, else the CPU), 'cpu', 'cuda:0', 'host'."""
     def eval(self, points: ArrayLike) -> NDArray[np.floating[Any]]:
         """Values at points of the domain: [points, columns] to [points, width]."""
     def eval_flagged(self, points: ArrayLike) -> tuple[NDArray[np.floating[Any]], NDArray[np.uint8]]:
@@ -78,13 +83,13 @@ class Solver:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an artifact."""
 
-def compile(text: str, *, set: Pairs | None = None, estimate: Pairs | None = None) -> Program:
-    """Compiles a program from its text."""
+def compile(text: str, *, set: Pairs | None = None, estimate: Pairs | None = None, device: str = "cpu") -> Program:
+    """Compiles a program from its text. ``device``: where it runs and is trained, as for ``Solver.on``."""
 
 def compile_file(
-    path: str | os.PathLike[str], *, set: Pairs | None = None, estimate: Pairs | None = None
+    path: str | os.PathLike[str], *, set: Pairs | None = None, estimate: Pairs | None = None, device: str = "cpu"
 ) -> Program:
     """Compiles a file; data files are relative to its folder."""
 
-def load(path: str | os.PathLike[str], *, dtype: DType = "float64") -> Solver:
+def load(path: str | os.PathLike[str], *, dtype: DType = "float64", device: str = "cpu") -> Solver:
     """Loads an artifact: ``NAME.solver`` of ``jetc build``, ``solver.safetensors`` of ``jetc train``."""
