@@ -20,7 +20,7 @@ struct System {
     runs: usize,
 }
 
-const SYSTEMS: [System; 4] = [
+const SYSTEMS: [System; 5] = [
     // P^-1 diag(-1000, -1) P, P = [[3, 1], [1, -2]]
     System {
         name: "stiff",
@@ -53,6 +53,16 @@ const SYSTEMS: [System; 4] = [
         input: None,
         interval: 0.05,
         rows: 201,
+        runs: 24,
+    },
+    // a pendulum without friction
+    System {
+        name: "hamiltonian",
+        field: |_, s, _| vec![s[1], -s[0].sin()],
+        start: |r| vec![r.uniform(-2.0, 2.0), r.uniform(-1.0, 1.0)],
+        input: None,
+        interval: 0.1,
+        rows: 101,
         runs: 24,
     },
     // a pendulum with friction and a torque that is constant over an interval

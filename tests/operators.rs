@@ -52,6 +52,7 @@ fn vector_calculus() {
     same(FLOW, "div(curl(v))", "0*v[0]");
     same(FLOW, "grad(norm2(v)/2)", "[dot(v, d_x(v)), dot(v, d_y(v)), dot(v, d_z(v))]");
     same(FLOW, "advect(v, v)", "grad(v)*v");
+    same(FLOW, "concat(v[0..2], lap(v)[0], [x, y])", "[v[0], v[1], lap(v[0]), x, y]");
 }
 
 #[test]

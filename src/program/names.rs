@@ -78,7 +78,8 @@ pub const FUNCTIONS: [(&str, Function); 14] = [
 ];
 
 /// Builtin operators (beside `d_xy`, whose letters are coordinates, and `d_n`).
-pub const OPERATORS: [&str; 11] = ["d", "lap", "grad", "div", "curl", "hess", "trace", "det", "dot", "norm2", "advect"];
+pub const OPERATORS: [&str; 12] =
+    ["d", "lap", "grad", "div", "curl", "hess", "trace", "det", "dot", "norm2", "advect", "concat"];
 
 /// True if functions of this name cannot be declared.
 pub(super) fn is_builtin_function(name: &str) -> bool {

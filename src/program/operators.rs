@@ -6,6 +6,9 @@ use super::types::*;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::syntax::ast::Name;
 
+/// Most elements of a vector that are written out one by one.
+const MOST_WRITTEN_OUT: usize = 4096;
+
 /// What the letters after `d_` say.
 pub(super) enum Letters {
     Along(Vec<CoordinateRef>),
@@ -18,6 +21,7 @@ impl<'a> Resolver<'a> {
         let text = name.text.as_str();
         match text {
             "d" => return self.partial(name, operands, span),
+            "concat" => return self.concat(operands, span),
             "dot" | "advect" => self.arity(name, operands, 2, &format!("{text}(a, b)"))?,
             _ => self.arity(name, operands, 1, &format!("{text}(u)"))?,
         }
@@ -54,6 +58,35 @@ impl<'a> Resolver<'a> {
             }
         };
         self.push(kind, shape, span)
+    }
+
+    /// Numbers and vectors, one after the other, as a list.
+    fn concat(&mut self, operands: &[Operand], span: Span) -> Option<ExprId> {
+        if operands.is_empty() {
+            return self.fail(Diagnostic::error(span, "`concat` needs arguments").note("write `concat(a, b)`"));
+        }
+        let mut items = Vec::new();
+        for (operand, place) in operands {
+            let len = match self.shape(*operand) {
+                Shape::Scalar => {
+                    items.push(*operand);
+                    continue;
+                }
+                Shape::Vector(n) => n,
+                shape => return self.wrong_shape("concat", "numbers and vectors", shape, *place),
+            };
+            if len > MOST_WRITTEN_OUT {
+                let error =
+                    Diagnostic::error(*place, format!("`concat` writes out at most {MOST_WRITTEN_OUT} elements"));
+                return self.fail(error.label(format!("vector[{len}]")));
+            }
+            for offset in 0..len as i64 {
+                let index = IndexExpr { offset, terms: Vec::new() };
+                items.push(self.push(Kind::Element { of: *operand, index }, Shape::Scalar, *place)?);
+            }
+        }
+        let shape = Shape::Vector(items.len());
+        self.push(Kind::List(items), shape, span)
     }
 
     fn space_operator(&mut self, text: &str, operands: &[Operand], space: usize) -> Option<(Kind, Shape)> {

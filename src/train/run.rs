@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What is minimised: made by the rooms that know programs and devices.
-pub trait Objective<T>: Sync {
+pub trait Objective<T>: Send + Sync {
     /// Names and shapes of the learned tensors, in the order of `step`'s arguments.
     fn tensors(&self) -> Vec<(String, Vec<usize>)>;
     /// Names of the conditions, in the order of `losses`.

@@ -85,6 +85,11 @@ pub trait Stepper<T: Element> {
     fn end(&mut self) -> Vec<Vec<T>>;
 }
 
+/// Runs in the pool. To enter it wakes a thread, and to leave it another: once, that is, and not for each loop.
+fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
 /// Steps on the host: a gradient, then Adam.
 pub struct OnHost<'a, T> {
     objective: &'a mut dyn Objective<T>,
@@ -177,7 +182,8 @@ impl<T: Element> Stepper<T> for OnHost<'_, T> {
         for rate in rates {
             let at = losses.len();
             losses.resize(at + self.conditions, 0.0);
-            self.one(*rate, &mut losses[at..])?;
+            let (this, losses) = (&mut *self, &mut losses[at..]);
+            in_pool(|| this.one(*rate, losses))?;
             if losses[at..].iter().any(|loss| !loss.is_finite()) {
                 break;
             }
@@ -191,7 +197,8 @@ impl<T: Element> Stepper<T> for OnHost<'_, T> {
 
     fn measure(&mut self) -> Result<Vec<Measurement>, ObjectiveError> {
         let logarithms = self.undo_logarithms();
-        let result = self.objective.measure(&self.values);
+        let (objective, values) = (&mut *self.objective, &self.values);
+        let result = in_pool(|| objective.measure(values));
         self.redo_logarithms(logarithms);
         result
     }
