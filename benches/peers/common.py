@@ -27,6 +27,9 @@ def options(d=1000):
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--precision", choices=["f32", "f64"], default="f32")
     p.add_argument("--method", help="for scripts that know several")
+    p.add_argument("--problem", help="likewise")
+    p.add_argument("--points", type=int, help="of scripts that take any number")
+    p.add_argument("--scan", type=int, default=1, help="training steps of one call: on a GPU a call costs more than a small step")
     p.add_argument("--check", action="store_true", help="compare the operator with folx and leave")
     o = p.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: o.threads])
@@ -83,8 +86,8 @@ def compare(name, found, wanted, tolerance=1e-4):
         raise SystemExit(f"{name}: {found} instead of {wanted}")
 
 
-def measure(name, o, step):
-    """Calls `step(k)`, which returns the loss when the whole step is done, and prints one line of JSON. Steps that are
+def measure(name, o, step, steps=1, device_mb=None):
+    """Calls `step(k)`, which returns the loss when the whole step (or so many) is done, and prints one line of JSON. Steps that are
     timed are those after the first (which compiles) and `WARM` more: `--steps` of them, or as many as `--seconds` hold,
     but at least three."""
     losses, seconds = [], []
@@ -97,8 +100,9 @@ def measure(name, o, step):
     print(json.dumps({
         "name": name,
         "d": o.d,
-        "steps_per_second": 1 / statistics.median(seconds[1 + WARM :]),
+        "steps_per_second": steps / statistics.median(seconds[1 + WARM :]),
         "first_step_s": seconds[0],
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "losses": losses[:3],
+        **({} if device_mb is None else {"peak_device_mb": device_mb()}),
     }))
