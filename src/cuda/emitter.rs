@@ -1,5 +1,6 @@
 //! From a program to a module: its buffers, its kernels, and the kernel that takes tiles of points through the operations.
 
+use super::gather::Pad;
 use super::layout::{Home, Layout, pitch};
 use super::rollout::Rollout;
 use super::scalar::is_own;
@@ -139,6 +140,8 @@ pub(super) struct Emitter<'a> {
     pub body: Text,
     /// A first layer that is streamed.
     pub wide: Option<Wide>,
+    /// What the pad holds.
+    pub pad: Pad,
     /// What makes the program a step of a rollout, and the buffers of the number of steps and of the points that left.
     rollout: Option<(Rollout, BufferId, BufferId)>,
 }
@@ -167,6 +170,7 @@ impl<'a> Emitter<'a> {
             used: BTreeSet::new(),
             body: Text::default(),
             wide: None,
+            pad: Pad::default(),
             rollout: None,
         };
         let per_point = |n: usize| Extent { per_point: n as u64, ..Extent::default() };
@@ -282,7 +286,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// The code of an operation, without what is done elsewhere where the layer is streamed.
-    fn code(&self, k: usize) -> Option<Pointwise> {
+    pub fn code(&self, k: usize) -> Option<Pointwise> {
         let Op::Pointwise(code) = &self.program.ops[k] else { return None };
         Some(self.wide.as_ref().and_then(|w| w.code[k].clone()).unwrap_or_else(|| code.clone()))
     }
@@ -462,11 +466,15 @@ impl<'a> Emitter<'a> {
                     self.line(format!("const real* const v{k} = {name} + (size_t)first * {columns};"));
                 }
                 Home::Slot(_) | Home::Sum(_) => {
-                    if layout.barriers[k] {
+                    if self.gather(k) || layout.barriers[k] {
                         self.line("__syncthreads();");
+                        self.pad.barrier();
                     }
                     self.line("");
                     self.line(format!("// %{k} = {}", self.program.ops[k].name()));
+                    if self.uses_pad(k) {
+                        self.pad.spoil();
+                    }
                     self.operation(k);
                 }
                 _ => {}

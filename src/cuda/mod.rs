@@ -4,7 +4,7 @@
 //! all operations, and what is added up over the blocks afterwards. The building blocks are in `kernels/`.
 //!
 //! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
-//!   `scalar`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
+//!   `scalar`, `gather`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
 //! - `step`, `points`, `wide`, `wide_pass`: a whole training step;  - `rollout`: many steps of a flow;
 //! - `module`: what is made, for those who run it;  - `runner`: what runs a module;  - `on_device`: a program
 //!   there;  - `device`: which device;
@@ -21,6 +21,7 @@ pub mod device;
 mod emitter;
 mod error;
 pub mod folders;
+mod gather;
 #[cfg(all(feature = "cuda", unix))]
 pub mod host;
 mod late;

@@ -60,7 +60,7 @@ pub(super) fn functions(sampler: &Sampler, name: &str, precision: Precision) -> 
     }
     four(&mut text, sampler, name, precision);
     text.line("");
-    text.line(format!("__device__ inline real {name}_at(word column, word p, const PointStep& s, real scale) {{"));
+    text.line(format!("__device__ NOINLINE real {name}_at(word column, word p, const PointStep& s, real scale) {{"));
     text.line("real x[4];");
     text.line(format!("{name}_four(column / 4, p, s, scale, x);"));
     text.line("const word k = column % 4;");

@@ -174,6 +174,9 @@ impl Writer<'_, '_> {
                 (format!("{}[{feature}]", self.emitter.tensor(t)), vec![inside])
             }
             Source::Value(v) if self.emitter.is_made(v) => {
+                if let Some(place) = self.emitter.pad.place(self.next) {
+                    return place;
+                }
                 let features = self.emitter.shape(v).1;
                 let (feature, inside) = self.place(feature, features);
                 let source = self.emitter.wide.as_ref().map_or(String::new(), |w| w.source.clone());
@@ -260,7 +263,7 @@ impl Writer<'_, '_> {
 }
 
 /// An element of a value of the tile.
-fn element(v: ValueId, row: &str, feature: &str, pitch: usize) -> String {
+pub(super) fn element(v: ValueId, row: &str, feature: &str, pitch: usize) -> String {
     let row = match row {
         "0" => String::from("p"),
         row if row.bytes().all(|b| b.is_ascii_alphanumeric()) => format!("({row} * n + p)"),
