@@ -46,6 +46,18 @@ __device__ inline real jet_abs(real x) { return REAL_FUNCTION(fabs)(x); }
 __device__ inline real jet_fma(real a, real b, real c) { return REAL_FUNCTION(fma)(a, b, c); }
 __device__ inline real jet_pow(real a, real b) { return REAL_FUNCTION(pow)(a, b); }
 
+// The same out of line, for scalar code with many of them: each is compiled once.
+static __device__ NOINLINE real call_exp(real x) { return jet_exp(x); }
+static __device__ NOINLINE real call_log(real x) { return jet_log(x); }
+static __device__ NOINLINE real call_sin(real x) { return jet_sin(x); }
+static __device__ NOINLINE real call_cos(real x) { return jet_cos(x); }
+static __device__ NOINLINE real call_tan(real x) { return jet_tan(x); }
+static __device__ NOINLINE real call_sinh(real x) { return jet_sinh(x); }
+static __device__ NOINLINE real call_cosh(real x) { return jet_cosh(x); }
+static __device__ NOINLINE real call_tanh(real x) { return jet_tanh(x); }
+static __device__ NOINLINE real call_atan(real x) { return jet_atan(x); }
+static __device__ NOINLINE real call_erf(real x) { return jet_erf(x); }
+
 __device__ inline real jet_sign(real x) { return x > 0 ? real(1) : x < 0 ? real(-1) : x + real(0); }
 // Not a number where one of the two is none.
 __device__ inline real jet_max(real a, real b) { return a <= b ? b : b <= a ? a : a + b; }

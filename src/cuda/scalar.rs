@@ -16,6 +16,9 @@ const VERY_LONG: i64 = 192;
 /// Points of a tile above which a warp takes each, however long the loops.
 const FEW_POINTS: usize = 4;
 
+/// More functions than these are called, not compiled each where it stands: that takes NVRTC seconds.
+const MANY: usize = 4;
+
 /// Who runs the code of a point.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Group {
@@ -28,6 +31,8 @@ struct Writer<'a, 'b> {
     emitter: &'a mut Emitter<'b>,
     code: &'a Pointwise,
     group: Group,
+    /// Its functions are called.
+    calls: bool,
     value: ValueId,
     next: u32,
     constants: HashMap<u32, f64>,
@@ -68,6 +73,7 @@ impl Emitter<'_> {
             emitter: self,
             code,
             group,
+            calls: functions(&code.code) > MANY,
             value: ValueId(k as u32),
             next: 0,
             constants: HashMap::new(),
@@ -129,6 +135,9 @@ impl Writer<'_, '_> {
             }
             Instruction::Load { input, row, feature } => self.load(*input as usize, row, feature),
             Instruction::Index(address) => format!("(real)({})", text(address)),
+            Instruction::Unary(f, a) if self.calls && is_long(*f) => {
+                unary(*f, &format!("r{a}")).replacen("jet_", "call_", 1)
+            }
             Instruction::Unary(f, a) => unary(*f, &format!("r{a}")),
             Instruction::Binary(f, a, b) => match self.constants.get(b) {
                 Some(e) if *f == Binary::Pow && e.fract() == 0.0 && e.abs() <= 32.0 => format!("jet_power(r{a}, {e})"),
@@ -361,6 +370,20 @@ fn covers(code: &Pointwise) -> bool {
     places.sort_unstable();
     places.dedup();
     count == places.len() && count == code.rows * code.features
+}
+
+/// How many functions of many instructions the code has.
+fn functions(code: &[Instruction]) -> usize {
+    let one = |i: &Instruction| match i {
+        Instruction::Unary(f, _) => usize::from(is_long(*f)),
+        Instruction::Loop { body, .. } => functions(body),
+        _ => 0,
+    };
+    code.iter().map(one).sum()
+}
+
+fn is_long(f: Unary) -> bool {
+    !matches!(f, Unary::Neg | Unary::Recip | Unary::Sqrt | Unary::Abs | Unary::Sign)
 }
 
 pub(super) fn unary(f: Unary, a: &str) -> String {
