@@ -35,7 +35,9 @@ fn read_points(program: &Program, path: &Path) -> Result<Array2<f64>, Failure> {
     let bytes = std::fs::read(path).map_err(|e| Failure::Input(format!("cannot read {}: {e}", path.display())))?;
     read_matrix(&bytes).map_err(|e| {
         let path = path.display();
-        Failure::Input(format!("{path}: {e}; expected an NPY file of shape [points, coordinates] in f32 or f64, or a file named *.csv"))
+        Failure::Input(format!(
+            "{path}: {e}; expected an NPY file of shape [points, coordinates] in f32 or f64, or a file named *.csv"
+        ))
     })
 }
 

@@ -42,6 +42,7 @@ use crate::jet::{Invalid, JetProgram, Op, TensorId, Type, ValueId};
 use crate::net::{Element, WIDE, is_turned};
 use factor::Factored;
 use pointwise::Compiled;
+use product::SumParts;
 use rayon::prelude::*;
 use schedule::{Home, Schedule};
 use std::mem::take;
@@ -298,7 +299,12 @@ impl<T: Real> Executor<T> {
         let tile = self.schedule.tile(count, size_of::<T>());
         let tiles = count.div_ceil(tile);
         let chunks = tiles.min(CHUNKS);
-        let bounds: Vec<usize> = (0..=chunks).map(|c| (c * tiles / chunks.max(1) * tile).min(count)).collect();
+        let bound = |c: usize| match tiles == chunks {
+            // each a tile: of one size, so that no thread waits for the last point of another
+            true => c * count / chunks.max(1),
+            false => (c * tiles / chunks * tile).min(count),
+        };
+        let bounds: Vec<usize> = (0..=chunks).map(bound).collect();
         let (fixed, turned, factors) = (self.fixed(call), self.turned(call), self.factors(call));
         let run = Run { executor: self, call, tile, fixed, turned, points, made, results: values, factors };
         let mut jobs: Vec<(usize, usize, Vec<&mut [T]>)> = bounds.windows(2).map(|w| (w[0], w[1], vec![])).collect();
@@ -465,12 +471,8 @@ impl<T: Real> Executor<T> {
             pieces.extend(mean.chunks_mut(PIECE).enumerate().map(|(k, mean)| (sum, k, mean)));
         }
         pieces.into_par_iter().for_each(|(sum, k, mean)| {
-            let mut total = [0.0; PIECE];
-            for w in done {
-                let part = &w.sums[sum][k * PIECE..][..mean.len()];
-                total.iter_mut().zip(part).for_each(|(t, x)| *t += x.to_f64());
-            }
-            mean.iter_mut().zip(total).for_each(|(y, t)| *y = T::lit(t * scale));
+            let parts: Vec<&[T]> = done.iter().map(|w| &w.sums[sum][k * PIECE..][..mean.len()]).collect();
+            T::sum_parts(SumParts { scale, parts: &parts, y: mean });
         });
         let mut reduced: Vec<Option<Vec<T>>> = Vec::new();
         for (op, home) in self.program.ops.iter().zip(&self.schedule.homes) {

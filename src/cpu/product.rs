@@ -155,8 +155,10 @@ impl<T: Real> Kernel for AddRows<'_, T> {
     }
 }
 
-/// y = the sum of the parts, in f64, part by part.
+/// y = scale times the sum of the parts, in f64, part by part.
 pub struct SumParts<'a, T> {
+    /// The factor.
+    pub scale: f64,
     /// Each as long as y.
     pub parts: &'a [&'a [T]],
     /// Sums.
@@ -174,7 +176,7 @@ impl<T: Real> Kernel for SumParts<'_, T> {
                 }
             }
             for (y, s) in y.iter_mut().zip(sum) {
-                *y = T::lit(s);
+                *y = T::lit(self.scale * s);
             }
         }
     }

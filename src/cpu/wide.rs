@@ -340,7 +340,7 @@ impl Wide {
             let mut sum = vec![T::zero(); (1 + layer.vectors.len()) * n * layer.out];
             sum.par_chunks_mut(4096).enumerate().for_each(|(c, sum)| {
                 let parts: Vec<&[T]> = done.iter().map(|d| &d.layers[k][c * 4096..][..sum.len()]).collect();
-                T::sum_parts(SumParts { parts: &parts, y: sum });
+                T::sum_parts(SumParts { scale: 1.0, parts: &parts, y: sum });
             });
             layers[layer.op] = sum;
         }
