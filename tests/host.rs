@@ -351,7 +351,7 @@ fn on_cpu_steps<T: Number>(
 }
 
 /// Every way of drawing points, learned parameters, an estimate, several conditions.
-const DRAWN: [(&str, &str); 6] = [
+const DRAWN: [(&str, &str); 7] = [
     (
         "box, faces, logarithm",
         "space x[2] in box(-1..2)\ntime t in 0..1\nparam k = 0.3 learn log\nparam c = 0.1 learn\n\
@@ -390,6 +390,14 @@ const DRAWN: [(&str, &str); 6] = [
         "many columns in a box",
         "space x[60] in box(0..1)\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = N(x)\n\
          solve pde: lap(u) = 1\nsolve wall on boundary: u = 0\nestimate pde by compressed\n\
+         train adam(lr = 1e-2), steps = 10\n",
+    ),
+    // coefficients and parameters are called what kernels call their own
+    (
+        "names",
+        "space x[300] in ball(radius = 1)\ncoef w[300] ~ normal(seed = 0)\nparam n = 2 learn\nparam count = 1\n\
+         net N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = (1 - norm2(x))*N(x)\n\
+         solve pde: lap(u) = n*count*sin(sum(i in 0..300: w[i]*x[i]))\nestimate pde by sparse(3)\nsample pde = 7\n\
          train adam(lr = 1e-2), steps = 10\n",
     ),
 ];

@@ -4,7 +4,7 @@ use super::gather::Pad;
 use super::layout::{Home, Layout, pitch};
 use super::rollout::Rollout;
 use super::scalar::is_own;
-use super::text::{Text, identifier, number};
+use super::text::{Text, identifier, number, tensor_name};
 use super::wide::Wide;
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, Module, Options, Precision, Role};
 use crate::jet::powers::Powers;
@@ -179,14 +179,8 @@ impl<'a> Emitter<'a> {
         emitter.data = emitter.buffer("data", Element::Real, per_point(program.data_columns), Role::Data);
         emitter.state = emitter.buffer("state", Element::Long, fixed(2), Role::State);
         for (k, tensor) in program.tensors.iter().enumerate() {
-            // a layer's name has a dot; others might be anything
-            let prefix = if tensor.name.contains('.') { "" } else { "parameter_" };
-            let id = emitter.buffer(
-                &format!("{prefix}{}", tensor.name),
-                Element::Real,
-                fixed(tensor.len()),
-                Role::Tensor(k as u32),
-            );
+            let id =
+                emitter.buffer(&tensor_name(&tensor.name), Element::Real, fixed(tensor.len()), Role::Tensor(k as u32));
             emitter.tensors.push(id);
         }
         for (k, (name, value)) in program.outputs.iter().enumerate() {

@@ -7,7 +7,7 @@
 
 use super::emitter::{self, Parts};
 use super::points;
-use super::text::{Text, identifier};
+use super::text::{Text, identifier, tensor_name};
 use super::wide::Wide;
 use super::wide_pass::{self, Streaming};
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Options, Precision, Role};
@@ -119,7 +119,7 @@ impl<'a> Step<'a> {
         step.state = step.buffer("state", Element::Long, 2, Role::State);
         step.rates = step.buffer("rates", Element::Double, training.steps as usize, Role::Rates);
         for (k, tensor) in training.tensors.iter().enumerate() {
-            let id = step.buffer(&tensor.name, Element::Real, tensor.len(), Role::Tensor(k as u32));
+            let id = step.buffer(&tensor_name(&tensor.name), Element::Real, tensor.len(), Role::Tensor(k as u32));
             step.tensors.push(id);
         }
         step

@@ -48,6 +48,12 @@ pub fn number(value: f64, precision: Precision) -> String {
     }
 }
 
+/// What a tensor is called in kernels: a layer's name has a dot; others might be anything that kernels use.
+pub fn tensor_name(name: &str) -> String {
+    let prefix = if name.contains('.') { "" } else { "parameter_" };
+    format!("{prefix}{name}")
+}
+
 /// A name of C++: letters, digits and underscores, and none twice.
 pub fn identifier(name: &str, taken: &mut BTreeSet<String>) -> String {
     let mut clean: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();

@@ -1,7 +1,7 @@
 //! A program on a device that runs kernels, for any number of points, from several threads.
 
 use super::Error;
-use crate::cpu::{Call, Number, Points};
+use crate::cpu::{Call, Number};
 use crate::cuda::{self, Module, OnDevice, precision};
 use crate::device::Device;
 use crate::jet::{JetProgram, Type};
@@ -76,13 +76,19 @@ impl<T: Number> Kernels<T> {
         Ok(Some(Kernels { device: device.clone(), module, per_point, loaded: Mutex::default() }))
     }
 
-    /// All outputs and gradients of a call, as the CPU gives them.
+    /// All outputs and gradients of a call at points, row by row, as the CPU gives them.
     ///
     /// # Errors
     /// [`Error::Device`] where the device refuses, or fails.
-    pub fn run(&self, call: &Call<'_, T>, outputs: &mut [Vec<T>], gradients: &mut [Vec<T>]) -> Result<(), Error> {
+    pub fn run(
+        &self,
+        points: &[T],
+        call: &Call<'_, T>,
+        outputs: &mut [Vec<T>],
+        gradients: &mut [Vec<T>],
+    ) -> Result<(), Error> {
         let failed = |e: cuda::Error| Error::Device { name: self.device.to_string(), source: e.into() };
-        let (mut outs, mut grads) = self.on_device(call).map_err(failed)?;
+        let (mut outs, mut grads) = self.on_device(points, call).map_err(failed)?;
         let capacity = capacity(call.count);
         for (values, _) in outs.iter_mut().zip(&self.per_point).filter(|(_, p)| **p) {
             values.truncate(values.len() / capacity * call.count);
@@ -95,9 +101,8 @@ impl<T: Number> Kernels<T> {
         Ok(())
     }
 
-    fn on_device(&self, call: &Call<'_, T>) -> Result<cuda::Results<T>, cuda::Error> {
+    fn on_device(&self, rows: &[T], call: &Call<'_, T>) -> Result<cuda::Results<T>, cuda::Error> {
         let (count, capacity) = (call.count, capacity(call.count));
-        let Points::Rows(rows) = call.points else { return Ok((vec![], vec![])) };
         // the room that is left holds the last point again, with no cotangent
         let mut points = rows.to_vec();
         points.extend(rows[rows.len() - rows.len() / count..].repeat(capacity - count));

@@ -68,11 +68,17 @@ impl<T: Number> Prepared<T> {
         Ok(Prepared { executor: Executor::new(program)?, kernels: Kernels::of(device, program)? })
     }
 
-    fn run(&self, call: &Call<'_, T>, outputs: &mut [Vec<T>], gradients: &mut [Vec<T>]) -> Result<(), Error> {
+    fn run(
+        &self,
+        points: &[T],
+        call: &Call<'_, T>,
+        outputs: &mut [Vec<T>],
+        gradients: &mut [Vec<T>],
+    ) -> Result<(), Error> {
         match &self.kernels {
             Some(kernels) if call.count > 0 => {
                 self.executor.check(call, outputs, gradients)?;
-                kernels.run(call, outputs, gradients)
+                kernels.run(points, call, outputs, gradients)
             }
             _ => Ok(self.executor.run_whole(call, outputs, gradients)?),
         }
@@ -372,9 +378,9 @@ impl<T: Number> Operator<T> {
         let tensors = program.tensors.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
         let points = points.as_standard_layout();
         let (seed, step) = self.draw;
-        let rows = Points::Rows(points.as_slice().unwrap_or_default());
-        let call = Call { count: points.nrows(), points: rows, data, tensors: &tensors, seed, step };
-        prepared.run(&call, outputs, gradients)
+        let (count, rows) = (points.nrows(), points.as_slice().unwrap_or_default());
+        let call = Call { count, points: Points::Rows(rows), data, tensors: &tensors, seed, step };
+        prepared.run(rows, &call, outputs, gradients)
     }
 }
 

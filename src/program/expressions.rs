@@ -253,12 +253,17 @@ impl<'a> Resolver<'a> {
             Shape::Matrix(m, n) => (m, Shape::Vector(n)),
         };
         let position = self.index(position, index.span, len)?;
-        if let Kind::List(items) = &self.program.expr(value).kind
-            && position.terms.is_empty()
+        self.element_of(value, position, shape, span)
+    }
+
+    /// An element of a vector, or a row of a matrix; of a list with a fixed index, the item itself.
+    pub fn element_of(&mut self, of: ExprId, index: IndexExpr, shape: Shape, span: Span) -> Option<ExprId> {
+        if let Kind::List(items) = &self.program.expr(of).kind
+            && index.terms.is_empty()
         {
-            return usize::try_from(position.offset).ok().and_then(|i| items.get(i).copied());
+            return usize::try_from(index.offset).ok().and_then(|i| items.get(i).copied());
         }
-        self.push(Kind::Element { of: value, index: position }, shape, span)
+        self.push(Kind::Element { of, index }, shape, span)
     }
 
     /// The expression as an index into `len` elements, in range at the extremes of its variables.

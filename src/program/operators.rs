@@ -82,7 +82,7 @@ impl<'a> Resolver<'a> {
             }
             for offset in 0..len as i64 {
                 let index = IndexExpr { offset, terms: Vec::new() };
-                items.push(self.push(Kind::Element { of: *operand, index }, Shape::Scalar, *place)?);
+                items.push(self.element_of(*operand, index, Shape::Scalar, *place)?);
             }
         }
         let shape = Shape::Vector(items.len());

@@ -55,7 +55,7 @@ impl<T: Number> Kernels<T> {
     ///
     /// # Errors
     /// Never called.
-    pub fn run(&self, _: &Call<'_, T>, _: &mut [Vec<T>], _: &mut [Vec<T>]) -> Result<(), Error> {
+    pub fn run(&self, _: &[T], _: &Call<'_, T>, _: &mut [Vec<T>], _: &mut [Vec<T>]) -> Result<(), Error> {
         match self.0 {}
     }
 }
