@@ -26,8 +26,8 @@ pub enum Error {
         reason: String,
     },
     /// More device memory is needed than is free.
-    #[error("`{module}` needs {:.2} GB of device memory{}; {:.2} GB of {:.2} GB are free",
-        gigabytes(*.needed), points(*.count), gigabytes(*.free), gigabytes(*.total))]
+    #[error("`{module}` needs {} of device memory{}; {} are free of {}",
+        amount(*.needed), points(*.count), amount(*.free), amount(*.total))]
     Memory {
         /// Name of the module.
         module: String,
@@ -67,8 +67,13 @@ fn points(count: u32) -> String {
     if count > 1 { format!(" for {count} points") } else { String::new() }
 }
 
-fn gigabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e9
+/// Bytes in the unit that leaves few digits.
+fn amount(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b >= 1e9 => format!("{:.2} GB", b / 1e9),
+        b if b >= 1e6 => format!("{:.2} MB", b / 1e6),
+        _ => format!("{bytes} bytes"),
+    }
 }
 
 impl Error {

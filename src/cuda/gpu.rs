@@ -225,15 +225,11 @@ impl Loaded {
         unsafe { result::stream::begin_capture(self.stream.handle, mode) }.map_err(failed(&what))?;
         let launched = (0..calls).try_for_each(|_| self.module.launches.iter().try_for_each(|k| self.launch(*k)));
         // SAFETY: the capture was begun above; it ends whatever the launches did.
-        let graph = unsafe { result::stream::end_capture(self.stream.handle) };
+        let graph = unsafe { result::stream::end_capture(self.stream.handle) }.map(Captured);
         launched?;
         let graph = graph.map_err(failed(&what))?;
         // SAFETY: the graph was just made; its executable form does not need it any more.
-        let ready = unsafe {
-            let ready = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
-            let _ = result::graph::destroy(graph);
-            ready
-        };
+        let ready = unsafe { result::graph::instantiate(graph.0, sys::CUgraphInstantiate_flags(0)) };
         Ok(Graph { gpu: self.gpu.clone(), handle: ready.map_err(failed(&what))?, calls })
     }
 }
@@ -364,6 +360,9 @@ struct Stream {
     handle: sys::CUstream,
 }
 
+/// What was captured: the form of a graph from which others are made.
+struct Captured(sys::CUgraph);
+
 #[derive(Debug)]
 struct Graph {
     gpu: Arc<Gpu>,
@@ -397,6 +396,13 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // SAFETY: see above.
         release(&self.gpu, || unsafe { result::stream::destroy(self.handle) });
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        // SAFETY: see above.
+        let _ = unsafe { result::graph::destroy(self.0) };
     }
 }
 

@@ -180,7 +180,7 @@ impl Emitter<'_> {
 
     /// The text that makes a tile of the gradient of a layer that is streamed, see `Piece`.
     pub fn tile_of_gradient(&mut self) {
-        let Some((parts, inputs)) = self.wide.as_ref().map(|w| (w.parts.clone(), w.inputs)) else { return };
+        let Some(parts) = self.wide.as_ref().map(|w| w.parts.clone()) else { return };
         // whether elements were written last by other threads than products give them to
         let (mut fresh, mut scattered) = (true, false);
         for k in parts {
@@ -213,10 +213,11 @@ impl Emitter<'_> {
                     ));
                     self.line("};");
                     self.line(format!("const auto b = [=](int m, int o) {{ return {map}[m * {out} + o]; }};"));
-                    self.line("const auto put = [=](int i, int o, real sum) {");
                     let sign = if fresh { "=" } else { "+=" };
-                    self.line(format!("if (left + i < {inputs}) columns[i * {out} + o] {sign} sum;"));
-                    self.line("};");
+                    // all of the tile: what comes next adds to it
+                    self.line(format!(
+                        "const auto put = [=](int i, int o, real sum) {{ columns[i * {out} + o] {sign} sum; }};"
+                    ));
                     self.line(format!("product<PRODUCT, 2, 1, {out}, {out}>({COLUMNS}, {out}, {out}, a, b, put);"));
                     self.line("}");
                     fresh = false;
