@@ -63,4 +63,9 @@ impl Activation {
         ("identity", Activation::Identity),
         ("relu", Activation::Relu),
     ];
+
+    /// Whether its derivative is a function of its value that loses nothing.
+    pub fn is_autonomous(self) -> bool {
+        matches!(self, Activation::Tanh | Activation::Exp)
+    }
 }

@@ -15,8 +15,6 @@ const DEPTH: usize = 256;
 const BLOCK: usize = 64;
 /// Rows of c in registers.
 const ROWS: usize = 8;
-/// The most columns in two vectors.
-const COLUMNS: usize = 32;
 
 /// Up to `ROWS` rows of a by `width` columns of b, into c.
 struct Panel<T> {
@@ -152,14 +150,17 @@ fn blocks<T: Copy + Default + std::ops::Add<Output = T>>(
     let (a_row, a_k) = (a.strides()[0], a.strides()[1]);
     let (b_row, c_row) = (b.strides()[0], c.strides()[0]);
     let whole = n / width * width;
-    let (mut padded, mut result) = (Vec::new(), [T::default(); BLOCK * COLUMNS]);
+    // columns that do not fill two vectors
+    let (mut padded, mut result) = (Vec::new(), Vec::new());
+    if whole < n {
+        padded.resize(DEPTH.min(depth) * width, T::default());
+        result.resize(BLOCK.min(m) * width, T::default());
+    }
     for first in (0..depth).step_by(DEPTH) {
         let depth = DEPTH.min(depth - first);
         let add = add || first > 0;
         if whole < n {
-            padded.clear();
-            padded.resize(depth * width, T::default());
-            for (k, to) in padded.chunks_exact_mut(width).enumerate() {
+            for (k, to) in padded.chunks_exact_mut(width).take(depth).enumerate() {
                 (whole..n).for_each(|j| to[j - whole] = b[[first + k, j]]);
             }
         }

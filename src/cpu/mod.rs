@@ -8,7 +8,7 @@
 //!
 //! A first layer with very many columns is streamed: see `wide`.
 //!
-//! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `lift`: first layers;
+//! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `term`: along a curve;  - `lift`: first layers;
 //! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;
 //! - `wide`, `strips`, `vectors`, `directions`, `shared`: points and weights in blocks of columns;
 //! - `math`, `real`: functions and precisions.
@@ -26,6 +26,7 @@ mod schedule;
 mod shared;
 mod strips;
 mod table;
+mod term;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tile;
@@ -413,7 +414,7 @@ impl<T: Real> Executor<T> {
     fn turned(&self, call: &Call<T>) -> Vec<Vec<T>> {
         let mut turned = vec![vec![]; self.program.tensors.len()];
         for op in &self.program.ops {
-            let Op::Linear { weight, .. } = op else { continue };
+            let (Op::Linear { weight, .. } | Op::LinearPart { weight, .. }) = op else { continue };
             if !self.is_turned(*weight) && turned[weight.index()].is_empty() {
                 turned[weight.index()] = lift::transposed(self.weight(*weight, call));
             }

@@ -339,8 +339,10 @@ impl<T: Real> Kernel for Scalar<'_, T> {
         let lanes = &mut self.registers.lanes;
         let vars_now = &mut self.registers.vars;
         let window = &mut self.registers.window;
-        lanes.clear();
-        lanes.resize(*registers, [T::zero(); LANES]);
+        // what an earlier call has left is overwritten before it is read
+        if lanes.len() < *registers {
+            lanes.resize(*registers, [T::zero(); LANES]);
+        }
         vars_now.clear();
         vars_now.resize(*vars, 0);
         for first in (0..self.points).step_by(LANES) {
@@ -427,6 +429,18 @@ impl<T: Real> Kernel for Scalar<'_, T> {
                             at = *begin + 1;
                         }
                     }
+                    Code::Store { row, feature, a } if row.register.is_none() && feature.register.is_none() => {
+                        let (row, feature) = (row.fixed(vars_now), feature.fixed(vars_now));
+                        if row < 0 || feature < 0 || feature as usize >= *features {
+                            continue;
+                        }
+                        let place = (row as usize * self.points + first) * features + feature as usize;
+                        if let Some(y) = self.y.get_mut(place..place + (w - 1) * features + 1) {
+                            for (l, a) in lanes[*a][..w].iter().enumerate() {
+                                y[l * features] += *a;
+                            }
+                        }
+                    }
                     Code::Store { row, feature, a } => {
                         for l in 0..w {
                             let (row, feature) = (row.of(vars_now, lanes, l), feature.of(vars_now, lanes, l));
@@ -476,8 +490,8 @@ fn load<T: Real>(input: &Input<T>, points: usize, first: usize, (row, feature): 
             if features == 1 {
                 y.copy_from_slice(&from[..y.len()]);
             } else {
-                for (i, y) in y.iter_mut().enumerate() {
-                    *y = from[i * features];
+                for (l, y) in y.iter_mut().enumerate() {
+                    *y = from[l * features];
                 }
             }
         }
@@ -526,8 +540,10 @@ pub fn max<T: Real>(a: T, b: T) -> T {
 
 #[inline(always)]
 fn map<T: Real>(a: &[T], y: &mut [T], f: impl Fn(T) -> T) {
-    for (y, a) in y.iter_mut().zip(a) {
-        *y = f(*a);
+    let n = y.len().min(a.len());
+    let (a, y) = (&a[..n], &mut y[..n]);
+    for l in 0..n {
+        y[l] = f(a[l]);
     }
 }
 
@@ -556,8 +572,10 @@ pub fn unary<T: Real>(f: Unary, a: &[T], y: &mut [T]) {
 pub fn binary<T: Real>(f: Binary, a: &[T], b: &[T], y: &mut [T]) {
     #[inline(always)]
     fn zip<T: Real>(a: &[T], b: &[T], y: &mut [T], f: impl Fn(T, T) -> T) {
-        for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
-            *y = f(*a, *b);
+        let n = y.len().min(a.len()).min(b.len());
+        let (a, b, y) = (&a[..n], &b[..n], &mut y[..n]);
+        for l in 0..n {
+            y[l] = f(a[l], b[l]);
         }
     }
     match f {

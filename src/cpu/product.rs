@@ -5,7 +5,7 @@
 use super::activation::LANES;
 use super::real::{Kernel, Real};
 use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 /// Sides up to this length are looped over.
 const SHORT: usize = 3;
@@ -21,7 +21,22 @@ pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, m
     if b.ncols() <= SHORT && a.strides()[1] == 1 && b.strides()[0] == 1 {
         return T::inner(Inner { alpha, a, b, beta, c });
     }
+    if b.ncols() <= SHORT && a.strides()[1] == 1 {
+        let columns: Vec<T> = b.columns().into_iter().flatten().copied().collect();
+        if let Ok(turned) = ArrayView2::from_shape((b.ncols(), b.nrows()), &columns) {
+            return T::inner(Inner { alpha, a, b: turned.reversed_axes(), beta, c });
+        }
+    }
     let plain = alpha == T::one() && (beta == T::zero() || beta == T::one());
+    if plain && b.ncols() <= SHORT && a.strides()[0] == 1 {
+        // few rows by many columns
+        let mut turned = Array2::zeros((b.ncols(), a.nrows()));
+        if T::gemm(&b.t(), &a.t(), false, &mut turned.view_mut()) {
+            let add = beta == T::one();
+            c.zip_mut_with(&turned.t(), |c, x| *c = if add { *c + *x } else { *x });
+            return;
+        }
+    }
     if plain && T::gemm(&a, &b, beta == T::one(), &mut c) {
         return;
     }
@@ -76,6 +91,16 @@ impl<T: Real> Kernel for Inner<'_, T> {
     fn run(mut self) {
         for (k, b) in self.b.columns().into_iter().enumerate() {
             let Some(b) = b.to_slice() else { continue };
+            if let (Some(a), Some(c)) = (self.a.to_slice(), self.c.as_slice_mut()) {
+                // views of rows cost more than short sums
+                let (depth, width) = (b.len().max(1), c.len() / (a.len() / b.len().max(1)).max(1));
+                for (row, a) in a.chunks_exact(depth).enumerate() {
+                    let c = &mut c[row * width + k];
+                    let old = if self.beta == T::zero() { T::zero() } else { self.beta * *c };
+                    *c = self.alpha * dot(a, b) + old;
+                }
+                continue;
+            }
             for (a, c) in self.a.rows().into_iter().zip(self.c.column_mut(k)) {
                 let Some(a) = a.to_slice() else { continue };
                 let old = if self.beta == T::zero() { T::zero() } else { self.beta * *c };
@@ -97,8 +122,9 @@ impl<T: Real> Kernel for AddToEach<'_, T> {
     #[inline(always)]
     fn run(self) {
         for y in self.y.chunks_exact_mut(self.row.len().max(1)) {
-            for (y, x) in y.iter_mut().zip(self.row) {
-                *y += *x;
+            let x = &self.row[..y.len()];
+            for k in 0..y.len() {
+                y[k] += x[k];
             }
         }
     }
@@ -120,8 +146,9 @@ impl<T: Real> Kernel for AddColumns<'_, T> {
         for (first, sums) in (0..width).step_by(LANES).zip(self.sums.chunks_mut(LANES)) {
             let mut part = [0.0; LANES];
             for row in self.rows.chunks_exact(width) {
-                for (p, x) in part.iter_mut().zip(&row[first..][..sums.len()]) {
-                    *p += x.to_f64();
+                let row = &row[first..][..sums.len()];
+                for k in 0..row.len() {
+                    part[k] += row[k].to_f64();
                 }
             }
             for (s, p) in sums.iter_mut().zip(part) {
@@ -182,6 +209,21 @@ impl<T: Real> Kernel for SumParts<'_, T> {
     }
 }
 
+/// The sum of sixteen numbers. Apart from [`dot`], whose loop over them the compiler would else cut into pairs.
+#[inline(never)]
+fn total<T: Real>(sums: &[T; 16]) -> T {
+    let mut sums = *sums;
+    let mut step = 8;
+    while step > 0 {
+        for l in 0..step {
+            let other = sums[l + step];
+            sums[l] += other;
+        }
+        step /= 2;
+    }
+    sums[0]
+}
+
 /// Dot product in sixteen interleaved sums.
 #[inline(always)]
 pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
@@ -193,15 +235,7 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
             sums[l] += a[l] * b[l];
         }
     }
-    let mut step = 8;
-    while step > 0 {
-        for l in 0..step {
-            let other = sums[l + step];
-            sums[l] += other;
-        }
-        step /= 2;
-    }
-    let mut sum = sums[0];
+    let mut sum = total(&sums);
     for (a, b) in a_rest.iter().zip(b_rest) {
         sum += *a * *b;
     }

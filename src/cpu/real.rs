@@ -7,6 +7,7 @@ use super::pointwise::Scalar;
 use super::product::{AddColumns, AddRows, AddToEach, Inner, Outer, SumParts};
 use super::strips::Block;
 use super::table::Apply;
+use super::term::Along;
 pub use crate::vector::Kernel;
 use crate::vector::dispatch;
 use ndarray::LinalgScalar;
@@ -224,4 +225,4 @@ macro_rules! kernels {
         }
     };
 }
-kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns columns Block fill Fill add_rows AddRows sum_parts SumParts);
+kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns columns Block fill Fill add_rows AddRows sum_parts SumParts along Along);

@@ -285,6 +285,89 @@ proptest! {
     }
 }
 
+/// Two layers along a curve with `terms` coefficients, which are columns of the points, and the vector-Jacobian product:
+/// coefficient by coefficient, or all at once in the algebra of polynomials.
+pub fn curve_program(terms: usize, activation: Activation, [inputs, width]: [usize; 2], single: bool) -> JetProgram {
+    let mut ops = vec![Op::Points];
+    let mut push = |op| {
+        ops.push(op);
+        ValueId(ops.len() as u32 - 1)
+    };
+    let tensors =
+        vec![tensor("w", &[width, inputs]), tensor("b", &[width]), tensor("v", &[2, width]), tensor("c", &[2])];
+    let t = TensorId;
+    let pairs = |a: usize| (a..terms - a).map(move |b| (a as u32, b as u32));
+    let mut entries: Vec<Entry> =
+        (1..terms).flat_map(pairs).map(|(a, b)| Entry { out: a + b, a, b, c: Coefficient::Constant(1.0) }).collect();
+    entries.sort_by_key(|e| (e.out, e.a, e.b));
+    let algebras = vec![Algebra { rows: terms, order: terms - 1, entries }];
+    let value = if single {
+        let (mut x, mut y, mut code, mut read) = (vec![], vec![], vec![], vec![]);
+        for k in 0..terms {
+            let point = push(unpack(ValueId(0), k * inputs, 1, inputs));
+            x.push(push(match k {
+                0 => Op::Linear { x: point, weight: t(0), bias: t(1) },
+                _ => Op::LinearPart { x: point, weight: t(0) },
+            }));
+            y.push(push(Op::Term { x: x.clone(), y: y.clone(), activation }));
+            read.push(Source::Value(push(match k {
+                0 => Op::Linear { x: y[0], weight: t(2), bias: t(3) },
+                _ => Op::LinearPart { x: y[k], weight: t(2) },
+            })));
+            for feature in 0..2 {
+                let (row, feature) = (Address::fixed(0), Address::fixed(feature));
+                code.push(Instruction::Load { input: k as u32, row: row.clone(), feature: feature.clone() });
+                let value = code.iter().filter(|c| matches!(c, Instruction::Load { .. })).count() as u32 - 1;
+                code.push(Instruction::Store { row: Address::fixed(k), feature, value });
+            }
+        }
+        push(Op::Pointwise(Pointwise { inputs: read, rows: terms, features: 2, code }))
+    } else {
+        let x = push(unpack(ValueId(0), 0, terms, inputs));
+        let x = push(Op::Linear { x, weight: t(0), bias: t(1) });
+        let x = push(Op::Activate { x, algebra: AlgebraId(0), activation, coefficients: None });
+        push(Op::Linear { x, weight: t(2), bias: t(3) })
+    };
+    let program = JetProgram {
+        columns: terms * inputs,
+        tensors,
+        algebras,
+        ops,
+        outputs: vec![("y".into(), value)],
+        ..Default::default()
+    };
+    vjp(&program).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// Coefficient by coefficient is all at once: values, gradients of weights and of points, by the oracle and by the executor.
+    #[test]
+    fn terms_of_a_curve_are_what_the_algebra_says(
+        terms in 1..6usize, activation in 0..8usize, shape in (1..5usize, 1..90usize), count in 1..20usize, seed in 0..1000u64,
+    ) {
+        let [single, whole] =
+            [true, false].map(|single| curve_program(terms, SMOOTH[activation], [shape.0, shape.1], single));
+        let inputs = inputs(&whole, count, seed);
+        let truth = interpret(&whole, &inputs).unwrap();
+        let ours = interpret(&single, &inputs).unwrap();
+        for (a, b) in single.outputs.iter().zip(&whole.outputs) {
+            close(&a.0, &ours[a.1.index()], &truth[b.1.index()], 1e-12);
+        }
+        for (k, tensor) in whole.tensors.iter().enumerate() {
+            let sum = |program: &JetProgram, values: &[Vec<f64>]| {
+                let mut sum = vec![0.0; tensor.len()];
+                for (_, v) in program.gradients.iter().filter(|g| g.0.index() == k) {
+                    sum.iter_mut().zip(&values[v.index()]).for_each(|(s, v)| *s += v);
+                }
+                sum
+            };
+            close(&tensor.name, &sum(&single, &ours), &sum(&whole, &truth), 1e-12);
+        }
+        agrees_with_oracle(single, &inputs);
+    }
+}
+
 #[test]
 fn second_derivatives_of_a_composition() {
     // u(t) = tanh(g(t)), rows u, u', u'': (ab)'' = a''b + 2a'b' + ab''.

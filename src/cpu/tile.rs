@@ -1,5 +1,6 @@
 //! One chunk of points, tile by tile, operation by operation.
 
+use super::activation::Lane;
 use super::factor::{Factored, inject_adjoint};
 use super::lift::{self, Draw, Lift, Row0, matrix, matrix_mut};
 use super::pointwise::{Input, Registers, Scalar};
@@ -8,6 +9,7 @@ use super::real::Real;
 
 use super::schedule::{Home, Schedule};
 use super::table::{Apply, Lanes, Shape, Task};
+use super::term::Along;
 use super::wide::Made;
 use super::{Call, Executor};
 use crate::jet::random::Words;
@@ -21,6 +23,7 @@ pub struct Workspace<T> {
     /// Reduced values: sums over the points of the chunk.
     pub sums: Vec<Vec<T>>,
     lanes: Lanes<T>,
+    terms: Vec<Lane<T>>,
     registers: Registers<T>,
     columns: Vec<usize>,
 }
@@ -233,6 +236,17 @@ impl<T: Real> Run<'_, T> {
                 let bias = self.call.tensors[bias.index()];
                 T::add_to_each(AddToEach { row: bias, y: &mut y[..if rows > 0 { n * out } else { 0 }] });
             }
+            Op::LinearPart { x, weight } => {
+                let rows = self.shape(*x).0 * n;
+                let x = matrix(self.value(*x, tile, workspace), rows);
+                product(T::one(), x, self.turned(*weight), T::zero(), matrix_mut(y, rows));
+            }
+            Op::Term { x, y: below, activation } => {
+                self.along(*activation, [x, below, &[]], tile, workspace, y);
+            }
+            Op::TermAdjoint { x, y: terms, bars, activation } => {
+                self.along(*activation, [x, terms, bars], tile, workspace, y);
+            }
             Op::Inject { x, factor, directions, seeds } => {
                 y.copy_from_slice(self.value(*x, tile, workspace));
                 if let Some(factored) = &self.factors[factor.index()] {
@@ -251,11 +265,37 @@ impl<T: Real> Run<'_, T> {
             }
             Op::Add { a, b } => {
                 let (a, b) = (self.value(*a, tile, workspace), self.value(*b, tile, workspace));
-                y.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y = *a + *b);
+                let (a, b) = (&a[..y.len()], &b[..y.len()]);
+                for k in 0..y.len() {
+                    y[k] = a[k] + b[k];
+                }
             }
             // reduced, or in the caller's arrays
             _ => {}
         }
+    }
+
+    /// A coefficient of an activation along a curve, or the adjoint of one.
+    fn along(
+        &self,
+        activation: jet::Activation,
+        values: [&[ValueId]; 3],
+        tile: Tile,
+        workspace: &mut Workspace<T>,
+        out: &mut [T],
+    ) {
+        let mut lanes = take(&mut workspace.terms);
+        // what is not needed may be gone
+        let gone = match (activation.is_autonomous(), values[2].is_empty()) {
+            (true, true) => values[1].len().min(1),
+            (true, false) => values[0].len(),
+            _ => 0,
+        };
+        let [mut x, y, bars] = [&values[0][gone..], values[1], values[2]]
+            .map(|v| v.iter().map(|v| self.value(*v, tile, workspace)).collect::<Vec<_>>());
+        x.splice(0..0, std::iter::repeat_n(&[][..], gone));
+        T::along(Along { activation, x: &x, y: &y, bars: &bars, lanes: &mut lanes, out });
+        workspace.terms = lanes;
     }
 
     /// Operation k, an activation or an adjoint of one.

@@ -42,6 +42,46 @@ impl Emitter<'_> {
         });
     }
 
+    /// A coefficient of an activation along a curve, or the adjoint of one.
+    pub fn term(&mut self, k: usize, activation: Activation, [x, y, bars]: [&[ValueId]; 3]) {
+        let (sigma, features) = (sigma(activation), self.shape(x[0]).1);
+        let needed = self.program.ops[k].arguments();
+        let read = |e: &Self, name: &str, values: &[ValueId]| {
+            let at = |v: &ValueId| match needed.contains(v) {
+                true => format!("v{}[m * {} + f]", v.0, e.pitch(*v)),
+                false => "0".into(),
+            };
+            let all: Vec<String> = values.iter().map(at).collect();
+            let all = if all.is_empty() { "0".into() } else { all.join(", ") };
+            format!("const real {name}[] = {{{all}}};")
+        };
+        let count = if bars.is_empty() { y.len() } else { x.len() };
+        let result = format!("v{k}[m * {} + f]", self.pitch(ValueId(k as u32)));
+        let lines = [read(self, "x", x), read(self, "y", y), read(self, "bar", bars)];
+        self.each(1, features, |e| {
+            e.line(&lines[0]);
+            if count == 0 {
+                e.line(format!("taylor_{sigma}<1>(x[0], &{result});"));
+                return;
+            }
+            e.line(&lines[1]);
+            e.line(format!("real d[{count}];"));
+            if activation.is_autonomous() {
+                e.line(format!("slope_{sigma}<{count}>(x, y, d);"));
+            } else {
+                e.line(format!("real s[{}];", count + 1));
+                e.line(format!("taylor_{sigma}<{}>(x[0], s);", count + 1));
+                e.line(format!("slope_of<{count}>(s, x, d);"));
+            }
+            if bars.is_empty() {
+                e.line(format!("{result} = term_of<{count}>(x, d);"));
+            } else {
+                e.line(&lines[2]);
+                e.line(format!("{result} = term_adjoint<{count}>(d, bar);"));
+            }
+        });
+    }
+
     fn coefficient_adjoint(
         &mut self,
         k: usize,

@@ -12,10 +12,11 @@ use crate::jet::{Invalid, JetProgram, Op, Pointwise, TensorId, Type, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The building blocks, in the order in which they need each other.
-const BLOCKS: [(&str, &str); 11] = [
+const BLOCKS: [(&str, &str); 12] = [
     ("real", include_str!("../../kernels/real.cuh")),
     ("philox", include_str!("../../kernels/philox.cuh")),
     ("activation", include_str!("../../kernels/activation.cuh")),
+    ("term", include_str!("../../kernels/term.cuh")),
     ("algebra", include_str!("../../kernels/algebra.cuh")),
     ("tile", include_str!("../../kernels/tile.cuh")),
     ("reduce", include_str!("../../kernels/reduce.cuh")),
@@ -519,7 +520,8 @@ impl<'a> Emitter<'a> {
             Op::Lift { .. } => self.lift(k),
             Op::Share { x, weight, bias } => self.share(k, x, weight, bias),
             Op::ShareAdjoint { bar, x, block } => self.share_adjoint(k, bar, x, block),
-            Op::Linear { x, weight, bias } => self.linear(k, x, weight, bias),
+            Op::Linear { x, weight, bias } => self.linear(k, x, weight, Some(bias)),
+            Op::LinearPart { x, weight } => self.linear(k, x, weight, None),
             Op::LinearAdjoint { bar, weight } => self.linear_adjoint(k, bar, weight),
             Op::WeightAdjoint { bar, x } => self.weight_adjoint(k, bar, x),
             Op::BiasAdjoint { bar } => self.features_sum(k, bar),
@@ -528,6 +530,8 @@ impl<'a> Emitter<'a> {
             Op::InjectAdjoint { bar, directions, seeds, .. } => self.inject_adjoint(k, bar, directions, &seeds),
             Op::Activate { .. } | Op::ActivateAdjoint { .. } => self.activate(k),
             Op::CoefficientAdjoint { .. } => self.activate(k),
+            Op::Term { x, y, activation } => self.term(k, activation, [&x, &y, &[]]),
+            Op::TermAdjoint { x, y, bars, activation } => self.term(k, activation, [&x, &y, &bars]),
             Op::Add { a, b } => self.add(k, a, b),
         }
     }

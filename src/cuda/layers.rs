@@ -11,8 +11,8 @@ impl Emitter<'_> {
         if is_turned_tensor(self.program, weight) { (1, shape[0]) } else { (shape[1], 1) }
     }
 
-    pub fn linear(&mut self, k: usize, x: ValueId, weight: TensorId, bias: TensorId) {
-        if self.layout.homes[x.index()] == Home::Fused {
+    pub fn linear(&mut self, k: usize, x: ValueId, weight: TensorId, bias: Option<TensorId>) {
+        if let (Home::Fused, Some(bias)) = (self.layout.homes[x.index()], bias) {
             return self.lift_linear(k, x, weight, bias);
         }
         let ((rows, out), inputs) = (self.shape(ValueId(k as u32)), self.shape(x).1);
@@ -22,10 +22,11 @@ impl Emitter<'_> {
         let (row, column) = self.strides(weight);
         let (down, across) = blocks(rows * self.layout.tile, out, self.layout.threads);
         let (pitch_x, pitch_y) = (self.pitch(x), self.pitch(ValueId(k as u32)));
-        let (w, b, x) = (self.tensor(weight), self.tensor(bias), x.0);
+        let (biased, b) = bias.map_or(("0", "nullptr".into()), |b| ("n", self.tensor(b)));
+        let (w, x) = (self.tensor(weight), x.0);
         self.line(format!(
             "layer<PRODUCT, {down}, {across}, {inputs}, {out}, {pitch_x}, {pitch_y}, {row}, {column}>\
-             ({rows} * n, n, v{x}, {w}, {b}, v{k});"
+             ({rows} * n, {biased}, v{x}, {w}, {b}, v{k});"
         ));
     }
 

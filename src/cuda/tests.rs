@@ -2,7 +2,7 @@
 
 use super::host::{Host, Order};
 use super::*;
-use crate::cpu::tests::{SMOOTH, activation_program, inputs, network, scalar_program, truncated};
+use crate::cpu::tests::{SMOOTH, activation_program, curve_program, inputs, network, scalar_program, truncated};
 use crate::jet::*;
 use proptest::prelude::*;
 
@@ -163,6 +163,17 @@ proptest! {
             row[4 * rows..].copy_from_slice(&coefficients);
         }
         agrees(&program, &inputs, &Options::new(Precision::Fp64), 1e-10, Order::Ascending);
+    }
+
+    #[test]
+    fn terms_of_a_curve(
+        terms in 1..6usize, activation in 0..8usize, shape in (1..5usize, 1..40usize), count in 1..40usize, seed in 0..1000u64,
+        how in 0..3usize,
+    ) {
+        let program = curve_program(terms, SMOOTH[activation], [shape.0, shape.1], true);
+        let inputs = inputs(&program, count, seed);
+        let (precision, tolerance) = ALL[how];
+        agrees(&program, &inputs, &Options::new(precision), tolerance, Order::Shuffled(seed));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 
 use super::reverse::reverse;
 use super::{
-    Address, Binary, Draw, Fold, Instruction, Invalid, JetProgram, Op, Pointwise, Seed, Source, TensorId, Type, ValueId,
+    Activation, Address, Binary, Draw, Fold, Instruction, Invalid, JetProgram, Op, Pointwise, Seed, Source, TensorId,
+    Type, ValueId,
 };
 use std::collections::HashMap;
 
@@ -225,6 +226,16 @@ struct Adjoint {
     active: Vec<bool>,
     types: Vec<Type>,
     bars: HashMap<ValueId, ValueId>,
+    /// By value: the terms that are to be added to its adjoint, once all are known.
+    terms: HashMap<ValueId, Vec<Reader>>,
+}
+
+/// A coefficient of y = sigma(x) that reads x_i.
+struct Reader {
+    term: ValueId,
+    /// i
+    place: usize,
+    bar: ValueId,
 }
 
 impl Adjoint {
@@ -235,7 +246,7 @@ impl Adjoint {
     /// Nothing walked yet; `inputs`: adjoints of points and data are wanted.
     fn new(out: JetProgram, inputs: bool) -> Result<Self, Invalid> {
         let types = out.types()?;
-        let mut a = Adjoint { out, active: Vec::new(), types, bars: HashMap::new() };
+        let mut a = Adjoint { out, active: Vec::new(), types, bars: HashMap::new(), terms: HashMap::new() };
         a.mark(inputs);
         Ok(a)
     }
@@ -244,6 +255,7 @@ impl Adjoint {
     fn walk(&mut self, last: ValueId) {
         for k in (0..=last.index()).rev() {
             let value = ValueId(k as u32);
+            self.settle(value);
             if let Some(bar) = self.bars.get(&value).copied()
                 && self.active[k]
             {
@@ -256,7 +268,7 @@ impl Adjoint {
         for op in &self.out.ops {
             let tensors: Vec<TensorId> = match op {
                 Op::Linear { weight, bias, .. } | Op::Share { weight, bias, .. } => vec![*weight, *bias],
-                Op::Factor { weight, .. } => vec![*weight],
+                Op::Factor { weight, .. } | Op::LinearPart { weight, .. } => vec![*weight],
                 Op::Pointwise(p) => {
                     let tensor = |s: &Source| match s {
                         Source::Tensor(t) => Some(*t),
@@ -281,6 +293,43 @@ impl Adjoint {
         self.bars.insert(to, sum);
     }
 
+    /// Adds to the adjoint of x_i what comes from y_i .. y_K, by one operation for all coefficients of a series.
+    fn settle(&mut self, value: ValueId) {
+        let mut readers = self.terms.remove(&value).unwrap_or_default();
+        while let Some(last) = readers.iter().max_by_key(|r| self.series(r.term).0.len()) {
+            let (place, term) = (last.place, last.term);
+            let (x, mut y, activation) = self.series(term);
+            y.push(term);
+            let count = x.len() - place;
+            // those whose series begins as the longest does
+            let (own, others): (Vec<Reader>, Vec<Reader>) = readers.into_iter().partition(|r| {
+                let (shorter, _, other) = self.series(r.term);
+                let is_same = activation == other && x.starts_with(&shorter);
+                r.place == place && is_same && y.get(shorter.len() - 1) == Some(&r.term)
+            });
+            readers = others;
+            let Type::PerPoint { features, .. } = self.types[value.index()] else { continue };
+            let mut bars = Vec::new();
+            for term in &y[place..] {
+                bars.push(match own.iter().find(|r| r.term == *term) {
+                    Some(reader) => reader.bar,
+                    None => push(&mut self.out, Op::Pointwise(Pointwise { rows: 1, features, ..Pointwise::default() })),
+                });
+            }
+            let (x, y) = (x[..count].to_vec(), y[..count].to_vec());
+            let bar = push(&mut self.out, Op::TermAdjoint { x, y, bars, activation });
+            self.contribute(value, bar);
+        }
+    }
+
+    /// What a term reads.
+    fn series(&self, term: ValueId) -> (Vec<ValueId>, Vec<ValueId>, Activation) {
+        match &self.out.ops[term.index()] {
+            Op::Term { x, y, activation } => (x.clone(), y.clone(), *activation),
+            _ => (vec![], vec![], Activation::Identity),
+        }
+    }
+
     fn gradient(&mut self, tensor: TensorId, op: Op) {
         let value = push(&mut self.out, op);
         self.out.gradients.push((tensor, value));
@@ -298,6 +347,20 @@ impl Adjoint {
                 if self.active[x.index()] {
                     let xbar = push(&mut self.out, Op::LinearAdjoint { bar, weight });
                     self.contribute(x, xbar);
+                }
+            }
+            Op::LinearPart { x, weight } => {
+                if self.learned(weight) {
+                    self.gradient(weight, Op::WeightAdjoint { bar, x });
+                }
+                if self.active[x.index()] {
+                    let xbar = push(&mut self.out, Op::LinearAdjoint { bar, weight });
+                    self.contribute(x, xbar);
+                }
+            }
+            Op::Term { x, .. } => {
+                for (place, x) in x.into_iter().enumerate().filter(|(_, x)| self.active[x.index()]) {
+                    self.terms.entry(x).or_default().push(Reader { term: value, place, bar });
                 }
             }
             Op::Share { x, weight, bias } => {

@@ -248,6 +248,25 @@ impl Run<'_> {
                     }
                 }
             }
+            Op::LinearPart { x, weight } => {
+                for (r, y) in y.iter_mut().enumerate() {
+                    for (o, y) in y.iter_mut().enumerate() {
+                        *y = (0..self.shape(*x).1).map(|i| self.weight(*weight, o, i) * self.at(*x, p, r, i)).sum();
+                    }
+                }
+            }
+            Op::Term { x, activation, .. } => {
+                for (f, y) in y[0].iter_mut().enumerate() {
+                    let x: Vec<f64> = x.iter().map(|x| self.at(*x, p, 0, f)).collect();
+                    *y = activate(&Table::polynomials(x.len()), *activation, 0, &x)[x.len() - 1];
+                }
+            }
+            Op::TermAdjoint { x, bars, activation, .. } => {
+                for (f, y) in y[0].iter_mut().enumerate() {
+                    let [x, bars] = [x, bars].map(|v| v.iter().map(|x| self.at(*x, p, 0, f)).collect::<Vec<f64>>());
+                    *y = dot(&activate(&Table::polynomials(x.len()), *activation, 1, &x), &bars);
+                }
+            }
             Op::LinearAdjoint { bar, weight } => {
                 for (r, y) in y.iter_mut().enumerate() {
                     for (i, y) in y.iter_mut().enumerate() {
@@ -314,6 +333,15 @@ struct Table {
 }
 
 impl Table {
+    /// Polynomials in u modulo u^rows.
+    fn polynomials(rows: usize) -> Table {
+        let pairs = (1..rows).flat_map(|a| (a..rows - a).map(move |b| (a as u32, b as u32)));
+        let mut entries: Vec<Entry> =
+            pairs.map(|(a, b)| Entry { out: a + b, a, b, c: Coefficient::Constant(1.0) }).collect();
+        entries.sort_by_key(|e| (e.out, e.a, e.b));
+        Table { algebra: Algebra { rows, order: rows - 1, entries }, values: vec![] }
+    }
+
     fn product(&self, a: &[f64], b: &[f64]) -> Vec<f64> {
         let mut y: Vec<f64> =
             (0..a.len()).map(|k| if k == 0 { a[0] * b[0] } else { a[0] * b[k] + a[k] * b[0] }).collect();

@@ -136,6 +136,11 @@ impl Line {
         self.id('%').map(ValueId)
     }
 
+    /// As many as there are.
+    fn values(&mut self) -> Vec<ValueId> {
+        std::iter::from_fn(|| self.value().ok()).collect()
+    }
+
     fn tensor(&mut self) -> Parsed<TensorId> {
         self.id('t').map(TensorId)
     }
@@ -365,6 +370,21 @@ impl Parser {
                 Op::ShareAdjoint { bar, x, block: line.number()? }
             }
             "linear" => Op::Linear { x: line.value()?, weight: line.tensor()?, bias: line.tensor()? },
+            "linear_part" => Op::LinearPart { x: line.value()?, weight: line.tensor()? },
+            "term" => {
+                let activation = line.named("an activation", &Activation::NAMES)?;
+                let y = line.values();
+                line.word("of")?;
+                Op::Term { x: line.values(), y, activation }
+            }
+            "term_adjoint" => {
+                let activation = line.named("an activation", &Activation::NAMES)?;
+                let y = line.values();
+                line.word("of")?;
+                let x = line.values();
+                line.word("at")?;
+                Op::TermAdjoint { x, y, bars: line.values(), activation }
+            }
             "activate" => {
                 let activation = line.named("an activation", &Activation::NAMES)?;
                 let (x, algebra) = (line.value()?, line.algebra()?);

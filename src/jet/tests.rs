@@ -237,6 +237,9 @@ fn sample_program() -> JetProgram {
             }),
             Op::Mean { x: v(13), scalar: true },
             Op::SampleWeighted { stream: 9, weights: v(0), k: 2, first: [0, 1] },
+            Op::LinearPart { x: v(0), weight: TensorId(0) },
+            Op::Term { x: vec![v(0), v(0)], y: vec![v(0)], activation },
+            Op::TermAdjoint { x: vec![v(17)], y: vec![v(0)], bars: vec![v(0)], activation: Activation::Sin },
         ],
         outputs: vec![("r".into(), v(13)), ("loss".into(), v(14))],
         gradients: vec![(TensorId(0), v(8)), (TensorId(1), v(9)), (TensorId(2), v(14))],
@@ -333,7 +336,24 @@ fn broken_rules_are_named() {
         complaint(|p| p.ops[12] = Op::Add { a: v(10), b: v(4) }),
         complaint(|p| p.ops[14] = Op::Mean { x: v(6), scalar: false }),
         complaint(|p| p.gradients[0].1 = v(9)),
-        complaint(|p| p.outputs[0].1 = v(16)),
+        complaint(|p| p.outputs[0].1 = v(19)),
+        complaint(|p| p.ops[16] = Op::LinearPart { x: v(1), weight: TensorId(0) }),
+        complaint(|p| p.ops[17] = Op::Term { x: vec![], y: vec![], activation: Activation::Sin }),
+        complaint(|p| p.ops[17] = Op::Term { x: vec![v(4)], y: vec![], activation: Activation::Sin }),
+        complaint(|p| {
+            let Op::Term { activation, x, y } = &mut p.ops[17] else { return };
+            *activation = Activation::Relu;
+            x.push(v(0));
+            y.push(v(0));
+        }),
+        complaint(|p| {
+            let Op::TermAdjoint { bars, .. } = &mut p.ops[18] else { return };
+            bars.clear();
+        }),
+        complaint(|p| {
+            let Op::TermAdjoint { bars, .. } = &mut p.ops[18] else { return };
+            bars[0] = v(1);
+        }),
         complaint(|p| {
             let Op::Activate { activation, .. } = &mut p.ops[6] else { return };
             *activation = Activation::Relu;

@@ -114,6 +114,7 @@ impl Display for JetProgram {
 fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
     let word = |on: bool, word: &'static str| if on { word } else { "" };
     let activation = |a: &Activation| name_of(&Activation::NAMES, a);
+    let list = |values: &[ValueId]| values.iter().map(|v| format!(" {v}")).collect::<String>();
     let with = |c: &Option<ValueId>| c.map_or(String::new(), |c| format!(" with {c}"));
     match op {
         Op::Points | Op::Data => writeln!(f),
@@ -153,6 +154,11 @@ fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
         Op::Linear { x, weight, bias } | Op::Share { x, weight, bias } => writeln!(f, " {x} {weight} {bias}"),
         Op::Activate { x, algebra, activation: a, coefficients } => {
             writeln!(f, " {} {x} {algebra}{}", activation(a), with(coefficients))
+        }
+        Op::LinearPart { x, weight } => writeln!(f, " {x} {weight}"),
+        Op::Term { x, y, activation: a } => writeln!(f, " {}{} of{}", activation(a), list(y), list(x)),
+        Op::TermAdjoint { x, y, bars, activation: a } => {
+            writeln!(f, " {}{} of{} at{}", activation(a), list(y), list(x), list(bars))
         }
         Op::LinearAdjoint { bar, weight } => writeln!(f, " {bar} {weight}"),
         Op::WeightAdjoint { bar, x } => writeln!(f, " {bar} {x}"),

@@ -236,6 +236,34 @@ pub enum Op {
         /// [1, m]: varying structure constants.
         coefficients: Option<ValueId>,
     },
+    /// W x, without a bias: what a layer makes of the coefficients beyond 0 of a curve through its argument.
+    LinearPart {
+        /// [rows, in]
+        x: ValueId,
+        /// [out, in]
+        weight: TensorId,
+    },
+    /// Coefficient k of sigma(x_0 + x_1 u + ... + x_k u^k): [1, features].
+    Term {
+        /// x_0 .. x_k, each [1, features].
+        x: Vec<ValueId>,
+        /// The coefficients below k, which save work.
+        y: Vec<ValueId>,
+        /// sigma
+        activation: Activation,
+    },
+    /// Adjoint of x_i from those of y_i .. y_(i+k), the coefficients of y = sigma(x): the sum over m of coefficient m of
+    /// sigma'(x_0 + ... + x_k u^k) times the adjoint of y_(i+m).
+    TermAdjoint {
+        /// x_0 .. x_k, each [1, features].
+        x: Vec<ValueId>,
+        /// y_0 .. y_k, which save work.
+        y: Vec<ValueId>,
+        /// Adjoints of y_i .. y_(i+k).
+        bars: Vec<ValueId>,
+        /// sigma
+        activation: Activation,
+    },
     /// x-bar = W^T y-bar: [rows, in].
     LinearAdjoint {
         /// [rows, out]

@@ -60,6 +60,9 @@ impl Op {
             Op::InjectAdjoint { .. } => "inject_adjoint",
             Op::FactorAdjoint { .. } => "factor_adjoint",
             Op::Activate { .. } => "activate",
+            Op::LinearPart { .. } => "linear_part",
+            Op::Term { .. } => "term",
+            Op::TermAdjoint { .. } => "term_adjoint",
             Op::LinearAdjoint { .. } => "linear_adjoint",
             Op::WeightAdjoint { .. } => "weight_adjoint",
             Op::BiasAdjoint { .. } => "bias_adjoint",
@@ -70,7 +73,7 @@ impl Op {
         }
     }
 
-    /// The values that the operation reads, in the order of its fields.
+    /// The values that the operation needs, in the order of its fields.
     pub fn arguments(&self) -> Vec<ValueId> {
         match self {
             Op::Points | Op::Data | Op::Sample { .. } | Op::Directions { .. } | Op::Factor { .. } => Vec::new(),
@@ -86,7 +89,11 @@ impl Op {
             Op::Lift { points, samples, .. } => {
                 std::iter::once(*points).chain(samples.iter().filter_map(|s| s.value())).collect()
             }
-            Op::Linear { x, .. } | Op::Share { x, .. } | Op::Mean { x, .. } => vec![*x],
+            Op::Linear { x, .. } | Op::LinearPart { x, .. } | Op::Share { x, .. } | Op::Mean { x, .. } => vec![*x],
+            Op::Term { x, y, activation } if activation.is_autonomous() => [&x[y.len().min(1)..], y].concat(),
+            Op::Term { x, y, .. } => [&x[..], y].concat(),
+            Op::TermAdjoint { y, bars, activation, .. } if activation.is_autonomous() => [&y[..], bars].concat(),
+            Op::TermAdjoint { x, y, bars, .. } => [&x[..], y, bars].concat(),
             Op::LinearAdjoint { bar, .. } | Op::BiasAdjoint { bar } => vec![*bar],
             Op::WeightAdjoint { bar, x } | Op::ShareAdjoint { bar, x, .. } => vec![*bar, *x],
             Op::Add { a, b } => vec![*a, *b],
@@ -225,6 +232,20 @@ impl Checker<'_> {
                 ensure(bias.shape == [out], || format!("bias {:?} of a weight [{out}, {inputs}]", bias.shape))?;
                 per_point(rows, out)
             }
+            Op::LinearPart { x, weight } => {
+                let ((rows, features), (out, inputs)) = (self.value(*x)?, self.matrix(*weight)?);
+                ensure(features == inputs, || format!("{features} features into a weight [{out}, {inputs}]"))?;
+                per_point(rows, out)
+            }
+            Op::Term { x, y, activation } => {
+                ensure(x.len() == y.len() + 1, || format!("{} coefficients below {}", y.len(), x.len()))?;
+                self.terms(&[x, y], *activation, y.len())
+            }
+            Op::TermAdjoint { x, y, bars, activation } => {
+                let lengths = [x.len(), y.len(), bars.len()];
+                ensure(!x.is_empty() && lengths == [x.len(); 3], || format!("{lengths:?} coefficients"))?;
+                self.terms(&[x, y, bars], *activation, x.len())
+            }
             Op::Factor { weight, first, len, rank } => {
                 let (out, inputs) = self.matrix(*weight)?;
                 ensure(first + len <= inputs, || format!("columns {first}..{} of {inputs}", first + len))?;
@@ -336,6 +357,16 @@ impl Checker<'_> {
             (Type::Reduced { shape }, Op::Factor { .. }) => Ok((shape[0], shape[1])),
             (_, other) => Err(format!("value {} is {}, not a factor", value.0, other.name())),
         }
+    }
+
+    /// Coefficients of curves, of one shape, whose highest takes so many derivatives of an activation.
+    fn terms(&self, all: &[&Vec<ValueId>], activation: Activation, order: usize) -> Checked<Type> {
+        ensure(order <= MAX_ORDER + 1, || format!("order {order} is above {}", MAX_ORDER + 1))?;
+        ensure(activation != Activation::Relu || order <= 1, || "relu has no derivative beyond the first".into())?;
+        let (rows, features) = self.value(all[0][0])?;
+        ensure(rows == 1, || format!("a coefficient with {rows} rows"))?;
+        all.iter().flat_map(|v| v.iter()).try_for_each(|v| self.same(all[0][0], *v))?;
+        Ok(Type::PerPoint { rows: 1, features })
     }
 
     fn same(&self, a: ValueId, b: ValueId) -> Checked {

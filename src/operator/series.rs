@@ -18,9 +18,8 @@ use std::collections::HashMap;
 pub struct Curve {
     /// By column: its coefficients; 0 beyond those that are there.
     pub columns: Vec<Vec<Id>>,
-    /// By network call: where the rows of its output along the curve are: the number of the value, which has the rows of
-    /// coefficient 0 first, and how many there are of each coefficient.
-    pub calls: HashMap<u32, (u32, usize)>,
+    /// By network call: where the rows of each coefficient of its output are: the number of a value, and the first row there.
+    pub calls: HashMap<u32, Vec<(u32, usize)>>,
     known: HashMap<Id, Vec<Id>>,
     moves: HashMap<Id, bool>,
 }
@@ -64,8 +63,8 @@ impl Curve {
                 self.columns[column].get(k).copied().unwrap_or_else(|| graph.int(0))
             }
             Node::Row(call, row, component) => {
-                let (value, rows) = self.calls[&call];
-                graph.intern(Node::Row(value, row.shift((k * rows) as i64), component))
+                let (value, first) = self.calls[&call][k];
+                graph.intern(Node::Row(value, row.shift(first as i64), component))
             }
             Node::Add(terms, constant) => {
                 let constant = if k == 0 { constant } else { BigRational::from_integer(0.into()) };

@@ -2,9 +2,10 @@
 //! output 0 is the next state, followed by an error estimate where the method has one.
 //!
 //! Along the flow, with u = (t - t0)/h, the Taylor coefficients of the state come from one pass per order:
-//! s_(k+1) = h f(s)_k / (k+1). In a pass of order k every network is applied once to k + 1 rows, coefficients of its
-//! arguments, in the algebra of polynomials in u modulo u^(k+1); where the right side holds derivatives of networks, in the
-//! product of that algebra with theirs. Everything else is Taylor arithmetic ([`Curve`](crate::operator::Curve)). Order 0 is plain
+//! s_(k+1) = h f(s)_k / (k+1). A pass of order k takes coefficient k of a network's arguments through its layers: the ones below
+//! are there from earlier passes, and so a step of order p costs p rows. Where the right side holds derivatives of networks, all
+//! k + 1 coefficients go through together, in the product of the algebra of polynomials modulo u^(k+1) with that of the
+//! derivatives. Everything else is Taylor arithmetic ([`Curve`](crate::operator::Curve)). Order 0 is plain
 //! evaluation, which is all that Runge-Kutta methods need.
 //!
 //! - `stepper`: a step, operation by operation;  - `tableau`: Runge-Kutta methods;

@@ -5,13 +5,13 @@ use super::tableau::{DOPRI5, DOPRI5_ERROR, Tableau, fraction, tableau};
 use crate::algebra::JetAlgebra;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Span;
-use crate::jet::{self, AlgebraId, JetProgram, Op, ValueId};
+use crate::jet::{self, Activation, AlgebraId, JetProgram, Op, ValueId};
 use crate::operator::{Curve, Graph, Id, Index, Node};
 use crate::plan::build::{Unbuildable, constant, input_rows, layers};
 use crate::plan::builder::Builder;
 use crate::plan::scalar::pointwise;
 use crate::plan::unbuildable;
-use crate::program::{DataId, Flow, Integrator, Program, Shape};
+use crate::program::{DataId, Flow, Integrator, NetId, Program, Shape};
 use num_rational::BigRational;
 use num_traits::One;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,6 +35,20 @@ pub(super) struct Stepper<'p> {
     /// Values that expressions refer to.
     pub values: u32,
     pub span: Span,
+}
+
+/// A curve, and how far networks were applied along it.
+pub(super) struct Along {
+    curve: Curve,
+    /// By network call: by activation.
+    layers: HashMap<u32, Vec<Layer>>,
+}
+
+/// The coefficients of what an activation reads, and of what it makes of them.
+#[derive(Clone, Default)]
+struct Layer {
+    x: Vec<ValueId>,
+    y: Vec<ValueId>,
 }
 
 /// Numbers of stored values begin here; those of network calls are below.
@@ -127,7 +141,7 @@ impl Stepper<'_> {
     }
 
     /// A curve through a state, where time runs on from this one.
-    fn through(&mut self, state: &[Id], time: Option<Id>) -> Curve {
+    fn through(&mut self, state: &[Id], time: Option<Id>) -> Along {
         let mut columns = vec![Vec::new(); self.columns];
         for (column, s) in self.state.clone().zip(state) {
             columns[column] = vec![*s];
@@ -135,11 +149,11 @@ impl Stepper<'_> {
         if let (Some(column), Some(time)) = (self.time, time) {
             columns[column] = vec![time, self.h()];
         }
-        Curve::new(columns)
+        Along { curve: Curve::new(columns), layers: HashMap::new() }
     }
 
     /// The curve through the start of the step.
-    pub fn start(&mut self) -> Curve {
+    pub fn start(&mut self) -> Along {
         let state = self.state();
         let time = self.now();
         self.through(&state, time)
@@ -178,20 +192,12 @@ impl Stepper<'_> {
     }
 
     /// Coefficient k of some roots along a curve whose lower ones were asked for before.
-    pub fn evaluate(&mut self, curve: Curve, roots: std::ops::Range<usize>, k: usize) -> Result<Vec<Id>, Diagnostic> {
-        self.pass(curve, roots, k).map(|(_, values)| values)
+    pub fn evaluate(&mut self, mut along: Along, roots: Range<usize>, k: usize) -> Result<Vec<Id>, Diagnostic> {
+        self.pass(&mut along, roots, k)
     }
 
-    fn pass(
-        &mut self,
-        mut curve: Curve,
-        roots: std::ops::Range<usize>,
-        k: usize,
-    ) -> Result<(Curve, Vec<Id>), Diagnostic> {
-        if roots.start == 0 {
-            self.evaluations += 1;
-            self.rows += k + 1;
-        }
+    fn pass(&mut self, along: &mut Along, roots: Range<usize>, k: usize) -> Result<Vec<Id>, Diagnostic> {
+        let is_right_side = roots.start == 0;
         let roots: Vec<Id> = roots.map(|k| self.here(self.field.roots[k])).collect();
         let calls: BTreeSet<u32> = {
             let graph = &self.field.graph;
@@ -199,15 +205,19 @@ impl Stepper<'_> {
                 |call: u32| roots.iter().any(|r| graph.holds(*r, |n| matches!(n, Node::Row(c, ..) if *c == call)));
             self.field.algebras.keys().copied().filter(|call| reads(*call)).collect()
         };
-        for call in calls {
-            self.network(&mut curve, call, k).map_err(|why| unbuildable(why, self.span))?;
+        let is_whole = |call: &u32| self.field.algebras[call].rows() > 1;
+        if is_right_side {
+            self.evaluations += 1;
+            self.rows += if calls.is_empty() || calls.iter().any(is_whole) { k + 1 } else { 1 };
         }
-        let values = roots.iter().map(|r| curve.coefficient(&mut self.field.graph, *r, k)).collect();
-        Ok((curve, values))
+        for call in calls {
+            self.network(along, call, k).map_err(|why| unbuildable(why, self.span))?;
+        }
+        Ok(roots.iter().map(|r| along.curve.coefficient(&mut self.field.graph, *r, k)).collect())
     }
 
-    /// Applies a network to k + 1 coefficients of its arguments.
-    fn network(&mut self, curve: &mut Curve, call: u32, k: usize) -> Result<(), Unbuildable> {
+    /// Applies a network to coefficient k of its arguments.
+    fn network(&mut self, along: &mut Along, call: u32, k: usize) -> Result<(), Unbuildable> {
         let algebra = self.field.algebras[&call].clone();
         let net = self.field.graph.calls[call as usize].net;
         if self.builder.shared_layer(net).is_some() {
@@ -217,18 +227,70 @@ impl Stepper<'_> {
         let (arguments, width) = input_rows(graph, targets, call, &algebra)?;
         let arguments: Vec<Id> = arguments.into_iter().map(|a| self.here(a)).collect();
         let graph = &mut self.field.graph;
+        if algebra.rows() == 1 {
+            // the coefficients below are there
+            for order in along.curve.calls.get(&call).map_or(0, Vec::len)..=k {
+                let graph = &mut self.field.graph;
+                let roots: Vec<Id> = arguments.iter().map(|a| along.curve.coefficient(graph, *a, order)).collect();
+                let x = match self.stored(&roots) {
+                    Some(value) => value,
+                    None => {
+                        let code = pointwise(&mut self.field.graph, &mut self.builder, &roots, 1, width);
+                        self.builder.push(Op::Pointwise(code))
+                    }
+                };
+                let value = self.layers(net, order, x, along.layers.entry(call).or_default());
+                let number = self.name(value);
+                along.curve.calls.entry(call).or_default().push((number, 0));
+            }
+            return Ok(());
+        }
         let mut roots = Vec::new();
         for order in 0..=k {
-            roots.extend(arguments.iter().map(|a| curve.coefficient(graph, *a, order)).collect::<Vec<_>>());
+            roots.extend(arguments.iter().map(|a| along.curve.coefficient(graph, *a, order)).collect::<Vec<_>>());
         }
-        let rows = (k + 1) * algebra.rows();
-        let code = pointwise(graph, &mut self.builder, &roots, rows, width);
+        let rows = algebra.rows();
+        let code = pointwise(graph, &mut self.builder, &roots, (k + 1) * rows, width);
         let x = self.builder.push(Op::Pointwise(code));
-        let table = self.table(curve, &algebra, k);
+        let table = self.table(&mut along.curve, &algebra, k);
         let value = layers(&mut self.builder, net, x, table, &mut |_, x| x);
         let number = self.name(value);
-        curve.calls.insert(call, (number, algebra.rows()));
+        along.curve.calls.insert(call, (0..=k).map(|order| (number, order * rows)).collect());
         Ok(())
+    }
+
+    /// The value whose numbers these are, all of them in their order.
+    fn stored(&self, roots: &[Id]) -> Option<ValueId> {
+        let graph = &self.field.graph;
+        let Node::Row(number, ..) = graph.node(*roots.first()?) else { return None };
+        let value = *self.builder.jets.get(number)?;
+        let features = match &self.builder.jet.ops[value.index()] {
+            Op::Pointwise(code) if code.rows == 1 => code.features,
+            _ => return None,
+        };
+        let is_number = |(k, root): (usize, &Id)| matches!(graph.node(*root), Node::Row(n, row, at) if n == number && row.as_constant() == Some(0) && *at as usize == k);
+        (features == roots.len() && roots.iter().enumerate().all(is_number)).then_some(value)
+    }
+
+    /// A coefficient of a network's output, from that of its argument and what was made of the ones below.
+    fn layers(&mut self, net: NetId, order: usize, mut x: ValueId, known: &mut Vec<Layer>) -> ValueId {
+        let (depth, activation) = self.builder.architecture(net);
+        known.resize(depth - 1, Layer::default());
+        for layer in 0..depth {
+            let (weight, bias) = self.builder.layer(net, layer);
+            x = self.builder.push(match order {
+                0 => Op::Linear { x, weight, bias },
+                _ => Op::LinearPart { x, weight },
+            });
+            if let Some(Layer { x: arguments, y }) = known.get_mut(layer) {
+                arguments.push(x);
+                if activation != Activation::Identity {
+                    x = self.builder.push(Op::Term { x: arguments.clone(), y: y.clone(), activation });
+                }
+                y.push(x);
+            }
+        }
+        x
     }
 
     /// Polynomials in u of degree k over an algebra: element (i, v) is u^i times v, in row i rows + v.
@@ -281,12 +343,11 @@ impl Stepper<'_> {
     }
 
     /// Coefficients 1..=order of the state along the flow from the start of a curve, kept as values.
-    fn terms(&mut self, mut curve: Curve, order: usize) -> Result<Vec<Vec<Id>>, Diagnostic> {
+    fn terms(&mut self, mut along: Along, order: usize) -> Result<Vec<Vec<Id>>, Diagnostic> {
         let mut terms = Vec::new();
         let h = self.h();
         for k in 0..order {
-            let (next, slope) = self.pass(curve, 0..self.field.len, k)?;
-            curve = next;
+            let slope = self.pass(&mut along, 0..self.field.len, k)?;
             let graph = &mut self.field.graph;
             let scaled: Vec<Id> = slope
                 .into_iter()
@@ -297,7 +358,7 @@ impl Stepper<'_> {
                 .collect();
             let term = self.kept(&scaled);
             for (column, value) in self.state.clone().zip(&term) {
-                curve.columns[column].push(*value);
+                along.curve.columns[column].push(*value);
             }
             terms.push(term);
         }
@@ -305,7 +366,7 @@ impl Stepper<'_> {
     }
 
     /// The curve through the midpoint, where `first` is h f(s).
-    fn midpoint(&mut self, shape: Shape, first: &[Id], order: usize) -> Result<Curve, Diagnostic> {
+    fn midpoint(&mut self, shape: Shape, first: &[Id], order: usize) -> Result<Along, Diagnostic> {
         let start = self.start();
         let learned = self.evaluate(start, self.field.learned.clone(), 0)?;
         let n = first.len();

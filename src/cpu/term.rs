@@ -1,0 +1,150 @@
+//! Single coefficients of sigma along a curve, and their adjoints.
+//!
+//! With y = sigma(x) and d = sigma'(x) along x = x_0 + x_1 u + ..., y' = d x' gives k y_k = sum over i of i x_i d_(k-i), and the
+//! adjoint of x_i is the sum over m of d_m times that of y_(i+m). So d is all that is needed: from the coefficients of y where
+//! sigma' is a function of sigma, else from the Taylor coefficients of sigma' at x_0 by Horner's rule.
+
+use super::activation::{LANES, Lane, Taylor};
+use super::real::{Kernel, Real};
+use crate::jet::{Activation, MAX_ORDER};
+
+/// The most coefficients.
+const MOST: usize = MAX_ORDER + 2;
+
+/// A coefficient of sigma(x), or the adjoint of a coefficient of x where there are `bars`.
+pub struct Along<'a, T> {
+    /// sigma
+    pub activation: Activation,
+    /// x_0 .. x_k, by points and features; those that sigma' does not need may be empty.
+    pub x: &'a [&'a [T]],
+    /// Likewise: the coefficients of y below k, or with `bars` up to k.
+    pub y: &'a [&'a [T]],
+    /// Adjoints of y_i .. y_(i+k), or none.
+    pub bars: &'a [&'a [T]],
+    /// Scratch.
+    pub lanes: &'a mut Vec<Lane<T>>,
+    /// Result.
+    pub out: &'a mut [T],
+}
+
+impl<T: Real> Kernel for Along<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let Along { activation, x, y, bars, lanes, out } = self;
+        let count = if bars.is_empty() { y.len() } else { x.len() };
+        let zero = [T::zero(); LANES];
+        lanes.resize(2 * MOST + 1, zero);
+        let (d, s) = lanes.split_at_mut(MOST);
+        let (d, s) = (&mut d[..count], &mut s[..=count]);
+        let whole = out.len() / LANES * LANES;
+        for start in (0..whole).step_by(LANES) {
+            if let Some(to) = out[start..].first_chunk_mut() {
+                block(activation, [x, y, bars], start, d, s, to);
+            }
+        }
+        if whole < out.len() {
+            let rest = out.len() - whole;
+            let padded = |from: &&[T]| {
+                let mut pad = zero;
+                pad.iter_mut().zip(from.iter().skip(whole)).for_each(|(to, from)| *to = *from);
+                pad
+            };
+            let pads = [x, y, bars].map(|values| values.iter().map(padded).collect::<Vec<_>>());
+            let pads = pads.each_ref().map(|pads| pads.iter().map(|pad| pad.as_slice()).collect::<Vec<_>>());
+            let mut last = zero;
+            block(activation, [&pads[0], &pads[1], &pads[2]], 0, d, s, &mut last);
+            out[whole..].copy_from_slice(&last[..rest]);
+        }
+    }
+}
+
+/// Numbers `start..start + LANES`.
+#[inline(always)]
+fn block<T: Real>(
+    activation: Activation,
+    [x, y, bars]: [&[&[T]]; 3],
+    start: usize,
+    d: &mut [Lane<T>],
+    s: &mut [Lane<T>],
+    out: &mut Lane<T>,
+) {
+    let count = d.len();
+    if count == 0 {
+        T::taylor(Taylor { activation, x: lane(x, 0, start), s: std::slice::from_mut(out) });
+        return;
+    }
+    slopes(activation, x, y, start, d, s);
+    *out = [T::zero(); LANES];
+    if bars.is_empty() {
+        for i in 1..=count {
+            add_product(out, T::lit(i as f64 / count as f64), lane(x, i, start), &d[count - i]);
+        }
+    } else {
+        for m in 0..count {
+            add_product(out, T::one(), lane(bars, m, start), &d[m]);
+        }
+    }
+}
+
+#[inline(always)]
+fn lane<'a, T>(values: &[&'a [T]], k: usize, start: usize) -> &'a Lane<T> {
+    match values[k][start..].first_chunk() {
+        Some(lane) => lane,
+        None => unreachable!("blocks are whole"),
+    }
+}
+
+/// sum += c a b. Loops over lanes have functions of their own: a compiler that knows their arguments to be apart vectorises them.
+#[inline(always)]
+fn add_product<T: Real>(sum: &mut Lane<T>, c: T, a: &Lane<T>, b: &Lane<T>) {
+    for l in 0..LANES {
+        sum[l] += c * (a[l] * b[l]);
+    }
+}
+
+/// to = 1 - y^2
+#[inline(always)]
+fn one_minus_square<T: Real>(to: &mut Lane<T>, y: &Lane<T>) {
+    for l in 0..LANES {
+        to[l] = (T::one() - y[l]) * (T::one() + y[l]);
+    }
+}
+
+/// to = c x
+#[inline(always)]
+fn scaled<T: Real>(to: &mut Lane<T>, c: T, x: &Lane<T>) {
+    for l in 0..LANES {
+        to[l] = c * x[l];
+    }
+}
+
+/// The coefficients of sigma'(x).
+#[inline(always)]
+fn slopes<T: Real>(activation: Activation, x: &[&[T]], y: &[&[T]], start: usize, d: &mut [Lane<T>], s: &mut [Lane<T>]) {
+    match activation {
+        // 1 - y^2
+        Activation::Tanh => {
+            one_minus_square(&mut d[0], lane(y, 0, start));
+            for k in 1..d.len() {
+                d[k] = [T::zero(); LANES];
+                for i in 0..=k {
+                    add_product(&mut d[k], -T::one(), lane(y, i, start), lane(y, k - i, start));
+                }
+            }
+        }
+        Activation::Exp => (0..d.len()).for_each(|k| d[k] = *lane(y, k, start)),
+        _ => {
+            T::taylor(Taylor { activation, x: lane(x, 0, start), s });
+            for m in (0..d.len()).rev() {
+                for k in (1..d.len() - m).rev() {
+                    let (low, high) = d.split_at_mut(k);
+                    high[0] = [T::zero(); LANES];
+                    for i in 1..=k {
+                        add_product(&mut high[0], T::one(), lane(x, i, start), &low[k - i]);
+                    }
+                }
+                scaled(&mut d[0], T::lit((m + 1) as f64), &s[m + 1]);
+            }
+        }
+    }
+}
