@@ -26,68 +26,97 @@ __device__ void gram_part(int length, const real* w, double* part) {
     }
 }
 
-// L [OUT, RANK] from the parts of the Gram matrix, by one block; `turned` is L^T. `pivots` has the rows in the order of their
-// elimination, from RANK on their number and whether each row is among them; `rest` holds OUT numbers.
-template <int OUT, int RANK>
-__device__ void factor(int parts, const double* part, double* gram, double* rest, word* pivots, double* l, real* turned) {
-    word* const taken = pivots + RANK + 1;
-    for (int e = threadIdx.x; e < OUT * OUT; e += blockDim.x) {
-        double sum = 0;
-        for (int p = 0; p < parts; ++p) sum += part[(size_t)p * OUT * OUT + e];
-        gram[e] = sum;
+// The Gram matrix from its parts, in their order.
+template <int OUT>
+__device__ void gram_sum(int parts, const double* part, double* gram) {
+    const int e = blockIdx.x * blockDim.x + threadIdx.x;
+    if (e >= OUT * OUT) return;
+    double sum = 0;
+#pragma unroll 8
+    for (int p = 0; p < parts; ++p) sum += part[(size_t)p * OUT * OUT + e];
+    gram[e] = sum;
+}
+
+// The row with most left on the diagonal of those that are not taken, the first of equals: the same in each lane of a warp.
+template <int OUT>
+__device__ int next_pivot(const double* a, const word* taken) {
+    int best = -1;
+    double most = 0;
+    for (int i = threadIdx.x % 32; i < OUT; i += 32) {
+        const double here = a[i * OUT + i];
+        if (!taken[i] && (best < 0 || here > most)) {
+            best = i;
+            most = here;
+        }
     }
-    for (int e = threadIdx.x; e < OUT * RANK; e += blockDim.x) l[e] = 0;
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) {
+        const int other = __shfl_xor_sync(0xFFFFFFFFu, best, step);
+        const double there = __shfl_xor_sync(0xFFFFFFFFu, most, step);
+        if (other >= 0 && (best < 0 || there > most || (there == most && other < best))) {
+            best = other;
+            most = there;
+        }
+    }
+    // of numbers that are none lanes may think otherwise
+    return __shfl_sync(0xFFFFFFFFu, best, 0);
+}
+
+// L [OUT, RANK] from the Gram matrix, by one block, column after column; `turned` is L^T. `a` holds OUT * OUT numbers, what is
+// left to be factored; `column` holds OUT, `taken` as many. `pivots` has the rows in the order of their elimination, and at RANK their
+// number.
+template <int OUT, int RANK>
+__device__ void factor(const double* gram, double* a, double* column, word* taken, word* pivots, double* l, real* turned) {
+    for (int e = threadIdx.x; e < OUT * OUT; e += blockDim.x) a[e] = gram[e];
+    for (int e = threadIdx.x; e < OUT; e += blockDim.x) taken[e] = 0;
     __syncthreads();
     double largest = 0;
-    for (int i = 0; i < OUT; ++i) largest = gram[i * OUT + i] > largest ? gram[i * OUT + i] : largest;
+    for (int i = 0; i < OUT; ++i) largest = a[i * OUT + i] > largest ? a[i * OUT + i] : largest;
     // what is left on the diagonal of an exactly singular matrix after OUT eliminations
     const double tolerance = largest * OUT * 2.220446049250313e-16;
-    for (int i = threadIdx.x; i < OUT; i += blockDim.x) {
-        rest[i] = gram[i * OUT + i];
-        taken[i] = 0;
-    }
-    __syncthreads();
     int count = 0;
-    while (count < RANK && count < OUT) {
-        int pivot = -1;
-        for (int i = 0; i < OUT; ++i) {
-            if (!taken[i] && (pivot < 0 || rest[i] > rest[pivot])) pivot = i;
-        }
-        const double left = rest[pivot];
+    for (; count < RANK && count < OUT; ++count) {
+        const int pivot = next_pivot<OUT>(a, taken);
+        const double left = a[pivot * OUT + pivot];
         if (left <= tolerance) break;
         const double root = sqrt(left);
-        __syncthreads();
         for (int i = threadIdx.x; i < OUT; i += blockDim.x) {
-            if (i != pivot && taken[i]) continue;
-            double known = 0;
-            for (int m = 0; m < count; ++m) known += l[i * RANK + m] * l[pivot * RANK + m];
-            const double value = i == pivot ? root : (gram[i * OUT + pivot] - known) / root;
+            const double value = i == pivot ? root : taken[i] ? 0.0 : a[i * OUT + pivot] / root;
+            column[i] = value;
             l[i * RANK + count] = value;
-            rest[i] -= value * value;
+            turned[count * OUT + i] = (real)value;
         }
-        // nobody has asked whether the pivot itself is taken
+        __syncthreads();
         if (threadIdx.x == 0) {
             pivots[count] = pivot;
             taken[pivot] = 1;
         }
-        ++count;
+        for (int e = threadIdx.x; e < OUT * OUT; e += blockDim.x) a[e] -= column[e / OUT] * column[e % OUT];
         __syncthreads();
     }
     if (threadIdx.x == 0) pivots[RANK] = count;
-    for (int e = threadIdx.x; e < OUT * RANK; e += blockDim.x) turned[e] = (real)l[e % OUT * RANK + e / OUT];
+    for (int e = threadIdx.x; e < OUT * (RANK - count); e += blockDim.x) {
+        l[e / (RANK - count) * RANK + count + e % (RANK - count)] = 0;
+        turned[count * OUT + e] = 0;
+    }
 }
 
-// M^T, where the adjoint of the weight is M W, from the adjoint of L [OUT, RANK]: x L1 = bar by rows, L1 lower triangular.
+// M^T, where the adjoint of the weight is M W, from the adjoint of L [OUT, RANK]: x L1 = bar by rows, L1 lower triangular. A warp
+// solves for a row, in `room`, RANK numbers for each warp of a block.
 template <int OUT, int RANK>
-__device__ void pull_back(const double* l, const word* pivots, const real* bar, double* x, real* map) {
-    const int count = pivots[RANK];
-    for (int o = blockIdx.x * blockDim.x + threadIdx.x; o < OUT; o += gridDim.x * blockDim.x) {
-        for (int m = 0; m < OUT; ++m) map[m * OUT + o] = 0;
+__device__ void pull_back(const double* l, const word* pivots, const real* bar, double* room, real* map) {
+    const int count = pivots[RANK], lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    double* const x = room + threadIdx.x / 32 * RANK;
+    for (int o = blockIdx.x * warps + threadIdx.x / 32; o < OUT; o += gridDim.x * warps) {
+        for (int c = lane; c < RANK; c += 32) x[c] = bar[o * RANK + c];
+        for (int m = lane; m < OUT; m += 32) map[m * OUT + o] = 0;
+        __syncwarp();
         for (int c = count - 1; c >= 0; --c) {
-            double sum = bar[o * RANK + c];
-            for (int m = c + 1; m < count; ++m) sum -= x[m * OUT + o] * l[pivots[m] * RANK + c];
-            x[c * OUT + o] = sum / l[pivots[c] * RANK + c];
-            map[pivots[c] * OUT + o] = (real)x[c * OUT + o];
+            const double* const row = l + pivots[c] * RANK;
+            const double value = x[c] / row[c];
+            if (lane == 0) map[pivots[c] * OUT + o] = (real)value;
+            for (int m = lane; m < c; m += 32) x[m] -= value * row[m];
+            __syncwarp();
         }
     }
 }

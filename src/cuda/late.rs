@@ -13,6 +13,12 @@ const THREADS: usize = 256;
 const COLUMNS: usize = 32;
 /// Parts of a Gram matrix, at most.
 const PARTS: usize = 128;
+/// Threads of a block that solves with a factor.
+const SOLVING: usize = 128;
+/// Threads of the block that makes a factor.
+const FACTORING: usize = 512;
+/// Bytes of shared memory that it takes, at most.
+const SHARED: usize = 160 << 10;
 
 impl Emitter<'_> {
     /// The kernels of the factors.
@@ -34,33 +40,47 @@ impl Emitter<'_> {
             |name: &str, (element, extent)| self.buffer(&format!("{name}_{k}"), element, extent, Role::Scratch);
         let part = make("gram_parts", double(parts * out * out));
         let gram = make("gram", double(out * out));
-        let rest = make("rest", double(out));
+        let left = make("gram_left", double(out * out));
         let l = make("factor", double(out * rank));
-        let pivots = make("pivots", (Element::Word, double(rank + 1 + out).1));
+        let pivots = make("pivots", (Element::Word, double(rank + 1).1));
         let turned = make("factor_turned", (Element::Real, double(out * rank).1));
         let w = self.tensor(weight);
-        let part = self.argument(part);
+        let to = self.argument(part);
         self.line(format!("// W W^T of %{k}, in parts"));
         self.line(format!(
-            "gram_part<{out}, {row}, {column}>({len}, {w} + (size_t){first} * {column}, {part} + (size_t)blockIdx.x * {});",
+            "gram_part<{out}, {row}, {column}>({len}, {w} + (size_t){first} * {column}, {to} + (size_t)blockIdx.x * {});",
             out * out
         ));
         self.kernel(&format!("gram_{k}"), Grid::Fixed(parts as u32), THREADS, 0);
-        let names: Vec<String> = [gram, rest, pivots, l, turned].iter().map(|b| self.argument(*b)).collect();
-        let id = self.buffers.iter().position(|b| b.name == part).unwrap_or_default();
-        self.argument(super::BufferId(id as u32));
+        let [from, to] = [part, gram].map(|b| self.argument(b));
+        self.line(format!("gram_sum<{out}>({parts}, {from}, {to});"));
+        self.kernel(&format!("gram_sum_{k}"), Grid::Fixed((out * out).div_ceil(THREADS) as u32), THREADS, 0);
+        let names: Vec<String> = [gram, pivots, l, turned].iter().map(|b| self.argument(*b)).collect();
         self.line(format!("// L of %{k}, L L^T = W W^T"));
-        self.line(format!("factor<{out}, {rank}>({parts}, {part}, {});", names.join(", ")));
+        self.line("double* const column = (double*)SHARED_MEMORY;");
+        self.line(format!("word* const taken = (word*)(column + {out});"));
+        // what is left of the matrix, in shared memory where it fits
+        let mut shared = out * 8 + (out * 4).next_multiple_of(8);
+        let square = out * out * 8;
+        if shared + square <= SHARED {
+            self.line(format!("double* const left = column + {};", shared / 8));
+            shared += square;
+        } else {
+            let left = self.argument(left);
+            self.line(format!("double* const left = {left};"));
+        }
+        let [gram, pivots, l, turned] = [&names[0], &names[1], &names[2], &names[3]];
+        self.line(format!("factor<{out}, {rank}>({gram}, left, column, taken, {pivots}, {l}, {turned});"));
         for place in self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default() {
             let to = self.argument(place);
             self.line("__syncthreads();");
             self.line(format!(
                 "for (int e = threadIdx.x; e < {}; e += blockDim.x) {to}[e] = (real){}[e];",
                 out * rank,
-                names[3]
+                names[2]
             ));
         }
-        self.kernel(&format!("factor_{k}"), Grid::Fixed(1), THREADS, 0);
+        self.kernel(&format!("factor_{k}"), Grid::Fixed(1), FACTORING, shared);
     }
 
     /// A buffer of a factor.
@@ -145,13 +165,12 @@ impl Emitter<'_> {
         let shape = &self.program.tensors[weight.index()].shape;
         let (out, inputs) = (shape[0], shape[1]);
         let fixed = |n: usize| Extent { fixed: n as u64, ..Extent::default() };
-        let x = self.buffer(&format!("solved_{k}"), Element::Double, fixed(out * rank), Role::Scratch);
         let map = self.buffer(&format!("map_{k}"), Element::Real, fixed(out * out), Role::Scratch);
         let (l, pivots) = (self.of_factor("factor", factor), self.of_factor("pivots", factor));
-        let names =
-            [self.argument(l), self.argument(pivots), self.first_place(bar), self.argument(x), self.argument(map)];
-        self.line(format!("pull_back<{out}, {rank}>({});", names.join(", ")));
-        self.kernel(&format!("pull_back_{k}"), Grid::Fixed(out.div_ceil(32) as u32), 32, 0);
+        let (l, pivots, bar, to) = (self.argument(l), self.argument(pivots), self.first_place(bar), self.argument(map));
+        self.line(format!("pull_back<{out}, {rank}>({l}, {pivots}, {bar}, (double*)SHARED_MEMORY, {to});"));
+        let blocks = out.div_ceil(SOLVING / 32) as u32;
+        self.kernel(&format!("pull_back_{k}"), Grid::Fixed(blocks), SOLVING, SOLVING / 32 * rank * 8);
         if self.wide.as_ref().is_some_and(|w| w.weight == weight) {
             return;
         }
