@@ -7,6 +7,8 @@ use super::real::{Kernel, Real};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
+/// Columns that are summed at a time.
+const GROUP: usize = 32;
 /// Sides up to this length are looped over.
 const SHORT: usize = 3;
 
@@ -143,12 +145,21 @@ impl<T: Real> Kernel for AddColumns<'_, T> {
     fn run(self) {
         let width = self.sums.len().max(1);
         // The tile by itself first, in f64: the sums of many tiles are large against one point.
-        for (first, sums) in (0..width).step_by(LANES).zip(self.sums.chunks_mut(LANES)) {
-            let mut part = [0.0; LANES];
+        for (first, sums) in (0..width).step_by(GROUP).zip(self.sums.chunks_mut(GROUP)) {
+            let mut part = [0.0; GROUP];
             for row in self.rows.chunks_exact(width) {
-                let row = &row[first..][..sums.len()];
-                for k in 0..row.len() {
-                    part[k] += row[k].to_f64();
+                match row[first..].first_chunk::<GROUP>() {
+                    // of a known length, so that the sums stay in registers
+                    Some(row) => {
+                        for k in 0..GROUP {
+                            part[k] += row[k].to_f64();
+                        }
+                    }
+                    None => {
+                        for (p, x) in part.iter_mut().zip(&row[first..]) {
+                            *p += x.to_f64();
+                        }
+                    }
                 }
             }
             for (s, p) in sums.iter_mut().zip(part) {

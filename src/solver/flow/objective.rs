@@ -207,9 +207,16 @@ impl<T: Number> FlowObjective<T> {
     fn rows(&self, step: u64) -> Vec<usize> {
         let n = self.windows.len() as u64;
         let first = step * self.batch as u64;
+        let permutation = |epoch: u64| {
+            let key = Philox::new(self.seed, Purpose::Strata.stream(0), epoch as u32).block(0);
+            Permutation::new(n as u32, key)
+        };
+        let mut now = (first / n, permutation(first / n));
         let row = |k: u64| {
-            let key = Philox::new(self.seed, Purpose::Strata.stream(0), (k / n) as u32).block(0);
-            self.windows[Permutation::new(n as u32, key).at((k % n) as u32) as usize]
+            if k / n != now.0 {
+                now = (k / n, permutation(k / n));
+            }
+            self.windows[now.1.at((k % n) as u32) as usize]
         };
         (first..first + self.batch as u64).map(row).collect()
     }
