@@ -30,6 +30,7 @@ pub use run::{
     Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent, train, train_with,
 };
 pub use step_points::StepPoints;
+pub(crate) use stepper::in_pool;
 pub use stepper::{Beginning, OnHost, Stepper, Stuck};
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ pub trait Stepper<T: Element> {
 }
 
 /// Runs in the pool. To enter it wakes a thread, and to leave it another: once, that is, and not for each loop.
-fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+pub(crate) fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| work())
 }
 

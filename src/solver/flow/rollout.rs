@@ -4,7 +4,7 @@ use super::control::Stopped;
 use super::runner::{Interval, Runner};
 use super::trajectories::Trajectories;
 use crate::solver::{Error, Number, Tensors};
-use crate::train::{Measurement, RolloutFacts};
+use crate::train::{Measurement, RolloutFacts, in_pool};
 
 /// A report `rollout(data)`.
 pub struct Roll {
@@ -32,7 +32,21 @@ pub struct Rollout {
 }
 
 /// Predicts up to `most` rows of every run from its first row.
+///
+/// # Errors
+/// Where a tensor is missing.
 pub fn rollout<T: Number>(
+    runner: &Runner<T>,
+    tensors: &Tensors<'_, T>,
+    rows: &Trajectories,
+    most: usize,
+    seed: u64,
+) -> Result<Rollout, Error> {
+    // a step of few trajectories is short against the entry into the pool
+    in_pool(|| predicted(runner, tensors, rows, most, seed))
+}
+
+fn predicted<T: Number>(
     runner: &Runner<T>,
     tensors: &Tensors<'_, T>,
     rows: &Trajectories,
