@@ -1,8 +1,9 @@
 """A training step of a flow: s' = F(s), F = 2-32-32-2 with tanh, 500 pairs of states 0.01 apart, mean square, gradient, Adam.
 
 `--method`: `taylor_lagrange` (order 2, the midpoint a second network of that size; derivatives along the flow by
-`jax.experimental.jet`, or by hand with `--by hand`), `rk4` (by hand), `dopri5` (diffrax, tolerance 1e-5, adjoint by
-recursive checkpointing). The peer of `examples/stiff_flow.jet` without its penalty; data as `examples/flow_data.rs` writes it.
+`jax.experimental.jet`, or by hand with `--by hand`, where the coefficients of each layer are kept), `rk4` (by hand), `dopri5`
+(diffrax, tolerance 1e-5, adjoint by recursive checkpointing). The peer of `examples/stiff_flow.jet` without its penalty; data as
+`examples/flow_data.rs` writes it.
 """
 
 import argparse
@@ -43,28 +44,26 @@ def apply(layers, x):
     return x
 
 
-def series(layers, x):
-    """Taylor coefficients of the network along a curve with coefficients x [k, points, 2]."""
-    for n, (w, b) in enumerate(layers):
-        z = x @ w
-        z = z.at[0].add(b)
-        if n + 1 == len(layers):
-            return z
-        y = [jnp.tanh(z[0])]
-        d = [1 - y[0] * y[0]]
-        for k in range(1, len(z)):
-            y.append(sum(i * z[i] * d[k - i] for i in range(1, k + 1)) / k)
-            d.append(-sum(y[i] * y[k - i] for i in range(k + 1)))
-        x = jnp.stack(y)
+def shared(layers, s, order):
+    """h^k/k! times the k-th derivative of the state along the flow, k = 1..order; the coefficients of each layer are kept."""
+    terms, known = [s], [([], [], []) for _ in layers]
+    for k in range(order):
+        x = terms[k]
+        for (w, b), (z, y, d) in zip(layers, known):
+            z.append(x @ w + b if k == 0 else x @ w)
+            # y = tanh(z) and d = 1 - y^2 along the curve: k y_k is the sum of i z_i d_(k-i)
+            y.append(jnp.tanh(z[0]) if k == 0 else sum(i * z[i] * d[k - i] for i in range(1, k + 1)) / k)
+            d.append((1 if k == 0 else 0) - sum(y[i] * y[k - i] for i in range(k + 1)))
+            x = y[k]
+        terms.append(H * known[-1][0][k] / (k + 1))
+    return terms[1:]
 
 
-def along(layers, s, order):
-    """h^k/k! times the k-th derivative of the state along the flow, k = 1..order."""
+def nested(layers, s, order):
+    """The same by `jet`, which takes all coefficients through the layers each time."""
     terms = [s]
     for k in range(order):
-        if o.by == "hand":
-            f = series(layers, jnp.stack(terms))[k]
-        elif k == 0:
+        if k == 0:
             f = apply(layers, s)
         else:
             factorial = np.cumprod([1.0, *range(1, k + 1)]).astype(np.float32)
@@ -72,6 +71,9 @@ def along(layers, s, order):
             f = out[k - 1] / factorial[k]
         terms.append(H * f / (k + 1))
     return terms[1:]
+
+
+along = shared if o.by == "hand" else nested
 
 
 def taylor_lagrange(parameters, s):

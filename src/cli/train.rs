@@ -188,6 +188,10 @@ fn bar(steps: usize, quiet: bool) -> ProgressBar {
 }
 
 impl Observer for Watcher {
+    fn stops_exactly(&self) -> bool {
+        false
+    }
+
     fn resumed(&mut self, step: u64) {
         self.bar.println(format!("continuing at step {step}"));
     }

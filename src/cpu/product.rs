@@ -24,7 +24,12 @@ pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, m
         return T::inner(Inner { alpha, a, b, beta, c });
     }
     if b.ncols() <= SHORT && a.strides()[1] == 1 {
-        let columns: Vec<T> = b.columns().into_iter().flatten().copied().collect();
+        let mut columns = Vec::with_capacity(b.len());
+        for column in 0..b.ncols() {
+            for k in 0..b.nrows() {
+                columns.push(b[[k, column]]);
+            }
+        }
         if let Ok(turned) = ArrayView2::from_shape((b.ncols(), b.nrows()), &columns) {
             return T::inner(Inner { alpha, a, b: turned.reversed_axes(), beta, c });
         }
@@ -35,7 +40,12 @@ pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, m
         let mut turned = Array2::zeros((b.ncols(), a.nrows()));
         if T::gemm(&b.t(), &a.t(), false, &mut turned.view_mut()) {
             let add = beta == T::one();
-            c.zip_mut_with(&turned.t(), |c, x| *c = if add { *c + *x } else { *x });
+            for i in 0..c.nrows() {
+                for j in 0..c.ncols() {
+                    let (c, x) = (&mut c[[i, j]], turned[[j, i]]);
+                    *c = if add { *c + x } else { x };
+                }
+            }
             return;
         }
     }

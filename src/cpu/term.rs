@@ -36,24 +36,24 @@ impl<T: Real> Kernel for Along<'_, T> {
         lanes.resize(2 * MOST + 1, zero);
         let (d, s) = lanes.split_at_mut(MOST);
         let (d, s) = (&mut d[..count], &mut s[..=count]);
-        let whole = out.len() / LANES * LANES;
-        for start in (0..whole).step_by(LANES) {
+        for start in (0..out.len()).step_by(LANES) {
+            // the last block may begin in the one before: what is worked out twice is the same
+            let start = start.min(out.len().saturating_sub(LANES));
             if let Some(to) = out[start..].first_chunk_mut() {
                 block(activation, [x, y, bars], start, d, s, to);
             }
         }
-        if whole < out.len() {
-            let rest = out.len() - whole;
+        if out.len() < LANES {
             let padded = |from: &&[T]| {
                 let mut pad = zero;
-                pad.iter_mut().zip(from.iter().skip(whole)).for_each(|(to, from)| *to = *from);
+                pad.iter_mut().zip(from.iter()).for_each(|(to, from)| *to = *from);
                 pad
             };
             let pads = [x, y, bars].map(|values| values.iter().map(padded).collect::<Vec<_>>());
             let pads = pads.each_ref().map(|pads| pads.iter().map(|pad| pad.as_slice()).collect::<Vec<_>>());
             let mut last = zero;
             block(activation, [&pads[0], &pads[1], &pads[2]], 0, d, s, &mut last);
-            out[whole..].copy_from_slice(&last[..rest]);
+            out.copy_from_slice(&last[..out.len()]);
         }
     }
 }
@@ -80,8 +80,8 @@ fn block<T: Real>(
             add_product(out, T::lit(i as f64 / count as f64), lane(x, i, start), &d[count - i]);
         }
     } else {
-        for m in 0..count {
-            add_product(out, T::one(), lane(bars, m, start), &d[m]);
+        for (m, d) in d.iter().enumerate() {
+            add_product(out, T::one(), lane(bars, m, start), d);
         }
     }
 }
@@ -125,10 +125,10 @@ fn slopes<T: Real>(activation: Activation, x: &[&[T]], y: &[&[T]], start: usize,
         // 1 - y^2
         Activation::Tanh => {
             one_minus_square(&mut d[0], lane(y, 0, start));
-            for k in 1..d.len() {
-                d[k] = [T::zero(); LANES];
+            for (k, d) in d.iter_mut().enumerate().skip(1) {
+                *d = [T::zero(); LANES];
                 for i in 0..=k {
-                    add_product(&mut d[k], -T::one(), lane(y, i, start), lane(y, k - i, start));
+                    add_product(d, -T::one(), lane(y, i, start), lane(y, k - i, start));
                 }
             }
         }

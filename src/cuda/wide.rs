@@ -63,6 +63,7 @@ impl Wide {
                     (is_whole && !has_directions).then_some(())?;
                 }
                 Op::Linear { x, weight: w, .. } => (is_lift(*x) || *w != weight).then_some(())?,
+                Op::LinearPart { x, weight: w } => (!is_input(*x) && *w != weight).then_some(())?,
                 Op::LinearAdjoint { weight: w, .. } => (*w != weight).then_some(())?,
                 Op::WeightAdjoint { x, .. } if is_lift(*x) => wide.parts.contains(&k).then_some(())?,
                 Op::FactorAdjoint { factor, .. } => {

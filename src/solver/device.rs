@@ -271,7 +271,7 @@ impl<T: Number> Stepper<T> for DeviceStepper<'_, T> {
         Ok(self.upload_all()?)
     }
 
-    fn at_once(&self) -> u64 {
+    fn at_once(&self, _: bool) -> u64 {
         LOSSES
     }
 

@@ -141,6 +141,11 @@ pub trait Observer {
     fn rate(&mut self, _step: u64, planned: f64) -> f64 {
         planned
     }
+    /// Whether the run has to stop after the very step at which it is told to; else some quick steps may be made, and reported,
+    /// together.
+    fn stops_exactly(&self) -> bool {
+        true
+    }
     /// Called after every step: be quick.
     fn progress(&mut self, progress: &Progress<'_>) -> Flow;
 }
@@ -156,6 +161,10 @@ impl<F: FnMut(&Progress<'_>) -> Flow> Observer for F {
 pub struct Silent;
 
 impl Observer for Silent {
+    fn stops_exactly(&self) -> bool {
+        false
+    }
+
     fn progress(&mut self, _: &Progress<'_>) -> Flow {
         Flow::Continue
     }
@@ -427,7 +436,7 @@ impl<'a> Run<'a> {
         let mut losses = Vec::new();
         while self.state.step < steps {
             let first = self.state.step;
-            let rates: Vec<f64> = (first..first + self.at_once(stepper))
+            let rates: Vec<f64> = (first..first + self.at_once(stepper, observer.stops_exactly()))
                 .map(|step| observer.rate(step, self.options.training.rate_at(step)))
                 .collect();
             let started = Instant::now();
@@ -492,10 +501,10 @@ impl<'a> Run<'a> {
     }
 
     /// How many steps are made now: up to the next measurement, and so that the observer is asked often.
-    fn at_once<T: Element>(&self, stepper: &dyn Stepper<T>) -> u64 {
+    fn at_once<T: Element>(&self, stepper: &dyn Stepper<T>, exactly: bool) -> u64 {
         const PAUSE: f64 = 0.1;
         let (step, steps) = (self.state.step, self.options.training.steps as u64);
-        let most = stepper.at_once().min(steps - step).max(1);
+        let most = stepper.at_once(exactly).min(steps - step).max(1);
         let quick = match self.stepped {
             // to know how long a step takes
             0 => 1,

@@ -61,9 +61,10 @@ pub trait Stepper<T: Element> {
     /// # Errors
     /// Where the device fails.
     fn begin(&mut self, beginning: Beginning<'_, T>) -> Result<(), ObjectiveError>;
-    /// How many steps may be made before the losses are looked at.
-    fn at_once(&self) -> u64 {
-        1
+    /// How many steps may be made before the losses are looked at; few where a stop is to be obeyed `exactly`, after the very
+    /// step that it follows, which a device does not grant.
+    fn at_once(&self, exactly: bool) -> u64 {
+        if exactly { 1 } else { 16 }
     }
     /// Makes a step with each of these rates; appends the weighted loss of each condition at each step. It may stop after the
     /// first step with a loss that is not finite, and need not update the tensors then.
@@ -179,16 +180,17 @@ impl<T: Element> Stepper<T> for OnHost<'_, T> {
     }
 
     fn run(&mut self, rates: &[f64], losses: &mut Vec<f64>) -> Result<(), Stuck> {
-        for rate in rates {
-            let at = losses.len();
-            losses.resize(at + self.conditions, 0.0);
-            let (this, losses) = (&mut *self, &mut losses[at..]);
-            in_pool(|| this.one(*rate, losses))?;
-            if losses[at..].iter().any(|loss| !loss.is_finite()) {
-                break;
+        in_pool(|| {
+            for rate in rates {
+                let at = losses.len();
+                losses.resize(at + self.conditions, 0.0);
+                self.one(*rate, &mut losses[at..])?;
+                if losses[at..].iter().any(|loss| !loss.is_finite()) {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn state(&mut self) -> Result<(&[Vec<T>], &Moments<T>), ObjectiveError> {

@@ -5,6 +5,7 @@ use crate::cpu::Points;
 use crate::plan::{DOPRI5_EVALUATIONS, FlowPlan};
 use crate::program::{Flow, Integrator, Program};
 use crate::solver::{Error, Evaluator, Number, Tensors};
+use crate::train::in_pool;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A flow, compiled for this CPU.
@@ -109,6 +110,18 @@ impl<T: Number> Runner<T> {
 
     /// Moves points, [count, columns], over an interval. With a tape, steps are never chosen by `tolerance`.
     pub fn advance(
+        &self,
+        tensors: &Tensors<'_, T>,
+        points: &mut [f64],
+        interval: Interval<'_>,
+        tape: Option<&mut Tape<T>>,
+        random: (u64, u64),
+    ) -> Result<Result<(), Stopped>, Error> {
+        // a step of few points is short against the entry into the pool
+        in_pool(|| self.advance_here(tensors, points, interval, tape, random))
+    }
+
+    fn advance_here(
         &self,
         tensors: &Tensors<'_, T>,
         points: &mut [f64],
