@@ -101,12 +101,12 @@ pub struct Inner<'a, T> {
 impl<T: Real> Kernel for Inner<'_, T> {
     #[inline(always)]
     fn run(mut self) {
+        let width = self.c.ncols();
         for (k, b) in self.b.columns().into_iter().enumerate() {
             let Some(b) = b.to_slice() else { continue };
             if let (Some(a), Some(c)) = (self.a.to_slice(), self.c.as_slice_mut()) {
                 // views of rows cost more than short sums
-                let (depth, width) = (b.len().max(1), c.len() / (a.len() / b.len().max(1)).max(1));
-                for (row, a) in a.chunks_exact(depth).enumerate() {
+                for (row, a) in a.chunks_exact(b.len().max(1)).enumerate() {
                     let c = &mut c[row * width + k];
                     let old = if self.beta == T::zero() { T::zero() } else { self.beta * *c };
                     *c = self.alpha * dot(a, b) + old;

@@ -296,11 +296,6 @@ pub fn curve_program(terms: usize, activation: Activation, [inputs, width]: [usi
     let tensors =
         vec![tensor("w", &[width, inputs]), tensor("b", &[width]), tensor("v", &[2, width]), tensor("c", &[2])];
     let t = TensorId;
-    let pairs = |a: usize| (a..terms - a).map(move |b| (a as u32, b as u32));
-    let mut entries: Vec<Entry> =
-        (1..terms).flat_map(pairs).map(|(a, b)| Entry { out: a + b, a, b, c: Coefficient::Constant(1.0) }).collect();
-    entries.sort_by_key(|e| (e.out, e.a, e.b));
-    let algebras = vec![Algebra { rows: terms, order: terms - 1, entries }];
     let value = if single {
         let (mut x, mut y, mut code, mut read) = (vec![], vec![], vec![], vec![]);
         for k in 0..terms {
@@ -331,7 +326,7 @@ pub fn curve_program(terms: usize, activation: Activation, [inputs, width]: [usi
     let program = JetProgram {
         columns: terms * inputs,
         tensors,
-        algebras,
+        algebras: vec![Algebra::polynomials(terms)],
         ops,
         outputs: vec![("y".into(), value)],
         ..Default::default()

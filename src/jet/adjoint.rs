@@ -337,21 +337,14 @@ impl Adjoint {
 
     fn operation(&mut self, value: ValueId, bar: ValueId) {
         match self.out.ops[value.index()].clone() {
-            Op::Linear { x, weight, bias } => {
+            op @ (Op::Linear { x, weight, .. } | Op::LinearPart { x, weight }) => {
                 if self.learned(weight) {
                     self.gradient(weight, Op::WeightAdjoint { bar, x });
                 }
-                if self.learned(bias) {
+                if let Op::Linear { bias, .. } = op
+                    && self.learned(bias)
+                {
                     self.gradient(bias, Op::BiasAdjoint { bar });
-                }
-                if self.active[x.index()] {
-                    let xbar = push(&mut self.out, Op::LinearAdjoint { bar, weight });
-                    self.contribute(x, xbar);
-                }
-            }
-            Op::LinearPart { x, weight } => {
-                if self.learned(weight) {
-                    self.gradient(weight, Op::WeightAdjoint { bar, x });
                 }
                 if self.active[x.index()] {
                     let xbar = push(&mut self.out, Op::LinearAdjoint { bar, weight });

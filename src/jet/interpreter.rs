@@ -238,20 +238,13 @@ impl Run<'_> {
                     }
                 }
             }
-            Op::Linear { x, weight, bias } => {
+            Op::Linear { x, weight, .. } | Op::LinearPart { x, weight } => {
                 for (r, y) in y.iter_mut().enumerate() {
                     for (o, y) in y.iter_mut().enumerate() {
                         *y = (0..self.shape(*x).1).map(|i| self.weight(*weight, o, i) * self.at(*x, p, r, i)).sum();
-                        if r == 0 {
+                        if let (Op::Linear { bias, .. }, 0) = (op, r) {
                             *y += self.inputs.tensors[bias.index()][o];
                         }
-                    }
-                }
-            }
-            Op::LinearPart { x, weight } => {
-                for (r, y) in y.iter_mut().enumerate() {
-                    for (o, y) in y.iter_mut().enumerate() {
-                        *y = (0..self.shape(*x).1).map(|i| self.weight(*weight, o, i) * self.at(*x, p, r, i)).sum();
                     }
                 }
             }
@@ -335,11 +328,7 @@ struct Table {
 impl Table {
     /// Polynomials in u modulo u^rows.
     fn polynomials(rows: usize) -> Table {
-        let pairs = (1..rows).flat_map(|a| (a..rows - a).map(move |b| (a as u32, b as u32)));
-        let mut entries: Vec<Entry> =
-            pairs.map(|(a, b)| Entry { out: a + b, a, b, c: Coefficient::Constant(1.0) }).collect();
-        entries.sort_by_key(|e| (e.out, e.a, e.b));
-        Table { algebra: Algebra { rows, order: rows - 1, entries }, values: vec![] }
+        Table { algebra: Algebra::polynomials(rows), values: vec![] }
     }
 
     fn product(&self, a: &[f64], b: &[f64]) -> Vec<f64> {

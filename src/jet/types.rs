@@ -74,6 +74,17 @@ pub struct Algebra {
     pub entries: Vec<Entry>,
 }
 
+impl Algebra {
+    /// Polynomials in u modulo u^rows.
+    pub fn polynomials(rows: usize) -> Self {
+        let pairs = (1..rows).flat_map(|a| (a..rows - a).map(move |b| (a as u32, b as u32)));
+        let entry = |(a, b)| Entry { out: a + b, a, b, c: Coefficient::Constant(1.0) };
+        let mut entries: Vec<Entry> = pairs.map(entry).collect();
+        entries.sort_by_key(|e| (e.out, e.a, e.b));
+        Algebra { rows, order: rows - 1, entries }
+    }
+}
+
 /// One structure constant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Entry {

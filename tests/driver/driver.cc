@@ -29,6 +29,9 @@
 #include <string>
 #include <vector>
 
+// for the layout of a launch
+#include "shim.h"
+
 namespace {
 
 typedef int Status;
@@ -40,21 +43,8 @@ const Status OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVA
 
 const unsigned MOST_THREADS = 1024, UNASKED = 48 << 10, MOST_SHARED = 227 << 10, OWN_SHARED = 1 << 10;
 
-// As kernels/host/shim.h lays them out.
-struct Guarded {
-    const char* name;
-    const uint32_t* before;
-    const uint32_t* after;
-};
-struct Launch {
-    const char* kernel;
-    void* const* arguments;
-    const Guarded* guarded;
-    uint64_t guards, guard_words, seed;
-    uint32_t count, blocks, threads, shared, order, poison, is_double, strict, skip;
-    char* message;
-    uint64_t message_size;
-};
+using jetc_host::Guarded;
+using jetc_host::Launch;
 typedef int Run(const Launch*, unsigned);
 
 const size_t GUARD = 128;
@@ -153,6 +143,16 @@ Memory* memory_of(Address at, size_t bytes) {
         if ((char*)at >= m.second.begin && (char*)at + bytes <= m.second.begin + m.second.size) return &m.second;
     }
     return nullptr;
+}
+
+// Puts a copy into a stream, one side of which is on the device.
+Status copy(Address there, void* to, const void* from, size_t bytes, Stream* stream) {
+    if (!memory_of(there, bytes)) return INVALID_VALUE;
+    return put(stream, [=] {
+        if (!memory_of(there, bytes)) return broken = ILLEGAL_ADDRESS;
+        memcpy(to, from, bytes);
+        return OK;
+    });
 }
 
 uint32_t poison_word(bool is_double, size_t k) {
@@ -390,22 +390,12 @@ Status cuMemsetD8Async(Address address, unsigned char value, size_t bytes, Strea
 
 Status cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, Stream* stream) {
     ENTER();
-    if (!memory_of(to, bytes)) return INVALID_VALUE;
-    return put(stream, [=] {
-        if (!memory_of(to, bytes)) return broken = ILLEGAL_ADDRESS;
-        memcpy((void*)to, from, bytes);
-        return OK;
-    });
+    return copy(to, (void*)to, from, bytes, stream);
 }
 
 Status cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, Stream* stream) {
     ENTER();
-    if (!memory_of(from, bytes)) return INVALID_VALUE;
-    return put(stream, [=] {
-        if (!memory_of(from, bytes)) return broken = ILLEGAL_ADDRESS;
-        memcpy(to, (void*)from, bytes);
-        return OK;
-    });
+    return copy(from, to, (const void*)from, bytes, stream);
 }
 
 Status cuModuleLoadData(Module** module, const void* image) {

@@ -17,6 +17,17 @@ std::string image(const Program* p, const char* kind) {
     return std::string(kind) + " of" + p->options + "\n" + p->text + '\0';
 }
 
+int size_of(void* program, const char* kind, size_t* size) {
+    *size = image((Program*)program, kind).size();
+    return 0;
+}
+
+int write(void* program, const char* kind, char* to) {
+    const std::string all = image((Program*)program, kind);
+    memcpy(to, all.data(), all.size());
+    return 0;
+}
+
 int newest() {
     const char* named = getenv("JETC_TEST_KNOWS");
     return named ? atoi(named) : 90;
@@ -72,26 +83,9 @@ int nvrtcGetProgramLog(void*, char* log) {
     return 0;
 }
 
-int nvrtcGetPTXSize(void* program, size_t* size) {
-    *size = image((Program*)program, "ptx").size();
-    return 0;
-}
-
-int nvrtcGetPTX(void* program, char* to) {
-    const std::string all = image((Program*)program, "ptx");
-    memcpy(to, all.data(), all.size());
-    return 0;
-}
-
-int nvrtcGetCUBINSize(void* program, size_t* size) {
-    *size = image((Program*)program, "cubin").size();
-    return 0;
-}
-
-int nvrtcGetCUBIN(void* program, char* to) {
-    const std::string all = image((Program*)program, "cubin");
-    memcpy(to, all.data(), all.size());
-    return 0;
-}
+int nvrtcGetPTXSize(void* program, size_t* size) { return size_of(program, "ptx", size); }
+int nvrtcGetPTX(void* program, char* to) { return write(program, "ptx", to); }
+int nvrtcGetCUBINSize(void* program, size_t* size) { return size_of(program, "cubin", size); }
+int nvrtcGetCUBIN(void* program, char* to) { return write(program, "cubin", to); }
 
 }  // extern "C"

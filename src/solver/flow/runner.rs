@@ -118,33 +118,24 @@ impl<T: Number> Runner<T> {
         random: (u64, u64),
     ) -> Result<Result<(), Stopped>, Error> {
         // a step of few points is short against the entry into the pool
-        in_pool(|| self.advance_here(tensors, points, interval, tape, random))
-    }
-
-    fn advance_here(
-        &self,
-        tensors: &Tensors<'_, T>,
-        points: &mut [f64],
-        interval: Interval<'_>,
-        tape: Option<&mut Tape<T>>,
-        random: (u64, u64),
-    ) -> Result<Result<(), Stopped>, Error> {
-        let (exponent, evaluations) = (self.plan.exponent, self.plan.evaluations);
-        let control = match (&self.flow.integrator, self.flow.tolerance, &tape) {
-            (Integrator::Dopri5 { rtol, atol }, ..) => {
-                Control { rtol: *rtol, atol: *atol, exponent, longest: f64::INFINITY, evaluations }
-            }
-            (_, Some(tolerance), None) => {
-                let longest = self.flow.step.unwrap_or(f64::INFINITY) / self.flow.substeps as f64;
-                Control { rtol: tolerance, atol: tolerance, exponent, longest, evaluations }
-            }
-            _ => {
-                let longest = interval.lengths.iter().copied().fold(0.0, f64::max);
-                let steps = self.steps(longest).unwrap_or(1);
-                return self.fixed(tensors, points, interval, steps, tape, random);
-            }
-        };
-        self.controlled((&self.step, tensors), points, interval, control, tape, random)
+        in_pool(|| {
+            let (exponent, evaluations) = (self.plan.exponent, self.plan.evaluations);
+            let control = match (&self.flow.integrator, self.flow.tolerance, &tape) {
+                (Integrator::Dopri5 { rtol, atol }, ..) => {
+                    Control { rtol: *rtol, atol: *atol, exponent, longest: f64::INFINITY, evaluations }
+                }
+                (_, Some(tolerance), None) => {
+                    let longest = self.flow.step.unwrap_or(f64::INFINITY) / self.flow.substeps as f64;
+                    Control { rtol: tolerance, atol: tolerance, exponent, longest, evaluations }
+                }
+                _ => {
+                    let longest = interval.lengths.iter().copied().fold(0.0, f64::max);
+                    let steps = self.steps(longest).unwrap_or(1);
+                    return self.fixed(tensors, points, interval, steps, tape, random);
+                }
+            };
+            self.controlled((&self.step, tensors), points, interval, control, tape, random)
+        })
     }
 
     /// One step of the flow's method over the whole interval.
