@@ -45,7 +45,7 @@ def run(command, seconds, env=None):
         return None, "no time left"
     try:
         done = subprocess.run(
-            list(map(str, command)), cwd=ROOT, timeout=seconds, text=True, stdout=subprocess.PIPE,
+            list(map(str, command)), cwd=ROOT, timeout=seconds, text=True, errors="replace", stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, env={**os.environ, **(env or {})},
         )
         return done.returncode, done.stdout

@@ -13,7 +13,7 @@ typedef unsigned long long wide_word;
 
 // The dynamic shared memory of a block.
 #ifndef JETC_HOST
-extern __shared__ double shared_memory[];
+extern __shared__ __align__(16) double shared_memory[];
 #define SHARED_MEMORY ((real*)shared_memory)
 #endif
 

@@ -63,17 +63,166 @@ __device__ inline void product_dots(int m, int n, int k, A a, B b, Put put) {
     }
 }
 
-// A number as the sum of two with ten bits.
+// A number as the sum of two, of which tensor cores read ten bits. What is not a number is so in the low one.
 struct Split {
     word high, low;
 };
 
+#if !JETC_DOUBLE
 template <int PRODUCT>
 __device__ inline Split split(float x) {
-    const word high = to_tf32(x);
-    return Split{high, PRODUCT == 3 ? to_tf32(x - from_tf32(high)) : 0};
+    if (PRODUCT != 3) return Split{to_tf32(x), 0};
+    const word high = (__float_as_uint(x) + 0x1000u) & 0xFFFFE000u;
+    return Split{high, __float_as_uint(x - __uint_as_float(high))};
 }
 
+// d(i, j) += a(i) b(j) for the blocks of a warp.
+template <int PRODUCT, int DOWN, int ACROSS>
+__device__ inline void mma_blocks(float (&d)[DOWN][ACROSS][4], const Split (&a)[DOWN][4], const Split (&b)[ACROSS][2]) {
+    // small products first; those of one sum are far apart
+#pragma unroll
+    for (int kind = PRODUCT == 3 ? 0 : 2; kind < 3; ++kind) {
+#pragma unroll
+        for (int i = 0; i < DOWN; ++i) {
+            word left[4];
+#pragma unroll
+            for (int e = 0; e < 4; ++e) left[e] = kind == 0 ? a[i][e].low : a[i][e].high;
+#pragma unroll
+            for (int j = 0; j < ACROSS; ++j) {
+                const word right[2] = {kind == 1 ? b[j][0].low : b[j][0].high, kind == 1 ? b[j][1].low : b[j][1].high};
+                mma_tf32(d[i][j], left, right);
+            }
+        }
+    }
+}
+
+// Numbers that are read and written at once.
+template <int N>
+struct __align__(4 * N) Pack {
+    float x[N];
+};
+
+template <int N>
+__device__ inline Pack<N> pack(const float* x) {
+    return *(const Pack<N>*)x;
+}
+
+// Which row of eight the lanes of a group take: neighbours are four rows apart, where rows of shared memory 4 more than a multiple of 8
+// numbers long meet in no bank.
+__device__ inline int row_of(int g) { return g / 2 + g % 2 * 4; }
+
+// y = x W^T or, TURNED, y = x W, for packs: x [m, K] and y [m, N] in shared memory, rows of W next to each other. A warp works out 16 DOWN by 16
+// sums. Within 16 terms, lane t takes those from 4 t on; the columns of its sums are next to each other.
+template <int PRODUCT, int DOWN, int K, int N, int PITCH_X, int PITCH_Y, bool TURNED>
+__device__ inline void product_packs(int m, int n, const float* x, const float* w, const float* bias, float* y) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const int units = (m + 16 * DOWN - 1) / (16 * DOWN) * (N / 16);
+    for (int unit = threadIdx.x / 32; unit < units; unit += blockDim.x / 32) {
+        const int top = unit / (N / 16) * 16 * DOWN + row_of(g), left = unit % (N / 16) * 16;
+        const float* rows[DOWN][2];
+#pragma unroll
+        for (int e = 0; e < DOWN * 2; ++e) {
+            const int i = top + 8 * e;
+            rows[e / 2][e % 2] = x + (i < m ? i : m - 1) * PITCH_X + 4 * t;
+        }
+        const float* const right = TURNED ? w + 4 * t * N + left + 2 * g : w + (left + 2 * g) * K + 4 * t;
+        float sums[DOWN][2][4] = {};
+#pragma unroll(DOWN > 2 ? 2 : 4)
+        for (int l = 0; l < K; l += 16) {
+            Pack<4> b[2];
+            if (TURNED) {
+#pragma unroll
+                for (int e = 0; e < 4; ++e) {
+                    const Pack<2> two = pack<2>(right + (l + e) * N);
+                    b[0].x[e] = two.x[0];
+                    b[1].x[e] = two.x[1];
+                }
+            } else {
+                b[0] = pack<4>(right + l);
+                b[1] = pack<4>(right + K + l);
+            }
+            Pack<4> a[DOWN][2];
+#pragma unroll
+            for (int e = 0; e < DOWN * 2; ++e) a[e / 2][e % 2] = pack<4>(rows[e / 2][e % 2] + l);
+#pragma unroll
+            for (int s = 0; s < 2; ++s) {
+                Split down[DOWN][4], across[2][2];
+#pragma unroll
+                for (int e = 0; e < 4; ++e) across[e / 2][e % 2] = split<PRODUCT>(b[e / 2].x[2 * s + e % 2]);
+#pragma unroll
+                for (int e = 0; e < DOWN * 4; ++e) {
+                    down[e / 4][e % 4] = split<PRODUCT>(a[e / 4][e % 2].x[2 * s + e % 4 / 2]);
+                }
+                mma_blocks<PRODUCT, DOWN, 2>(sums, down, across);
+            }
+        }
+        const int column = left + 4 * t;
+#pragma unroll
+        for (int e = 0; e < DOWN * 2; ++e) {
+            const int i = top + 8 * e;
+            if (i >= m) continue;
+            Pack<4> sum;
+#pragma unroll
+            for (int c = 0; c < 4; ++c) sum.x[c] = sums[e / 2][c % 2][e % 2 * 2 + c / 2];
+            if (i < n) {
+                const Pack<4> more = pack<4>(bias + column);
+#pragma unroll
+                for (int c = 0; c < 4; ++c) sum.x[c] += more.x[c];
+            }
+            *(Pack<4>*)(y + i * PITCH_Y + column) = sum;
+        }
+    }
+}
+
+// G = y^T x, or G += it unless `first`, for packs: y [m, M], x [m, N], rows of G next to each other. A warp works out 16 DOWN by 8 ACROSS sums;
+// lane g has 2 DOWN rows from 2 DOWN g on and ACROSS columns from ACROSS g on, lane t the terms 2 t and 2 t + 1.
+template <int PRODUCT, int DOWN, int ACROSS, int M, int N, int PITCH_Y, int PITCH_X>
+__device__ inline void product_outer(int m, bool first, const float* y, const float* x, float* gradient) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    constexpr int WIDE = N / (8 * ACROSS), UNITS = M / (16 * DOWN) * WIDE, PART = ACROSS < 4 ? ACROSS : 4;
+    for (int unit = threadIdx.x / 32; unit < UNITS; unit += blockDim.x / 32) {
+        const int top = unit / WIDE * 16 * DOWN + 2 * DOWN * g, left = unit % WIDE * 8 * ACROSS;
+        float* const to = gradient + top * N + left + 2 * ACROSS * t;
+        float sums[DOWN][ACROSS][4] = {};
+        Pack<PART> old[2 * DOWN][2 * ACROSS / PART];
+        if (!first) {
+#pragma unroll
+            for (int e = 0; e < 2 * DOWN; ++e) {
+#pragma unroll
+                for (int c = 0; c < 2 * ACROSS / PART; ++c) old[e][c] = pack<PART>(to + e * N + c * PART);
+            }
+        }
+#pragma unroll 2
+        for (int l = 0; l < m; l += 8) {
+            Split down[DOWN][4], across[ACROSS][2];
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                const int k = l + 2 * t + e, row = k < m ? k : m - 1;
+                const Pack<2 * DOWN> a = pack<2 * DOWN>(y + row * PITCH_Y + top);
+                const Pack<ACROSS> b = pack<ACROSS>(x + row * PITCH_X + left + ACROSS * g);
+#pragma unroll
+                for (int c = 0; c < 2 * DOWN; ++c) down[c / 2][c % 2 + 2 * e] = split<PRODUCT>(k < m ? a.x[c] : 0.0f);
+#pragma unroll
+                for (int c = 0; c < ACROSS; ++c) across[c][e] = split<PRODUCT>(b.x[c]);
+            }
+            mma_blocks<PRODUCT, DOWN, ACROSS>(sums, down, across);
+        }
+#pragma unroll
+        for (int e = 0; e < 2 * DOWN; ++e) {
+#pragma unroll
+            for (int c = 0; c < 2 * ACROSS; ++c) {
+                float* const sum = &old[e][c / PART].x[c % PART];
+                const float more = sums[e / 2][c % ACROSS][e % 2 * 2 + c / ACROSS];
+                *sum = first ? more : *sum + more;
+            }
+#pragma unroll
+            for (int c = 0; c < 2 * ACROSS / PART; ++c) *(Pack<PART>*)(to + e * N + c * PART) = old[e][c];
+        }
+    }
+}
+#endif
+
+#if !JETC_DOUBLE
 // A warp works out 16 DOWN by 8 ACROSS sums. N and K: n and k where they are known, else 0.
 template <int PRODUCT, int DOWN, int ACROSS, int N, int K, class A, class B, class Put>
 __device__ inline void product_tensor(int m, int n, int k, A a, B b, Put put) {
@@ -125,6 +274,7 @@ __device__ inline void product_tensor(int m, int n, int k, A a, B b, Put put) {
         }
     }
 }
+#endif
 
 // The way that suits the shape.
 template <int PRODUCT, int DOWN, int ACROSS, int N, int K, class A, class B, class Put>
@@ -135,6 +285,9 @@ __device__ inline void product(int m, int n, int k, A a, B b, Put put) {
     product_plain(m, n, k, a, b, put);
 }
 
+// Whether a layer is worked out by packs.
+__device__ constexpr bool are_packs(int product, int in, int out, bool rows) { return product > 0 && in % 16 == 0 && out % 16 == 0 && rows; }
+
 // y = x W^T, + bias in the first n rows: x [m, IN], W(o, i) = w[o ROW + i COLUMN], y [m, OUT].
 template <int PRODUCT, int DOWN, int ACROSS, int IN, int OUT, int PITCH_X, int PITCH_Y, int ROW, int COLUMN>
 __device__ NOINLINE void layer(int m, int n, const real* x, const real* w, const real* bias, real* y) {
@@ -143,6 +296,11 @@ __device__ NOINLINE void layer(int m, int n, const real* x, const real* w, const
     const auto put = [=](int i, int j, real sum) { y[i * PITCH_Y + j] = i < n ? sum + bias[j] : sum; };
     if (OUT < 8 && IN >= 32) return product_dots(m, OUT, IN, a, b, put);
     if (OUT < 8 || IN < 8) return product_plain(m, OUT, IN, a, b, put);
+#if !JETC_DOUBLE
+    if constexpr (are_packs(PRODUCT, IN, OUT, ROW == IN && COLUMN == 1)) {
+        return product_packs<PRODUCT, DOWN, IN, OUT, PITCH_X, PITCH_Y, false>(m, n, x, w, bias, y);
+    }
+#endif
     product<PRODUCT, DOWN, ACROSS, OUT, IN>(m, OUT, IN, a, b, put);
 }
 
@@ -154,6 +312,11 @@ __device__ NOINLINE void layer_adjoint(int m, const real* bar, const real* w, re
     const auto put = [=](int i, int j, real sum) { x_bar[i * PITCH_X + j] = sum; };
     if (IN < 8 && OUT >= 32) return product_dots(m, IN, OUT, a, b, put);
     if (OUT < 8 || IN < 8) return product_plain(m, IN, OUT, a, b, put);
+#if !JETC_DOUBLE
+    if constexpr (are_packs(PRODUCT, IN, OUT, ROW == IN && COLUMN == 1)) {
+        return product_packs<PRODUCT, DOWN, OUT, IN, PITCH_Y, PITCH_X, true>(m, 0, bar, w, nullptr, x_bar);
+    }
+#endif
     product<PRODUCT, DOWN, ACROSS, IN, OUT>(m, IN, OUT, a, b, put);
 }
 
@@ -167,5 +330,10 @@ __device__ NOINLINE void weight_adjoint(int m, bool first, const real* bar, cons
         *g = first ? sum : *g + sum;
     };
     if (OUT < 8 || IN < 8) return product_plain(OUT, IN, m, a, b, put);
+#if !JETC_DOUBLE
+    if constexpr (are_packs(PRODUCT, IN, OUT, ROW == IN && COLUMN == 1)) {
+        return product_outer<PRODUCT, DOWN, ACROSS, OUT, IN, PITCH_Y, PITCH_X>(m, first, bar, x, gradient);
+    }
+#endif
     product<PRODUCT, DOWN, ACROSS, IN, 0>(OUT, IN, m, a, b, put);
 }

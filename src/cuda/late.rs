@@ -127,6 +127,18 @@ impl Emitter<'_> {
         let partial = self.argument(super::BufferId(partial as u32));
         self.line("const int e = blockIdx.x * blockDim.x + threadIdx.x;");
         self.line(format!("if (e >= {total}) return;"));
+        // what lies between sums was never written
+        let mut end = 0;
+        for (k, home) in self.layout.homes.clone().into_iter().enumerate() {
+            let Home::Sum(offset) = home else { continue };
+            if end < offset {
+                self.line(format!("if (e >= {end} && e < {offset}) return;"));
+            }
+            end = offset + self.length(k);
+        }
+        if end < total {
+            self.line(format!("if (e >= {end}) return;"));
+        }
         self.line(format!("const unsigned tiles = (count + {}) / {points};", points - 1));
         self.line(format!(
             "const real mean = mean_of_blocks(tiles < {most} ? tiles : {most}, count, {total}, e, {partial});"

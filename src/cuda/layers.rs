@@ -1,6 +1,7 @@
 //! Layers on values of a tile, their adjoints, and sums over its points.
 
 use super::emitter::Emitter;
+use super::Precision;
 use super::layout::{Home, is_turned_tensor};
 use crate::jet::{Op, TensorId, ValueId};
 
@@ -20,7 +21,7 @@ impl Emitter<'_> {
             return;
         }
         let (row, column) = self.strides(weight);
-        let (down, across) = blocks(rows * self.layout.tile, out, self.layout.threads);
+        let (down, across) = self.blocks(rows * self.layout.tile, out, self.are_packs(inputs, out, (row, column)));
         let (pitch_x, pitch_y) = (self.pitch(x), self.pitch(ValueId(k as u32)));
         let (biased, b) = bias.map_or(("0", "nullptr".into()), |b| ("n", self.tensor(b)));
         let (w, x) = (self.tensor(weight), x.0);
@@ -30,13 +31,30 @@ impl Emitter<'_> {
         ));
     }
 
+    /// Whether `are_packs` of `kernels/tile.cuh` holds.
+    fn are_packs(&self, inputs: usize, out: usize, strides: (usize, usize)) -> bool {
+        let tensor_cores = matches!(self.options.precision, Precision::Tf32 | Precision::Tf32x3);
+        tensor_cores && inputs % 16 == 0 && out % 16 == 0 && strides == (inputs, 1)
+    }
+
+    /// Matrix tiles of 16 rows, and of 8 columns, that a warp takes of a product with a weight.
+    fn blocks(&self, rows: usize, columns: usize, packs: bool) -> (usize, usize) {
+        let threads = self.layout.threads;
+        if !packs {
+            return blocks(rows, columns, threads);
+        }
+        // 16 columns to a warp
+        let tiles = rows.div_ceil(16);
+        (tiles.min(tiles * columns * 2 / threads).clamp(1, 4), 2)
+    }
+
     pub fn linear_adjoint(&mut self, k: usize, bar: ValueId, weight: TensorId) {
         let ((rows, out), inputs) = (self.shape(bar), self.shape(ValueId(k as u32)).1);
         if rows * inputs == 0 {
             return;
         }
         let (row, column) = self.strides(weight);
-        let (down, across) = blocks(rows * self.layout.tile, inputs, self.layout.threads);
+        let (down, across) = self.blocks(rows * self.layout.tile, inputs, self.are_packs(inputs, out, (row, column)));
         let (pitch_y, pitch_x) = (self.pitch(bar), self.pitch(ValueId(k as u32)));
         let (w, bar) = (self.tensor(weight), bar.0);
         self.line(format!(
@@ -55,7 +73,10 @@ impl Emitter<'_> {
             return;
         }
         let (row, column) = if self.layout.turned[k] { (1, out) } else { (inputs, 1) };
-        let (down, across) = blocks(out, inputs, self.layout.threads);
+        let (down, across) = match self.are_packs(inputs, out, (row, column)) {
+            true => outer_blocks(out, inputs, self.layout.threads / 32),
+            false => blocks(out, inputs, self.layout.threads),
+        };
         let (pitch_y, pitch_x) = (self.pitch(bar), self.pitch(x));
         let (bar, x) = (bar.0, x.0);
         self.line(format!(
@@ -100,6 +121,14 @@ impl Emitter<'_> {
             _ => {}
         }
     }
+}
+
+/// The same of a gradient worked out by packs: the largest that leave work for all warps.
+fn outer_blocks(rows: usize, columns: usize, warps: usize) -> (usize, usize) {
+    let fits = |(down, across): &(usize, usize)| {
+        rows % (16 * down) == 0 && columns % (8 * across) == 0 && rows / (16 * down) * (columns / (8 * across)) >= warps
+    };
+    [(2, 4), (2, 2)].into_iter().find(fits).unwrap_or((1, 2))
 }
 
 /// Matrix tiles of 16 rows, and of 8 columns, that a warp works out together: all warps have work, and no more sums than registers.

@@ -17,6 +17,11 @@ const LARGE: usize = 160 << 10;
 /// Rows of a matrix tile: so many rows times points keep tensor cores busy.
 const TALL: usize = 32;
 
+/// What is read at once starts at a multiple of so many numbers.
+const PACK: usize = 4;
+/// The same where nothing but values is worked out, of very many points as a rule.
+const TALLER: usize = 64;
+
 /// Where a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {
@@ -111,7 +116,7 @@ impl Layout {
             turned,
         };
         layout.place(program, types, &needed, &fused);
-        layout.tile(types, options);
+        layout.tile(program, types, options);
         layout.memory(options);
         layout
     }
@@ -155,8 +160,9 @@ impl Layout {
                 (Op::Factor { .. }, _) => Home::Factor,
                 (Op::Add { .. } | Op::FactorAdjoint { .. }, Type::Reduced { .. }) => Home::Late,
                 (_, Type::Reduced { shape }) => {
-                    self.sums += shape.iter().product::<usize>();
-                    Home::Sum(self.sums - shape.iter().product::<usize>())
+                    let at = self.sums;
+                    self.sums += shape.iter().product::<usize>().next_multiple_of(PACK);
+                    Home::Sum(at)
                 }
                 (op, Type::PerPoint { rows, features }) => {
                     // the swaps of a shuffle lie behind the columns
@@ -191,6 +197,7 @@ impl Layout {
 
     /// The free slot that wastes least, grown where none is large enough, or a new one.
     fn slot(&mut self, size: usize, free: &mut Vec<usize>) -> usize {
+        let size = size.next_multiple_of(PACK);
         let slots = &mut self.slots;
         let waste = |slot: usize| (slots[slot].size < size, slots[slot].size.abs_diff(size));
         match (0..free.len()).min_by_key(|i| waste(free[*i])) {
@@ -207,14 +214,15 @@ impl Layout {
     }
 
     /// Points of a tile: enough rows for a matrix tile, few enough for shared memory; and threads.
-    fn tile(&mut self, types: &[Type], options: &Options) {
+    fn tile(&mut self, program: &JetProgram, types: &[Type], options: &Options) {
         let shape = |t: &Type| if let Type::PerPoint { rows, features } = t { (*rows, *features) } else { (1, 1) };
         let is_slot = |h: &Home| matches!(h, Home::Slot(_));
         let stored = || types.iter().zip(&self.homes).filter(|(_, h)| is_slot(h)).map(|(t, _)| shape(t));
         let rows = stored().map(|s| s.0).max().unwrap_or(1);
         let bytes = self.slots.iter().map(|s| s.size).sum::<usize>().max(1) * options.bytes();
         let fits = (SMALL / bytes).max(1);
-        self.tile = options.tile.unwrap_or((TALL / rows).clamp(1, 16).min(fits)).max(1);
+        let tall = if program.gradients.is_empty() { TALLER } else { TALL };
+        self.tile = options.tile.unwrap_or((tall / rows).clamp(1, 16).min(fits)).max(1);
         let largest = stored().map(|s| s.0 * s.1).max().unwrap_or(1) * self.tile;
         self.threads = if largest > 1024 { 256 } else { 128 };
         self.pad = 4 * self.threads;

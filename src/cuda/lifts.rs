@@ -53,6 +53,20 @@ impl Emitter<'_> {
         self.declarations.line("");
     }
 
+    /// Declares the seeds that operation k adds up, column by column, with their row in place of their kind.
+    fn seeds_by_column(&mut self, k: usize, seeds: &[Seed], columns: usize) {
+        let mut seeds = seeds.to_vec();
+        seeds.sort_by_key(|s| (s.at, s.row));
+        let one = |s: &Seed| format!("{{{}, {}, {}}}", s.at, s.row, self.literal(s.value));
+        let elements: Vec<String> = seeds.iter().map(one).collect();
+        let starts = (0..=columns).map(|c| seeds.partition_point(|s| (s.at as usize) < c).to_string());
+        let starts: Vec<String> = starts.collect();
+        self.declarations.line(format!("// what %{k} adds up, by column: row instead of kind"));
+        self.constant("Seed", &format!("columns_{k}"), &elements);
+        self.constant("int", &format!("columns_{k}_starts"), &starts);
+        self.declarations.line("");
+    }
+
     /// The number of the column within the lift that seed `seed` of point p means.
     fn column(&self, value: ValueId, row: u32, first: usize) -> String {
         let pitch = self.pitch(value);
@@ -104,6 +118,18 @@ impl Emitter<'_> {
         if lift.samples.contains(&Draw::Points) {
             self.line("__syncthreads();");
         }
+        if lift.samples.is_empty() {
+            // the same at all points
+            self.line(format!("for (int e = threadIdx.x; e < {}; e += blockDim.x) {{", (lift.rows - 1) * out));
+            self.line(format!("const int r = 1 + e / {out}, f = e % {out};"));
+            self.line("real sum = 0;");
+            self.each_seed(x, &[], &mut |e, _| {
+                e.line(format!("sum += seed.value * {w}[(size_t)f * {row} + (size_t)seed.at * {column}];"));
+            });
+            self.line(format!("for (int p = 0; p < n; ++p) v{k}[(r * n + p) * {pitch} + f] = sum;"));
+            self.line("}");
+            return;
+        }
         self.each(lift.rows - 1, out, |e| {
             e.line("const int r = 1 + m / n, p = m % n;");
             e.line("real sum = 0;");
@@ -143,6 +169,11 @@ impl Emitter<'_> {
         if out * inputs == 0 {
             return;
         }
+        let fixed: Vec<Seed> = lift.seeds.iter().filter(|s| s.sample.is_none()).cloned().collect();
+        let has_fixed = !fixed.is_empty();
+        if has_fixed {
+            self.seeds_by_column(k, &fixed, inputs);
+        }
         self.line(format!("for (int e = threadIdx.x; e < {}; e += blockDim.x) {{", out * inputs));
         match self.layout.turned[k] {
             true => self.line(format!("const int f = e % {out}, i = e / {out};")),
@@ -151,10 +182,22 @@ impl Emitter<'_> {
         self.line("real sum = 0;");
         self.line("for (int p = 0; p < n; ++p) {");
         self.line(format!("sum += v{bar}[p * {pitch} + f] * v{points}[(size_t)p * {columns} + {first} + i];"));
+        if has_fixed {
+            self.line(format!("for (int s = columns_{k}_starts[i]; s < columns_{k}_starts[i + 1]; ++s) {{"));
+            self.line(format!("const Seed seed = columns_{k}[s];"));
+            self.line(format!("sum += seed.value * v{bar}[(seed.kind * n + p) * {pitch} + f];"));
+            self.line("}");
+        }
+        if lift.samples.is_empty() {
+            self.line("}");
+            self.accumulate(offset, "e");
+            self.line("}");
+            return;
+        }
         self.line(format!("for (int r = 1; r < {}; ++r) {{", lift.rows));
         self.line(format!("const real b = v{bar}[(r * n + p) * {pitch} + f];"));
         self.each_seed(x, &lift.samples, &mut |e, draw| match draw {
-            None => e.line("if (seed.at == i) sum += seed.value * b;"),
+            None => {}
             Some(Draw::Columns { value, row }) => {
                 let at = e.column(value, row, first);
                 e.line(format!("if ({at} == i) sum += seed.value * b;"));
@@ -350,25 +393,34 @@ impl Emitter<'_> {
         let ((rows, out), pitch) = (self.shape(bar), self.pitch(bar));
         let crate::jet::Type::Reduced { shape } = self.types[k].clone() else { return };
         let rank = shape[1];
-        self.injected(ValueId(k as u32), seeds, rows);
         let (bar, directions) = (bar.0, directions.map(|d| (d.0, self.pitch(d))));
         if out * rank == 0 {
             return;
         }
+        if directions.is_none() {
+            self.seeds_by_column(k, seeds, rank);
+            self.line(format!("for (int e = threadIdx.x; e < {}; e += blockDim.x) {{", out * rank));
+            self.line(format!("const int f = e % {out}, c = e / {out};"));
+            self.line("real sum = 0;");
+            self.line(format!("for (int s = columns_{k}_starts[c]; s < columns_{k}_starts[c + 1]; ++s) {{"));
+            self.line(format!("const Seed seed = columns_{k}[s];"));
+            self.line("for (int p = 0; p < n; ++p) {");
+            self.line(format!("sum += seed.value * v{bar}[(seed.kind * n + p) * {pitch} + f];"));
+            self.line("}");
+            self.line("}");
+            self.accumulate(offset, &format!("f * {rank} + c"));
+            self.line("}");
+            return;
+        }
+        self.injected(ValueId(k as u32), seeds, rows);
         self.line(format!("for (int e = threadIdx.x; e < {}; e += blockDim.x) {{", out * rank));
         self.line(format!("const int f = e % {out}, c = e / {out};"));
         self.line("real sum = 0;");
         self.line(format!("for (int r = 1; r < {rows}; ++r) {{"));
         self.line(format!("for (int s = v{k}_starts[r]; s < v{k}_starts[r + 1]; ++s) {{"));
         self.line(format!("const Seed seed = v{k}_seeds[s];"));
-        if directions.is_none() {
-            self.line("if (seed.at != c) continue;");
-        }
         self.line("for (int p = 0; p < n; ++p) {");
-        let share = match directions {
-            None => String::new(),
-            Some((d, d_pitch)) => format!(" * v{d}[(seed.at * n + p) * {d_pitch} + c]"),
-        };
+        let share = directions.map_or(String::new(), |(d, d_pitch)| format!(" * v{d}[(seed.at * n + p) * {d_pitch} + c]"));
         self.line(format!("sum += seed.value * v{bar}[(r * n + p) * {pitch} + f]{share};"));
         self.line("}");
         self.line("}");
