@@ -15,5 +15,5 @@ __device__ inline real adam_update(const Adam& a, real w, real g, real* m, real*
     const real first = a.keep1 * *m + a.take1 * g, second = a.keep2 * *v + a.take2 * g * g;
     *m = first;
     *v = second;
-    return w - a.scale * first / (jet_sqrt(second * a.unbias) + a.epsilon);
+    return w - near_quotient(a.scale * first, near_sqrt(second * a.unbias) + a.epsilon);
 }

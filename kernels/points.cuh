@@ -33,13 +33,13 @@ __device__ inline void normal_pair(word a, word b, real* z) {
     const float m = __uint_as_float((bits & 0x007FFFFFu) + 0x3F3504F3u);
     const float f = near ? x * (-1 / 4294967296.0f) : m - 1;
     const float k = near ? 0.0f : (float)((int)(bits >> 23) - 159);
-    const float s = f / (f + 2), q = s * s;
+    const float s = near_quotient(f, f + 2), q = s * s;
     float p = fmaf(q, 0.09090909f, 0.11111111f);
     p = fmaf(q, p, 0.142857149f);
     p = fmaf(q, p, 0.2f);
     p = fmaf(q, p, 0.333333343f);
     const float atanh = fmaf(s * q, p, s);
-    const float r = sqrtf(-2 * fmaf(k, 0.693147182f, atanh + atanh));
+    const float r = near_sqrt(-2 * fmaf(k, 0.693147182f, atanh + atanh));
     // a whole number of quarter turns, and what is left
     const word turn = b + (1u << 29);
     const float y = ((float)((int)(turn & 0x3FFFFFFFu) - (1 << 29)) + 0.5f) * (6.28318531f / 4294967296.0f);

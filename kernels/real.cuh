@@ -46,6 +46,19 @@ __device__ inline real jet_abs(real x) { return REAL_FUNCTION(fabs)(x); }
 __device__ inline real jet_fma(real a, real b, real c) { return REAL_FUNCTION(fma)(a, b, c); }
 __device__ inline real jet_pow(real a, real b) { return REAL_FUNCTION(pow)(a, b); }
 
+// Quotients and roots of positive numbers, to within two units of the last place: far from the ends of what `real` holds.
+#if JETC_DOUBLE || defined(JETC_HOST)
+__device__ inline real near_quotient(real a, real b) { return a / b; }
+__device__ inline real near_sqrt(real x) { return jet_sqrt(x); }
+#else
+__device__ inline real near_quotient(real a, real b) { return __fdividef(a, b); }
+__device__ inline real near_sqrt(real x) {
+    real y;
+    asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+#endif
+
 // The same out of line, for scalar code with many of them: each is compiled once.
 static __device__ NOINLINE real call_exp(real x) { return jet_exp(x); }
 static __device__ NOINLINE real call_log(real x) { return jet_log(x); }
@@ -57,6 +70,39 @@ static __device__ NOINLINE real call_cosh(real x) { return jet_cosh(x); }
 static __device__ NOINLINE real call_tanh(real x) { return jet_tanh(x); }
 static __device__ NOINLINE real call_atan(real x) { return jet_atan(x); }
 static __device__ NOINLINE real call_erf(real x) { return jet_erf(x); }
+
+// Sine and cosine of one number.
+__device__ inline void jet_sincos(real x, real* sine, real* cosine) {
+#if JETC_DOUBLE
+    *sine = sin(x);
+    *cosine = cos(x);
+#else
+    if (fabsf(x) > 48000.0f) {
+        *sine = call_sin(x);
+        *cosine = call_cos(x);
+        return;
+    }
+    // quarter turns: the nearest whole number is in the last bits of a sum with 1.5 2^23
+    const float shifted = jet_fma(x, 0.636619772f, 12582912.0f), quarters = shifted - 12582912.0f;
+    const word turn = __float_as_uint(shifted);
+    float y = jet_fma(quarters, -1.57079601f, x);
+    y = jet_fma(quarters, -3.13916473e-7f, y);
+    y = jet_fma(quarters, -5.39030253e-15f, y);
+    const float t = y * y;
+    float s = jet_fma(t, 2.86567956e-6f, -1.98559923e-4f);
+    s = jet_fma(t, s, 8.33338592e-3f);
+    s = jet_fma(t, s, -1.66666672e-1f);
+    s = jet_fma(y * t, s, y);
+    float c = jet_fma(t, 2.44677067e-5f, -1.38877297e-3f);
+    c = jet_fma(t, c, 4.16666567e-2f);
+    c = jet_fma(t, c, -0.5f);
+    c = jet_fma(t, c, 1.0f);
+    const bool swapped = turn & 1;
+    const float a = swapped ? c : s, b = swapped ? s : c;
+    *sine = turn & 2 ? -a : a;
+    *cosine = turn + 1 & 2 ? -b : b;
+#endif
+}
 
 __device__ inline real jet_sign(real x) { return x > 0 ? real(1) : x < 0 ? real(-1) : x + real(0); }
 // Not a number where one of the two is none.

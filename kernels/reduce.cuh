@@ -27,13 +27,28 @@ __device__ inline real block_max(real x, real* pad) {
     return most;
 }
 
-// Element e of the mean over the points: the blocks' sums added in their order.
-__device__ inline real mean_of_blocks(unsigned blocks, unsigned count, int length, int e, const real* partial) {
+// What the blocks have made: each has `segments` numbers, `apart` from each other; blocks are `pitch` apart. Every lane of a warp has a
+// number, of which each warp adds a share, then the first warp adds the shares. With a barrier.
+template <class T>
+__device__ inline double spread_sum(int blocks, int segments, size_t pitch, size_t apart, const T* part) {
+    double* const shares = (double*)SHARED_MEMORY;
+    const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
     double sum = 0;
-    if (count == 0) return 0;
+    for (int s = 0; s < segments; ++s) {
 #pragma unroll 8
-    for (unsigned b = 0; b < blocks; ++b) sum += partial[(size_t)b * length + e];
-    return (real)(sum / count);
+        for (int b = warp; b < blocks; b += warps) sum += (double)part[b * pitch + s * apart];
+    }
+    shares[threadIdx.x] = sum;
+    __syncthreads();
+    if (warp > 0) return 0;
+    for (int w = 1; w < warps; ++w) sum += shares[w * 32 + lane];
+    return sum;
+}
+
+// Element e of the mean over the points: the blocks' sums. The first warp has it.
+__device__ inline real mean_of_blocks(unsigned blocks, unsigned count, int length, int e, const real* partial) {
+    if (count == 0) return 0;
+    return (real)(spread_sum((int)blocks, 1, length, 0, partial + e) / count);
 }
 
 // Values of a tile, [rows, n, FEATURES], to all points: [count, rows, FEATURES].

@@ -60,16 +60,11 @@ __device__ inline void add_blocks(unsigned count, int left, Of of, double* sums)
     }
 }
 
-// What the blocks have made, added in their order; their parts are `pitch` apart.
-__device__ inline real sum_of_blocks(int blocks, size_t pitch, const real* part) {
-    double sum = 0;
-#pragma unroll 8
-    for (int b = 0; b < blocks; ++b) sum += part[b * pitch];
-    return (real)sum;
-}
-
-__device__ inline real most_of_blocks(int blocks, size_t pitch, const real* part) {
+// The greatest of what the blocks have made, see `spread_sum`.
+__device__ inline real most_of_blocks(int blocks, int segments, size_t pitch, size_t apart, const real* part) {
     real most = part[0];
-    for (int b = 1; b < blocks; ++b) most = jet_max(most, part[b * pitch]);
+    for (int s = 0; s < segments; ++s) {
+        for (int b = 0; b < blocks; ++b) most = jet_max(most, part[b * pitch + s * apart]);
+    }
     return most;
 }

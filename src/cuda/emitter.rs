@@ -12,7 +12,7 @@ use crate::jet::{Invalid, JetProgram, Op, Pointwise, TensorId, Type, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The building blocks, in the order in which they need each other.
-const BLOCKS: [(&str, &str); 12] = [
+const BLOCKS: [(&str, &str); 13] = [
     ("real", include_str!("../../kernels/real.cuh")),
     ("philox", include_str!("../../kernels/philox.cuh")),
     ("activation", include_str!("../../kernels/activation.cuh")),
@@ -25,6 +25,7 @@ const BLOCKS: [(&str, &str); 12] = [
     ("points", include_str!("../../kernels/points.cuh")),
     ("adam", include_str!("../../kernels/adam.cuh")),
     ("wide", include_str!("../../kernels/wide.cuh")),
+    ("packs", include_str!("../../kernels/packs.cuh")),
 ];
 
 /// Most blocks of the main kernel: two per processor of the largest device.
@@ -60,9 +61,13 @@ pub(super) struct Parts {
 }
 
 /// What adds to `columns`, the columns `left` .. of a gradient, [32, out], from `x`, [32, pitch], and `w`, [32, out]; all in
-/// shared memory, like `found`.
+/// shared memory, like `found`. By packs: what adds to `gradient` what the product of points and adjoint lacks.
 pub(super) struct Piece {
-    /// The text.
+    /// By packs: what comes before the tiles.
+    pub begin: Text,
+    /// By packs: the tile of the weight is read.
+    pub reads_weight: bool,
+    /// The text of a tile.
     pub body: Text,
     /// The buffers that it names.
     pub arguments: Vec<BufferId>,
@@ -335,9 +340,16 @@ impl<'a> Emitter<'a> {
 
     /// What has been written since the last kernel, with the buffers that it names.
     fn piece(&mut self) -> Piece {
-        self.tile_of_gradient();
+        let packs = self.wide.as_ref().and_then(|w| w.packs);
+        let (begin, reads_weight) = match packs {
+            Some(packs) => self.packs_of_gradient(packs),
+            None => {
+                self.tile_of_gradient();
+                (Text::default(), true)
+            }
+        };
         let body = std::mem::take(&mut self.body);
-        Piece { body, arguments: std::mem::take(&mut self.used).into_iter().collect() }
+        Piece { begin, reads_weight, body, arguments: std::mem::take(&mut self.used).into_iter().collect() }
     }
 
     fn finish(self, piece: Option<Piece>) -> Parts {

@@ -4,6 +4,8 @@
 use super::emitter::Emitter;
 use super::layout::Home;
 use super::lifts::Lift;
+use super::text::Text;
+use super::wide::Packs;
 use super::{Element, Extent, Grid, KernelId, Role};
 use crate::jet::{Draw, Op, Type, ValueId};
 
@@ -125,24 +127,25 @@ impl Emitter<'_> {
         let Grid::Tiles { points, most } = self.kernels[main.index()].grid else { return };
         let partial = self.buffers.iter().position(|b| b.name == "partial").unwrap_or_default();
         let partial = self.argument(super::BufferId(partial as u32));
-        self.line("const int e = blockIdx.x * blockDim.x + threadIdx.x;");
-        self.line(format!("if (e >= {total}) return;"));
+        self.line("const int e = (int)blockIdx.x * 32 + (int)threadIdx.x % 32;");
+        self.line("int at = e;");
         // what lies between sums was never written
-        let mut end = 0;
+        let (mut end, mut gaps) = (0, vec![]);
         for (k, home) in self.layout.homes.clone().into_iter().enumerate() {
             let Home::Sum(offset) = home else { continue };
             if end < offset {
-                self.line(format!("if (e >= {end} && e < {offset}) return;"));
+                gaps.push(format!("at >= {end} && at < {offset}"));
             }
             end = offset + self.length(k);
         }
-        if end < total {
-            self.line(format!("if (e >= {end}) return;"));
+        for gap in gaps.into_iter().chain([format!("at >= {end}")]) {
+            self.line(format!("if ({gap}) at = 0;"));
         }
         self.line(format!("const unsigned tiles = (count + {}) / {points};", points - 1));
         self.line(format!(
-            "const real mean = mean_of_blocks(tiles < {most} ? tiles : {most}, count, {total}, e, {partial});"
+            "const real mean = mean_of_blocks(tiles < {most} ? tiles : {most}, count, {total}, at, {partial});"
         ));
+        self.line("if (threadIdx.x >= 32) return;");
         for (k, home) in self.layout.homes.clone().into_iter().enumerate() {
             let Home::Sum(offset) = home else { continue };
             let end = offset + self.length(k);
@@ -151,7 +154,7 @@ impl Emitter<'_> {
                 self.line(format!("if (e >= {offset} && e < {end}) {to}[e - {offset}] = mean;"));
             }
         }
-        self.kernel("sums", Grid::Fixed(total.div_ceil(THREADS) as u32), THREADS, 0);
+        self.kernel("sums", Grid::Fixed(total.div_ceil(32) as u32), THREADS, THREADS * 8);
     }
 
     fn first_place(&mut self, value: ValueId) -> String {
@@ -259,6 +262,91 @@ impl Emitter<'_> {
         self.line("__syncthreads();");
     }
 
+    /// The same by packs, see `pack_pass`: what comes before the tiles, and whether a tile needs the weight; what a tile needs beyond the
+    /// product of points and adjoint is in the body.
+    pub fn packs_of_gradient(&mut self, packs: Packs) -> (Text, bool) {
+        let Some(parts) = self.wide.as_ref().map(|w| w.parts.clone()) else { return (Text::default(), false) };
+        let adjoint = |k: &usize| match self.program.ops[*k] {
+            Op::WeightAdjoint { bar, x } => Some((*k, bar, x)),
+            _ => None,
+        };
+        let Some((k, bar, x)) = parts.iter().find_map(adjoint) else { return (Text::default(), false) };
+        let Some(lift) = self.lift_of(x) else { return (Text::default(), false) };
+        let (rows, out) = self.shape(bar);
+        let bars = self.argument(self.kept[&bar]);
+        let bar_at = |p: &str, r: &str, o: &str| format!("{bars}[((size_t){p} * {rows} + {r}) * {out} + {o}]");
+        self.bar_of_points(&lift, &bar_at);
+        self.line("for (int e = threadIdx.x; e < COUNT * OUT; e += blockDim.x) {");
+        self.line("bars[e / OUT * Pitch<TILE, OUT>::BARS + e % OUT] = bar(e / OUT, e % OUT);");
+        self.line("}");
+        let drawn = lift.samples.iter().enumerate().find_map(|(number, d)| match *d {
+            Draw::Columns { value, row } => Some((number, value, row)),
+            _ => None,
+        });
+        let seeds = drawn.map_or(0, |(number, ..)| {
+            self.rows_of_draw(&format!("drawn_{k}_{number}"), "drawn columns", &lift.seeds, number)
+        });
+        match drawn.filter(|_| seeds > 0) {
+            Some((number, value, row)) => {
+                let ((rows, of_point), kept) = (self.shape(value), self.argument(self.kept[&value]));
+                let (name, draws, first) = (format!("drawn_{k}_{number}"), packs.draws, lift.first);
+                self.line("const auto drawn = [=](int d) {");
+                self.line(format!("return (int)(whole({kept}[(d / {seeds} * {rows} + {row}) * {of_point} + {name}[d % {seeds}].at]) - {first});"));
+                self.line("};");
+                self.line(format!("const int listed = own_draws<TILE>({draws}, drawn, found, list);"));
+                self.line("const auto more = [=](int i, int o, real* g) {");
+                self.line("for (int d = 0; d < listed; ++d) {");
+                self.line(format!("if (list[{draws} + d] != i) continue;"));
+                self.line(format!("const Seed seed = {name}[list[d] % {seeds}];"));
+                let b = bar_at(&format!("(list[d] / {seeds})"), "seed.kind", "o + q");
+                self.line(format!("for (int q = 0; q < 4; ++q) g[q] += seed.value * {b};"));
+                self.line("}");
+                self.line("};");
+            }
+            None => self.line("const auto more = [](int, int, real*) {};"),
+        }
+        let begin = std::mem::take(&mut self.body);
+        let fixed: Vec<_> = lift.seeds.iter().filter(|s| s.sample.is_none()).cloned().collect();
+        for (n, seed) in fixed.iter().enumerate() {
+            let (at, value, b) = (seed.at, self.literal(seed.value), bar_at("p", &seed.row.to_string(), "o"));
+            self.line(if n == 0 { "// fixed columns" } else { "" });
+            self.line(format!("if ({at} >= left && {at} < left + TILE) {{"));
+            self.line("for (int o = threadIdx.x; o < OUT; o += blockDim.x) {");
+            self.line("real sum = 0;");
+            self.line(format!("for (unsigned p = 0; p < COUNT; ++p) sum += {b};"));
+            self.line(format!("gradient[({at} - left) * OUT + o] += {value} * sum;"));
+            self.line("}");
+            self.line("}");
+        }
+        let mut written = !fixed.is_empty();
+        let mut reads_weight = false;
+        for k in parts {
+            let Op::FactorAdjoint { factor, .. } = self.program.ops[k] else { continue };
+            let Op::Factor { first, len, .. } = self.program.ops[factor.index()] else { continue };
+            if std::mem::replace(&mut written, true) {
+                self.line("__syncthreads();");
+            }
+            reads_weight = true;
+            let map = self.of_factor("map", ValueId(k as u32));
+            let map = self.argument(map);
+            self.line("{");
+            self.line("const auto a = [=](int i, int m) {");
+            self.line("const int c = left + i;");
+            self.line(format!(
+                "return c >= {first} && c < {first} + {len} ? w[i * Pitch<TILE, OUT>::WEIGHT + m] * COUNT : real(0);"
+            ));
+            self.line("};");
+            self.line(format!("const auto b = [=](int m, int o) {{ return {map}[m * OUT + o]; }};"));
+            self.line("const auto put = [=](int i, int o, real sum) { gradient[i * OUT + o] += sum; };");
+            self.line("product<PRODUCT, TILE / 16, 2, OUT, OUT>(TILE, OUT, OUT, a, b, put);");
+            self.line("}");
+        }
+        if written {
+            self.line("__syncthreads();");
+        }
+        (begin, reads_weight)
+    }
+
     /// The gradient of a first layer with many inputs.
     fn columns(&mut self, k: usize, bar: ValueId, x: ValueId) {
         let Some(lift) = self.lift_of(x) else { return };
@@ -302,13 +390,7 @@ impl Emitter<'_> {
         let (inputs, first) = (lift.features, lift.first);
         let bars = self.argument(self.kept[&bar]);
         let bar_at = |p: &str, r: &str, o: &str| format!("{bars}[((size_t){p} * {rows} + {r}) * {out} + {o}]");
-        // row 0, and rows along the points
-        let along = |s: &&crate::jet::Seed| s.sample.is_some_and(|s| lift.samples[s as usize] == Draw::Points);
-        let mut sum = vec![bar_at("p", "0", "o")];
-        for seed in lift.seeds.iter().filter(along) {
-            sum.push(format!("{} * {}", self.literal(seed.value), bar_at("p", &seed.row.to_string(), "o")));
-        }
-        self.line(format!("const auto bar = [=](unsigned p, int o) {{ return {}; }};", sum.join(" + ")));
+        self.bar_of_points(lift, &bar_at);
         self.line(format!("columns_product<{COLUMNS}, {out}>(count, {fresh}, {points}, bar, columns);"));
         self.column_directions(k, &lift.seeds, &lift.samples, &bar_at, out, inputs);
         // fixed columns
@@ -331,6 +413,16 @@ impl Emitter<'_> {
             self.line("}");
         }
         self.columns_of_draws(k, &lift.seeds, &lift.samples, &bar_at, out, first);
+    }
+
+    /// What the points are multiplied by: row 0, and rows along the points.
+    fn bar_of_points(&mut self, lift: &Lift, bar_at: &dyn Fn(&str, &str, &str) -> String) {
+        let along = |s: &&crate::jet::Seed| s.sample.is_some_and(|s| lift.samples[s as usize] == Draw::Points);
+        let mut sum = vec![bar_at("p", "0", "o")];
+        for seed in lift.seeds.iter().filter(along) {
+            sum.push(format!("{} * {}", self.literal(seed.value), bar_at("p", &seed.row.to_string(), "o")));
+        }
+        self.line(format!("const auto bar = [=](unsigned p, int o) {{ return {}; }};", sum.join(" + ")));
     }
 
     /// Adds rows along directions, which are made again.

@@ -6,7 +6,7 @@
 //! layer with very many inputs is updated in a pass of its own, see `wide_pass`: its points are never stored.
 
 use super::emitter::{self, Parts};
-use super::points;
+use super::{pack_pass, points};
 use super::text::{Text, identifier, tensor_name};
 use super::wide::Wide;
 use super::wide_pass::{self, Streaming};
@@ -127,14 +127,25 @@ impl<'a> Step<'a> {
 
     /// By condition: whether its first layer is streamed. All conditions with such a layer are, or none.
     fn streams(&self) -> Vec<Option<Wide>> {
+        let conditions = &self.training.conditions;
+        // packs are for one condition, and tensor cores
+        let tensor_cores = matches!(self.options.precision, Precision::Tf32 | Precision::Tf32x3);
+        let first = |c: &Condition<'_>| Wide::new(c.program, "").map(|w| c.program.tensors[w.weight.index()].name.clone());
+        let by_packs = |c: &Condition<'_>| {
+            let own = first(c);
+            let has = |o: &&Condition<'_>| o.program.tensors.iter().any(|t| Some(&t.name) == own.as_ref());
+            tensor_cores && own.is_some() && conditions.iter().filter(has).count() == 1
+        };
         let bytes = self.options.bytes();
         let fits = |(k, c): (usize, &Condition<'_>)| {
             let is_drawn = !matches!(c.sampler.place, Place::Data(_)) && c.sampler.columns == c.program.columns;
             let is_drawn = is_drawn && c.program.data_columns == 0;
-            let wide = Wide::new(c.program, &self.source(k)).filter(|_| is_drawn)?;
-            wide_pass::fits(&wide, c.sampler.count(), bytes).then_some(wide)
+            let mut wide = Wide::new(c.program, &self.source(k)).filter(|_| is_drawn)?;
+            let (count, draws) = (c.sampler.count(), wide.draws(c.program));
+            wide.packs = draws.filter(|_| by_packs(c)).and_then(|n| pack_pass::packs(&wide, count, n * count));
+            let fits = wide.packs.is_some() || wide.is_long() && wide_pass::fits(&wide, count, bytes);
+            fits.then_some(wide)
         };
-        let conditions = &self.training.conditions;
         let streams: Vec<Option<Wide>> = conditions.iter().enumerate().map(fits).collect();
         let name = |(c, wide): (&Condition<'a>, &Option<Wide>)| {
             wide.as_ref().map(|w| c.program.tensors[w.weight.index()].name.clone())
@@ -178,7 +189,19 @@ impl<'a> Step<'a> {
     pub fn kernel(
         &mut self,
         name: &str,
+        launch: (Grid, usize, usize),
+        arguments: &[(BufferId, bool)],
+        body: Text,
+    ) {
+        self.resident_kernel(name, launch, 1, arguments, body);
+    }
+
+    /// The same, with registers for so many blocks of a processor.
+    pub fn resident_kernel(
+        &mut self,
+        name: &str,
         (grid, threads, shared): (Grid, usize, usize),
+        resident: usize,
         arguments: &[(BufferId, bool)],
         body: Text,
     ) {
@@ -195,7 +218,8 @@ impl<'a> Step<'a> {
         };
         let parameters: Vec<String> = arguments.iter().map(parameter).collect();
         self.text.line("");
-        self.text.line(format!("extern \"C\" __global__ void __launch_bounds__({threads}) {name}("));
+        let bounds = if resident > 1 { format!("{threads}, {resident}") } else { threads.to_string() };
+        self.text.line(format!("extern \"C\" __global__ void __launch_bounds__({bounds}) {name}("));
         self.text.line(format!("    {}, unsigned count) {{", parameters.join(",\n    ")));
         body.text.lines().for_each(|l| self.text.line(l.trim_start()));
         self.text.line("}");
@@ -314,6 +338,10 @@ impl<'a> Step<'a> {
         text.line(format!("using namespace condition_{k};"));
         text.append(piece.body);
         piece.body = text;
+        let mut text = Text::default();
+        text.line(format!("using namespace condition_{k};"));
+        text.append(std::mem::take(&mut piece.begin));
+        piece.begin = text;
         let t = tensors[wide.weight.index()];
         self.streamed.insert(t);
         let named = |name: &str| names.iter().position(|n| n == name).map_or(self.state, |at| ids[at]);

@@ -6,8 +6,19 @@ use crate::jet::columns::Columns;
 use crate::jet::hoist::{self, Dense};
 use crate::jet::{Draw, JetProgram, Op, Pointwise, Source, TensorId, ValueId};
 
-/// Layers with fewer inputs are not streamed.
+/// Layers with fewer inputs are not streamed, unless by packs.
 const LEAST: usize = 256;
+
+/// How a layer is streamed on tensor cores, see `pack_pass`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Packs {
+    /// Columns of a tile.
+    pub tile: usize,
+    /// Parts of a tile that threads of their own make of each point.
+    pub segments: usize,
+    /// Most draws of columns of a step.
+    pub draws: usize,
+}
 
 /// A program whose first layer is streamed.
 #[derive(Clone, Debug)]
@@ -26,9 +37,30 @@ pub(super) struct Wide {
     pub parts: Vec<usize>,
     /// What the text of the points' functions begins with.
     pub source: String,
+    /// Where it is streamed by packs.
+    pub packs: Option<Packs>,
 }
 
 impl Wide {
+    /// Whether it may be streamed otherwise than by packs.
+    pub fn is_long(&self) -> bool {
+        self.inputs >= LEAST
+    }
+
+    /// Draws of columns of a point; none where they are not all of one kind, or the gradient has other parts than packs know.
+    pub fn draws(&self, program: &JetProgram) -> Option<usize> {
+        let mut layers = self.parts.iter().filter_map(|k| match &program.ops[*k] {
+            Op::WeightAdjoint { x, .. } => Some(*x),
+            _ => None,
+        });
+        let (lift, None) = (layers.next()?, layers.next()) else { return None };
+        let Op::Lift { seeds, samples, .. } = &program.ops[lift.index()] else { return None };
+        let drawn = |d: &(usize, &Draw)| matches!(d.1, Draw::Columns { .. });
+        let mut kinds = samples.iter().enumerate().filter(drawn);
+        let (kind, None) = (kinds.next(), kinds.next()) else { return None };
+        Some(kind.map_or(0, |(k, _)| seeds.iter().filter(|s| s.sample == Some(k as u32)).count()))
+    }
+
     /// None where the program reads points, or the weight, in a way that cannot be streamed.
     pub fn new(program: &JetProgram, source: &str) -> Option<Wide> {
         let op = |v: ValueId| &program.ops[v.index()];
@@ -41,7 +73,7 @@ impl Wide {
         let weight = layers.next().filter(|w| is_turned_tensor(program, *w))?;
         let &[out, inputs] = program.tensors[weight.index()].shape.as_slice() else { return None };
         let is_result = program.outputs.iter().any(|o| is_input(o.1));
-        if layers.any(|w| w != weight) || is_result || inputs < LEAST || inputs != program.columns || out == 0 {
+        if layers.any(|w| w != weight) || is_result || inputs != program.columns || out == 0 {
             return None;
         }
         let gradients: Vec<usize> = program.gradients.iter().filter(|g| g.0 == weight).map(|g| g.1.index()).collect();
@@ -53,6 +85,7 @@ impl Wide {
             code: vec![],
             parts: gradients,
             source: source.into(),
+            packs: None,
         };
         for (k, op) in program.ops.iter().enumerate() {
             let mut code = None;

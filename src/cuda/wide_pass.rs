@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// Columns of a tile, see `kernels/wide.cuh`.
 const TILE: usize = 32;
 /// Threads of a block.
-const THREADS: usize = 256;
+pub(super) const THREADS: usize = 256;
 /// Most blocks: two per processor of the largest device.
 const BLOCKS: usize = 264;
 /// Shared memory of a block, at most, in bytes.
@@ -41,10 +41,22 @@ pub(super) struct Streaming<'a> {
 
 /// What a pass does, and for which steps from this one on.
 #[derive(Clone, Copy, Default)]
-struct Pass {
-    update: bool,
-    forward: Option<u64>,
-    scales: Option<u64>,
+pub(super) struct Pass {
+    pub update: bool,
+    pub forward: Option<u64>,
+    pub scales: Option<u64>,
+}
+
+/// Arguments, each once; written where one of its places writes.
+pub(super) fn merged(arguments: Vec<(BufferId, bool)>) -> Vec<(BufferId, bool)> {
+    let mut unique: Vec<(BufferId, bool)> = vec![];
+    for (id, written) in arguments {
+        match unique.iter_mut().find(|u| u.0 == id) {
+            Some(known) => known.1 |= written,
+            None => unique.push((id, written)),
+        }
+    }
+    unique
 }
 
 /// Numbers between the columns of a tile of points.
@@ -67,23 +79,33 @@ pub(super) fn fits(wide: &Wide, count: usize, bytes: usize) -> bool {
     count > 0 && shared(wide, count, bytes) <= SHARED
 }
 
+/// Numbers that a block makes: layer and sums of all points.
+fn per_block(conditions: &[Streaming<'_>], segments: usize) -> usize {
+    conditions.iter().map(|c| c.sampler.count() * (c.wide.out + segments * c.wide.columns.len())).sum()
+}
+
 impl<'a> Step<'a> {
     /// The kernels of the pass over tensor `t`, and those that prepare the first one.
     pub fn wide(&mut self, t: usize, conditions: &[Streaming<'a>]) {
         let most = self.options.blocks.map_or(BLOCKS, |n| n.max(1) as usize);
-        let blocks = conditions[0].wide.inputs.div_ceil(TILE).min(most);
-        let per_block: usize = conditions.iter().map(|c| c.sampler.count() * (c.wide.out + c.wide.columns.len())).sum();
-        let counts: usize = conditions.iter().map(|c| c.sampler.count()).sum();
+        let packs = conditions[0].wide.packs;
+        let (tile, segments) = packs.map_or((TILE, 1), |p| (p.tile, p.segments));
+        let blocks = conditions[0].wide.inputs.div_ceil(tile).min(most);
+        let per_block = per_block(conditions, segments);
+        let counts = conditions.iter().map(|c| c.sampler.count()).sum::<usize>() * segments;
         let name = format!("wide_{t}");
         let partial = self.buffer(&format!("{name}_partial"), Element::Real, blocks * per_block, Role::Scratch);
         let squares = self.buffer(&format!("{name}_squares"), Element::Double, blocks * counts, Role::Scratch);
         let buffers = [partial, squares];
         let run = |step: &mut Self, suffix: &str, pass: Pass| {
             let needs_columns = pass.forward.is_some() || conditions.iter().any(|c| points::has_ball(c.sampler));
-            if needs_columns {
-                step.pass(&format!("{name}_{suffix}"), t, conditions, buffers, blocks, pass);
+            let kernel = format!("{name}_{suffix}");
+            match packs.filter(|_| needs_columns) {
+                Some(packs) => step.pack_pass(&kernel, t, &conditions[0], buffers, (blocks, packs), pass),
+                None if needs_columns => step.pass(&kernel, t, conditions, buffers, blocks, pass),
+                None => {}
             }
-            step.gather(&format!("{name}_{suffix}_sums"), conditions, buffers, blocks, pass);
+            step.gather(&format!("{kernel}_sums"), conditions, buffers, (blocks, segments), pass);
         };
         self.starting = true;
         if conditions.iter().any(|c| points::is_scaled(c.sampler)) {
@@ -107,7 +129,7 @@ impl<'a> Step<'a> {
         let (inputs, out) = (conditions[0].wide.inputs, conditions[0].wide.out);
         let mut arguments = vec![(self.state, false)];
         let mut body = Text::default();
-        let per_block: usize = conditions.iter().map(|c| c.sampler.count() * (out + c.wide.columns.len())).sum();
+        let per_block = per_block(conditions, 1);
         let counts: usize = conditions.iter().map(|c| c.sampler.count()).sum();
         let bytes = Element::Real.bytes(self.options.precision) as usize;
         let tile = TILE * out;
@@ -171,14 +193,7 @@ impl<'a> Step<'a> {
         }
         body.line("}");
         let shared = (3 * tile + x) * bytes + (THREADS + 1024) * 4 + 128;
-        let mut unique: Vec<(BufferId, bool)> = vec![];
-        for (id, written) in arguments {
-            match unique.iter_mut().find(|u| u.0 == id) {
-                Some(known) => known.1 |= written,
-                None => unique.push((id, written)),
-            }
-        }
-        self.kernel(name, (Grid::Fixed(blocks as u32), THREADS, shared), &unique, body);
+        self.kernel(name, (Grid::Fixed(blocks as u32), THREADS, shared), &merged(arguments), body);
     }
 
     /// Sums that are maxima start below everything.
@@ -290,87 +305,90 @@ impl<'a> Step<'a> {
         body.line("}");
     }
 
-    /// Adds up what the blocks have made.
+    /// Adds up what the blocks have made, a block of threads for each 32 numbers.
     fn gather(
         &mut self,
         name: &str,
         conditions: &[Streaming<'a>],
         [partial, squares]: [BufferId; 2],
-        blocks: usize,
+        (blocks, segments): (usize, usize),
         pass: Pass,
     ) {
         let mut arguments = vec![(self.state, false)];
         let mut body = Text::default();
-        let (out, counts) = (conditions[0].wide.out, conditions.iter().map(|c| c.sampler.count()).sum::<usize>());
-        let per_block: usize = conditions.iter().map(|c| c.sampler.count() * (out + c.wide.columns.len())).sum();
-        let (mut total, mut offset, mut before) = (0, 0, 0);
-        body.line(format!("int e = blockIdx.x * {THREADS} + threadIdx.x;"));
+        let counts = conditions.iter().map(|c| c.sampler.count()).sum::<usize>() * segments;
+        let pitch = per_block(conditions, segments);
+        let (mut grid, mut offset, mut before) = (0, 0, 0);
+        body.line("int e = (int)blockIdx.x * 32 + (int)threadIdx.x % 32;");
+        body.line("const bool last = threadIdx.x < 32;");
         let names = [partial, squares].map(|id| self.name(id).to_string());
+        // numbers of which each has blocks of its own
+        let mut range = |body: &mut Text, length: usize, each: &mut dyn FnMut(&mut Text)| {
+            let padded = length.next_multiple_of(32);
+            body.line(format!("if (e < {padded}) {{"));
+            body.line(format!("const int at = e < {length} ? e : {length} - 1;"));
+            each(body);
+            body.line("return;");
+            body.line("}");
+            body.line(format!("e -= {padded};"));
+            grid += padded / 32;
+        };
         for c in conditions {
-            let (count, width, source) = (c.sampler.count(), c.wide.columns.len(), &c.wide.source);
+            let (count, out, width, source) =
+                (c.sampler.count(), c.wide.out, c.wide.columns.len(), c.wide.source.clone());
             if pass.forward.is_some() {
                 arguments.extend([(partial, false), (c.made, true)]);
                 let made = self.name(c.made);
-                body.line(format!("if (e >= 0 && e < {}) {{", count * out));
-                body.line(format!("{made}[e] = sum_of_blocks({blocks}, {per_block}, {} + {offset} + e);", names[0]));
-                body.line("}");
-                body.line(format!("e -= {};", count * out));
-                total += count * out;
+                range(&mut body, count * out, &mut |body| {
+                    body.line(format!(
+                        "const double sum = spread_sum({blocks}, 1, {pitch}, 0, {} + {offset} + at);",
+                        names[0]
+                    ));
+                    body.line(format!("if (last && at == e) {made}[e] = (real)sum;"));
+                });
             }
             if pass.forward.is_some() && width > 0 {
                 arguments.push((c.sums, true));
                 let sums = self.name(c.sums);
-                let from = format!("{} + {} + e", names[0], offset + count * out);
-                let is_max: Vec<String> = c
-                    .wide
-                    .columns
-                    .folds()
-                    .enumerate()
-                    .filter(|f| f.1 == Fold::Max)
-                    .map(|(k, _)| format!("e % {width} == {k}"))
-                    .collect();
-                body.line(format!("if (e >= 0 && e < {}) {{", count * width));
-                let sum = format!("sum_of_blocks({blocks}, {per_block}, {from})");
-                body.line(match is_max.is_empty() {
-                    true => format!("{sums}[e] = {sum};"),
-                    false => format!(
-                        "{sums}[e] = {} ? most_of_blocks({blocks}, {per_block}, {from}) : {sum};",
-                        is_max.join(" || ")
-                    ),
+                let from = format!("{segments}, {pitch}, {}, {} + {} + at", count * width, names[0], offset + count * out);
+                let folds = c.wide.columns.folds().enumerate().filter(|f| f.1 == Fold::Max);
+                let is_max: Vec<String> = folds.map(|(k, _)| format!("at % {width} == {k}")).collect();
+                range(&mut body, count * width, &mut |body| {
+                    body.line(format!("const double sum = spread_sum({blocks}, {from});"));
+                    body.line(format!("if (last && at == e) {sums}[e] = (real)sum;"));
+                    if !is_max.is_empty() {
+                        let is_max = is_max.join(" || ");
+                        body.line(format!(
+                            "if (last && at == e && ({is_max})) {sums}[e] = most_of_blocks({blocks}, {from});"
+                        ));
+                    }
                 });
-                body.line("}");
-                body.line(format!("e -= {};", count * width));
-                total += count * width;
             }
-            offset += count * (out + width);
+            offset += count * (out + segments * width);
             if let (Some(ahead), true) = (pass.scales, points::is_scaled(c.sampler)) {
                 arguments.push((c.scales, true));
                 let scales = self.name(c.scales).to_string();
-                body.line(format!("if (e >= 0 && e < {count}) {{"));
-                body.line(format!("const PointStep s = {source}_step(state, {ahead});"));
-                body.line("double sum = 0;");
-                if points::has_ball(c.sampler) {
+                let has_ball = points::has_ball(c.sampler);
+                if has_ball {
                     arguments.push((squares, false));
-                    body.line(format!(
-                        "for (int b = 0; b < {blocks}; ++b) sum += {}[(size_t)b * {counts} + {before} + e];",
-                        names[1]
-                    ));
                 }
-                body.line(format!("{scales}[(s.step & 1) * {count} + e] = {source}_scale(e, s, sum);"));
-                body.line("}");
-                body.line(format!("e -= {count};"));
-                total += count;
+                let squares = &names[1];
+                range(&mut body, count, &mut |body| {
+                    body.line(match has_ball {
+                        true => format!(
+                            "const double sum = spread_sum({blocks}, {segments}, {counts}, {count}, {squares} + {before} + at);"
+                        ),
+                        false => "const double sum = 0;".into(),
+                    });
+                    body.line(format!("const PointStep s = {source}_step(state, {ahead});"));
+                    body.line(format!(
+                        "if (last && at == e) {scales}[(s.step & 1) * {count} + e] = {source}_scale(e, s, sum);"
+                    ));
+                });
             }
-            before += count;
+            before += count * segments;
         }
-        let mut unique: Vec<(BufferId, bool)> = vec![];
-        arguments.into_iter().for_each(|a| {
-            if unique.iter().all(|u| u.0 != a.0) {
-                unique.push(a)
-            }
-        });
-        let grid = Grid::Fixed(total.div_ceil(THREADS).max(1) as u32);
-        self.kernel(name, (grid, THREADS, 0), &unique, body);
+        self.kernel(name, (Grid::Fixed(grid.max(1) as u32), THREADS, THREADS * 8), &merged(arguments), body);
     }
 }
 

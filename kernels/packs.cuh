@@ -1,0 +1,156 @@
+// The pass over a first layer with very many inputs, for tensor cores: what stays the same for all tiles of a block stays where it is, the
+// adjoint in shared memory, the sums in registers. A thread makes the points of one column segment after the other.
+
+#if !JETC_DOUBLE
+// Numbers of rows of shared memory: of the points, [COUNT, TILE], of the adjoint, [COUNT, OUT], and of the weight, [TILE, OUT].
+template <int TILE, int OUT>
+struct Pitch {
+    static constexpr int POINTS = TILE + 4, BARS = OUT + 4, WEIGHT = OUT + 2;
+};
+
+// The draws d < draws whose column(d) is in a tile of this block, in their order: their numbers, then, `draws` behind, their columns. How many
+// there are. `found` holds a number per thread. With barriers.
+template <int TILE, class Column>
+__device__ inline int own_draws(int draws, Column column, int* found, int* list) {
+    const int each = (draws + (int)blockDim.x - 1) / (int)blockDim.x, begin = (int)threadIdx.x * each;
+    const int end = begin + each < draws ? begin + each : draws;
+    const auto is_own = [=](int at) { return at / TILE % (int)gridDim.x == (int)blockIdx.x; };
+    int mine = 0;
+    for (int d = begin; d < end; ++d) mine += is_own(column(d));
+    found[threadIdx.x] = mine;
+    __syncthreads();
+    int before = 0, all = 0;
+#pragma unroll 8
+    for (int t = 0; t < (int)blockDim.x; ++t) {
+        before += t < (int)threadIdx.x ? found[t] : 0;
+        all += found[t];
+    }
+    for (int d = begin; mine > 0 && d < end; ++d) {
+        const int at = column(d);
+        if (!is_own(at)) continue;
+        list[before] = d;
+        list[draws + before++] = at;
+    }
+    __syncthreads();
+    return all;
+}
+
+// A tile of a weight, 0 from IN on.
+template <int IN, int OUT, int TILE>
+__device__ inline void load_weight(int left, const float* weight, float* w) {
+    for (int e = threadIdx.x; e < TILE * OUT / 2; e += blockDim.x) {
+        const int i = e / (OUT / 2), o = e % (OUT / 2) * 2;
+        *(Pack<2>*)(w + i * Pitch<TILE, OUT>::WEIGHT + o) =
+            left + i < IN ? pack<2>(weight + (size_t)(left + i) * OUT + o) : Pack<2>{};
+    }
+}
+
+// Adam on a tile, in shared memory and where the weight lies; more(i, o) is added to the gradient, all of which is multiplied by `scale`.
+template <int IN, int OUT, int TILE, class More>
+__device__ inline void update_packs(int left, const Adam& adam, float scale, const float* gradient, More more, float* w, float* weight,
+                                    float* first, float* second) {
+    constexpr int PACKS = TILE * OUT / 4, AT_ONCE = 2;
+#pragma unroll 1
+    for (int start = 0; start < PACKS; start += AT_ONCE * blockDim.x) {
+        Pack<4> old[AT_ONCE], m[AT_ONCE], v[AT_ONCE];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+            const int e = start + k * blockDim.x + threadIdx.x, i = e / (OUT / 4), o = e % (OUT / 4) * 4;
+            if (e >= PACKS || left + i >= IN) continue;
+            const size_t at = (size_t)(left + i) * OUT + o;
+            old[k] = pack<4>(weight + at);
+            m[k] = pack<4>(first + at);
+            v[k] = pack<4>(second + at);
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+            const int e = start + k * blockDim.x + threadIdx.x, i = e / (OUT / 4), o = e % (OUT / 4) * 4;
+            if (e >= PACKS) continue;
+            float* const to = w + i * Pitch<TILE, OUT>::WEIGHT + o;
+            Pack<2> low = {}, high = {};
+            if (left + i < IN) {
+                Pack<4> g = pack<4>(gradient + i * OUT + o);
+                more(left + i, o, g.x);
+                const size_t at = (size_t)(left + i) * OUT + o;
+#pragma unroll
+                for (int q = 0; q < 4; ++q) old[k].x[q] = adam_update(adam, old[k].x[q], scale * g.x[q], &m[k].x[q], &v[k].x[q]);
+                *(Pack<4>*)(weight + at) = old[k];
+                *(Pack<4>*)(first + at) = m[k];
+                *(Pack<4>*)(second + at) = v[k];
+                low = Pack<2>{old[k].x[0], old[k].x[1]};
+                high = Pack<2>{old[k].x[2], old[k].x[3]};
+            }
+            *(Pack<2>*)to = low;
+            *(Pack<2>*)(to + 2) = high;
+        }
+    }
+}
+
+// Which sums a warp has: 16 columns from `left` on, DOWN matrix tiles of points from `top` on.
+template <int COUNT, int OUT, int WARPS>
+struct Share {
+    static constexpr int GROUPS = OUT / 16, PARTS = WARPS / GROUPS, DOWN = ((COUNT + 15) / 16 + PARTS - 1) / PARTS;
+    int left, top;
+    bool has;
+    __device__ Share() {
+        const int warp = threadIdx.x / 32;
+        left = warp % GROUPS * 16;
+        top = warp / GROUPS * DOWN * 16;
+        has = warp < GROUPS * PARTS && top < COUNT;
+    }
+};
+
+// sums += x w: of the points of a tile with its weight.
+template <int PRODUCT, int COUNT, int OUT, int TILE, int DOWN, class Which>
+__device__ inline void add_forward(const Which& share, const float* x, const float* w, float (&sums)[DOWN][2][4]) {
+    if (!share.has) return;
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const float* const right = w + 4 * t * Pitch<TILE, OUT>::WEIGHT + share.left + 2 * g;
+#pragma unroll
+    for (int l = 0; l < TILE; l += 16) {
+        Pack<4> b[2];
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+            const Pack<2> two = pack<2>(right + (l + e) * Pitch<TILE, OUT>::WEIGHT);
+            b[0].x[e] = two.x[0];
+            b[1].x[e] = two.x[1];
+        }
+        Split across[2][2][2];
+#pragma unroll
+        for (int e = 0; e < 8; ++e) across[e / 4][e / 2 % 2][e % 2] = split<PRODUCT>(b[e / 2 % 2].x[e / 4 * 2 + e % 2]);
+#pragma unroll
+        for (int d = 0; d < DOWN; ++d) {
+            Pack<4> a[2];
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                const int i = share.top + 16 * d + 8 * h + row_of(g);
+                a[h] = pack<4>(x + (i < COUNT ? i : COUNT - 1) * Pitch<TILE, OUT>::POINTS + l + 4 * t);
+            }
+#pragma unroll
+            for (int s = 0; s < 2; ++s) {
+                Split down[1][4];
+#pragma unroll
+                for (int e = 0; e < 4; ++e) down[0][e] = split<PRODUCT>(a[e % 2].x[2 * s + e / 2]);
+                float (&one)[1][2][4] = *(float (*)[1][2][4])&sums[d];
+                mma_blocks<PRODUCT, 1, 2>(one, down, across[s]);
+            }
+        }
+    }
+}
+
+// Writes the sums of a block: [COUNT, OUT].
+template <int COUNT, int OUT, int DOWN, class Which>
+__device__ inline void put_forward(const Which& share, const float (&sums)[DOWN][2][4], float* to) {
+    if (!share.has) return;
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+    for (int e = 0; e < DOWN * 2; ++e) {
+        const int i = share.top + 8 * e + row_of(g);
+        if (i >= COUNT) continue;
+        Pack<4> sum;
+#pragma unroll
+        for (int c = 0; c < 4; ++c) sum.x[c] = sums[e / 2][c % 2][e % 2 * 2 + c / 2];
+        *(Pack<4>*)(to + i * OUT + share.left + 4 * t) = sum;
+    }
+}
+#endif

@@ -1,0 +1,358 @@
+//! The pass of `wide_pass` for tensor cores, see `kernels/packs.cuh`: one condition, whose adjoint stays in shared memory and whose sums
+//! stay in registers, for all tiles of a block.
+
+use super::scalar::{binary, unary};
+use super::step::Step;
+use super::text::{Text, number};
+use super::wide::{Packs, Wide};
+use super::wide_pass::{Pass, Streaming, THREADS, merged};
+use super::{BufferId, Grid, points};
+use crate::jet::columns::{Argument, Columns, Node};
+use crate::jet::{Fold, TensorId, Unary};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Most draws of columns of a step.
+const DRAWS: usize = 2048;
+/// Most points, and neurons.
+const POINTS: usize = 128;
+const NEURONS: usize = 128;
+/// Tiles are half as large where there are fewer columns.
+const FEW: usize = 4096;
+
+/// How a first layer is streamed by packs, if it can be, for so many points.
+pub(super) fn packs(wide: &Wide, count: usize, draws: usize) -> Option<Packs> {
+    let fits = wide.out % 16 == 0 && wide.out <= NEURONS && (1..=POINTS).contains(&count) && draws <= DRAWS;
+    let tile = if wide.inputs <= FEW { 16 } else { 32 };
+    let segments = [8, 4, 2, 1].into_iter().find(|s| s * count <= THREADS && tile / s % 4 == 0)?;
+    fits.then_some(Packs { tile, segments, draws })
+}
+
+impl<'a> Step<'a> {
+    /// The kernel of a pass.
+    pub(super) fn pack_pass(
+        &mut self,
+        name: &str,
+        t: usize,
+        c: &Streaming<'a>,
+        [partial, squares]: [BufferId; 2],
+        (blocks, packs): (usize, Packs),
+        pass: Pass,
+    ) {
+        let (inputs, out, count, width) = (c.wide.inputs, c.wide.out, c.sampler.count(), c.wide.columns.len());
+        let Packs { tile, segments, draws } = packs;
+        let source = c.wide.source.clone();
+        let (bars, x, w) = (count * (out + 4), count * (tile + 4), tile * (out + 2));
+        let mut arguments = vec![(self.state, false)];
+        let mut body = Text::default();
+        body.line(format!("constexpr int COUNT = {count}, OUT = {out}, TILE = {tile}, SEGMENTS = {segments};"));
+        body.line("constexpr int EACH = TILE / SEGMENTS;");
+        body.line("real* const bars = SHARED_MEMORY;");
+        body.line(format!("real* const x = bars + {bars};"));
+        body.line(format!("real* const w = x + {x};"));
+        body.line(format!("real* const gradient = w + {w};"));
+        body.line("int* const found = (int*)(gradient + TILE * OUT);");
+        body.line(format!("int* const list = found + {THREADS};"));
+        body.line("(void)list;");
+        body.line("const int p = threadIdx.x % COUNT, segment = threadIdx.x / COUNT;");
+        body.line("const bool makes = segment < SEGMENTS;");
+        let shared = (bars + x + w + tile * out + THREADS + 2 * draws) * 4 + 64;
+        let mut moments = String::new();
+        if pass.update {
+            let rates = self.rates;
+            arguments.push((rates, false));
+            let ids = self.moments(t);
+            arguments.extend(ids.map(|id| (id, true)));
+            moments = ids.map(|id| self.name(id).to_string()).join(", ");
+            body.line(format!("Adam* const constants = (Adam*)(list + {});", 2 * draws));
+            body.line(format!("if (threadIdx.x == 0) *constants = {};", self.adam_constants()));
+            for (name, id) in &c.named {
+                arguments.push((*id, false));
+                if self.name(*id) != name {
+                    body.line(format!("const auto* const {name} = {};", self.name(*id)));
+                }
+            }
+            c.piece.begin.text.lines().for_each(|l| body.line(l.trim_start()));
+            body.line("__syncthreads();");
+            body.line("const Adam adam = *constants;");
+            self.pack_points(&mut body, &mut arguments, c, "now", 0);
+        }
+        if let Some(ahead) = pass.forward {
+            self.pack_points(&mut body, &mut arguments, c, "next", ahead);
+            body.line(format!("const Share<COUNT, OUT, {}> share;", THREADS / 32));
+            body.line(format!("float sums[Share<COUNT, OUT, {}>::DOWN][2][4] = {{}};", THREADS / 32));
+            for (k, fold) in c.wide.columns.folds().enumerate() {
+                body.line(format!("real sum{k} = {};", if fold == Fold::Max { "-infinity()" } else { "0" }));
+            }
+        }
+        let has_squares = pass.scales.filter(|_| points::has_ball(c.sampler));
+        if let Some(ahead) = has_squares {
+            body.line(format!("const PointStep after = {source}_step(state, {ahead});"));
+            body.line("double squares = 0;");
+        }
+        if pass.forward.is_some() {
+            arguments.push((self.tensors[t], pass.update));
+        }
+        let weight = self.name(self.tensors[t]).to_string();
+        let mut walk = pass.forward.map(|_| Walk::new(&c.wide.columns));
+        if let Some(walk) = &mut walk {
+            walk.uniforms(&mut body, &mut arguments, self, c);
+        }
+        body.line(format!("for (int left = blockIdx.x * TILE; left < {inputs}; left += gridDim.x * TILE) {{"));
+        body.line("const word block = (left + segment * EACH) / 4;");
+        if pass.update {
+            body.line("if (makes) {");
+            body.line("#pragma unroll 1");
+            body.line("for (int b = 0; b < EACH / 4; ++b) {");
+            body.line("Pack<4> four;");
+            body.line(format!("{source}_four(block + b, p, now, now_scale, four.x);"));
+            body.line("*(Pack<4>*)(x + p * Pitch<TILE, OUT>::POINTS + segment * EACH + 4 * b) = four;");
+            body.line("}");
+            body.line("}");
+            if c.piece.reads_weight {
+                body.line(format!("load_weight<{inputs}, OUT, TILE>(left, {weight}, w);"));
+            }
+            body.line("__syncthreads();");
+            body.line("product_outer<PRODUCT, TILE / 16, 2, TILE, OUT, Pitch<TILE, OUT>::POINTS, Pitch<TILE, OUT>::BARS>(COUNT, true, x, bars, gradient);");
+            body.line("__syncthreads();");
+            c.piece.body.text.lines().for_each(|l| body.line(l.trim_start()));
+            body.line(format!(
+                "update_packs<{inputs}, OUT, TILE>(left, adam, (real)(1.0 / COUNT), gradient, more, w, {weight}, {moments});"
+            ));
+        } else if pass.forward.is_some() {
+            body.line(format!("load_weight<{inputs}, OUT, TILE>(left, {weight}, w);"));
+        }
+        if let Some(walk) = &mut walk {
+            body.line("if (makes) {");
+            walk.columns(&mut body, &mut arguments, self, c);
+            body.line("}");
+            body.line("__syncthreads();");
+            body.line("add_forward<PRODUCT, COUNT, OUT, TILE>(share, x, w, sums);");
+        }
+        if has_squares.is_some() {
+            body.line("if (makes) {");
+            body.line("#pragma unroll 1");
+            body.line(format!(
+                "for (int b = 0; b < EACH / 4; ++b) squares += {source}_squares(block + b, p, after);"
+            ));
+            body.line("}");
+        }
+        if pass.forward.is_some() {
+            body.line("__syncthreads();");
+        }
+        body.line("}");
+        if pass.forward.is_some() {
+            arguments.push((partial, true));
+            let per_block = count * (out + segments * width);
+            body.line(format!("real* const part = {} + (size_t)blockIdx.x * {per_block};", self.name(partial)));
+            body.line("put_forward<COUNT, OUT>(share, sums, part);");
+            if width > 0 {
+                body.line("if (makes) {");
+                body.line(format!("real* const to = part + COUNT * OUT + (segment * COUNT + p) * {width};"));
+                (0..width).for_each(|k| body.line(format!("to[{k}] = sum{k};")));
+                body.line("}");
+            }
+        }
+        if has_squares.is_some() {
+            arguments.push((squares, true));
+            body.line(format!(
+                "if (makes) {}[((size_t)blockIdx.x * SEGMENTS + segment) * COUNT + p] = squares;",
+                self.name(squares)
+            ));
+        }
+        let launch = (Grid::Fixed(blocks as u32), THREADS, shared);
+        self.resident_kernel(name, launch, 2, &merged(arguments), body);
+    }
+
+    /// The step of the points, and the factor of this thread's point, under a name.
+    fn pack_points(
+        &self,
+        body: &mut Text,
+        arguments: &mut Vec<(BufferId, bool)>,
+        c: &Streaming<'a>,
+        name: &str,
+        ahead: u64,
+    ) {
+        arguments.push((c.scales, false));
+        body.line(format!("const PointStep {name} = {}_step(state, {ahead});", c.wide.source));
+        body.line(format!("const real {name}_scale = {}[({name}.step & 1) * COUNT + p];", self.name(c.scales)));
+        body.line(format!("(void){name}_scale;"));
+    }
+}
+
+/// Nodes of sums over columns, column after column: a node is worked out once, for the farthest column at which it is read, and kept
+/// for the nearer ones.
+struct Walk<'c> {
+    of: &'c Columns,
+    /// By node: the least and the greatest shift at which it is read.
+    shifts: Vec<Option<(usize, usize)>>,
+    /// How far the points are ahead of the sums.
+    reach: usize,
+    names: BTreeMap<usize, String>,
+}
+
+impl<'c> Walk<'c> {
+    fn new(of: &'c Columns) -> Self {
+        let partners = |k: usize| of.partner[k].filter(|p| *p != k);
+        let mut least_lead = vec![0; of.nodes.len()];
+        loop {
+            let mut shifts: Vec<Option<(usize, usize)>> = vec![None; of.nodes.len()];
+            let read = |shifts: &mut Vec<Option<(usize, usize)>>, node: usize, shift: usize| {
+                let shift = if of.uniform[node] { 0 } else { shift };
+                let (low, high) = shifts[node].unwrap_or((shift, shift.max(least_lead[node])));
+                shifts[node] = Some((low.min(shift), high.max(shift)));
+            };
+            of.sums.iter().for_each(|s| read(&mut shifts, s.node, 0));
+            for k in (0..of.nodes.len()).rev() {
+                let Some((_, lead)) = shifts[k] else { continue };
+                let mut argument = |a: &Argument| read(&mut shifts, a.node, lead + a.shift);
+                match &of.nodes[k] {
+                    Node::Unary(_, a) | Node::Power(_, a) => argument(a),
+                    Node::Binary(_, a, b) => [a, b].into_iter().for_each(argument),
+                    _ => {}
+                }
+            }
+            // sine and cosine of a number are worked out together
+            let lead = |k: usize| shifts[k].map(|s| s.1);
+            let both = |k: usize| Some(lead(k)?.max(lead(partners(k)?)?));
+            let wanted: Vec<usize> = (0..of.nodes.len()).map(|k| both(k).unwrap_or(0)).collect();
+            if wanted == least_lead {
+                let points = of.nodes.iter().position(|n| *n == Node::Points);
+                let reach = points.and_then(lead).unwrap_or(0);
+                return Walk { of, shifts, reach, names: BTreeMap::new() };
+            }
+            least_lead = wanted;
+        }
+    }
+
+    /// What is the same for all columns, and room for what is kept.
+    fn uniforms<'a>(
+        &mut self,
+        body: &mut Text,
+        arguments: &mut Vec<(BufferId, bool)>,
+        step: &Step<'a>,
+        c: &Streaming<'a>,
+    ) {
+        for k in 0..self.of.nodes.len() {
+            let Some((low, lead)) = self.shifts[k] else { continue };
+            if self.of.uniform[k] {
+                let value = self.value(k, 0, arguments, step, c);
+                body.line(format!("const real u{k} = {value};"));
+                self.names.insert(k, format!("u{k}"));
+            } else if low < lead {
+                let names: Vec<String> = (low..lead).map(|s| format!("n{k}_{s} = 0")).collect();
+                body.line(format!("real {};", names.join(", ")));
+            }
+        }
+    }
+
+    /// A segment of columns: its points are made and stored, its sums are added.
+    fn columns<'a>(
+        &mut self,
+        body: &mut Text,
+        arguments: &mut Vec<(BufferId, bool)>,
+        step: &Step<'a>,
+        c: &Streaming<'a>,
+    ) {
+        let reach = self.reach;
+        body.line("#pragma unroll 1");
+        body.line(format!("for (int b = 0; b < (EACH + {reach} + 3) / 4; ++b) {{"));
+        body.line("Pack<4> four;");
+        body.line(format!("{}_four(block + b, p, next, next_scale, four.x);", c.wide.source));
+        body.line(
+            "if (b < EACH / 4) *(Pack<4>*)(x + p * Pitch<TILE, OUT>::POINTS + segment * EACH + 4 * b) = four;",
+        );
+        if self.of.sums.is_empty() {
+            body.line("}");
+            return;
+        }
+        body.line("#pragma unroll");
+        body.line("for (int k = 0; k < 4; ++k) {");
+        body.line(format!("const int j = 4 * b + k - {reach}, i = left + segment * EACH + j;"));
+        body.line("if (j >= EACH) break;");
+        let mut done = vec![false; self.of.nodes.len()];
+        for k in 0..self.of.nodes.len() {
+            let Some((_, lead)) = self.shifts[k] else { continue };
+            if self.of.uniform[k] || done[k] {
+                continue;
+            }
+            let partner = self.of.partner[k].filter(|p| self.shifts[*p].is_some() && !done[*p] && *p != k);
+            match (partner, &self.of.nodes[k]) {
+                (Some(other), Node::Unary(f, a)) => {
+                    let (sine, cosine) = if *f == Unary::Sin { (k, other) } else { (other, k) };
+                    let [s, c] = [sine, cosine].map(|n| self.name(n, lead));
+                    let a = self.name(a.node, lead + a.shift);
+                    body.line(format!("real {s}, {c};"));
+                    body.line(format!("jet_sincos({a}, &{s}, &{c});"));
+                    done[other] = true;
+                }
+                _ => {
+                    let value = self.value(k, lead, arguments, step, c);
+                    body.line(format!("const real {} = {value};", self.name(k, lead)));
+                }
+            }
+            done[k] = true;
+        }
+        body.line("if (j >= 0) {");
+        for (n, sum) in self.of.sums.iter().enumerate() {
+            let value = self.name(sum.node, 0);
+            let columns = self.of.columns;
+            let mut inside = String::new();
+            if sum.lo > 0 {
+                let _ = write!(inside, "i >= {} && ", sum.lo);
+            }
+            let _ = write!(inside, "i < {}", sum.hi.min(columns));
+            match sum.fold {
+                Fold::Sum => body.line(format!("if ({inside}) sum{n} += {value};")),
+                Fold::Max => body.line(format!("if ({inside}) sum{n} = jet_max(sum{n}, {value});")),
+            }
+        }
+        body.line("}");
+        for (k, shifts) in self.shifts.iter().enumerate() {
+            let Some((low, lead)) = *shifts else { continue };
+            if self.of.uniform[k] || low == lead {
+                continue;
+            }
+            (low..lead).for_each(|s| body.line(format!("n{k}_{s} = n{k}_{};", s + 1)));
+        }
+        body.line("}");
+        body.line("}");
+    }
+
+    fn name(&self, node: usize, shift: usize) -> String {
+        self.names.get(&node).cloned().unwrap_or_else(|| format!("n{node}_{shift}"))
+    }
+
+    fn value<'a>(
+        &self,
+        node: usize,
+        shift: usize,
+        arguments: &mut Vec<(BufferId, bool)>,
+        step: &Step<'a>,
+        c: &Streaming<'a>,
+    ) -> String {
+        let source = &c.wide.source;
+        let mut tensor = |t: TensorId| {
+            let id = c.tensors[t.index()];
+            arguments.push((id, false));
+            (step.name(id).to_string(), step.buffers[id.index()].extent.fixed)
+        };
+        let at = |a: &Argument| self.name(a.node, shift + a.shift);
+        match &self.of.nodes[node] {
+            Node::Constant(bits) => number(f64::from_bits(*bits), step.options.precision),
+            // programs with directions are not streamed
+            Node::Direction(_) => "real(0)".into(),
+            Node::Points => "four.x[k]".into(),
+            Node::Fixed(column) => format!("{source}_at({column}u, p, next, next_scale)"),
+            Node::Tensor(t) => {
+                let (name, length) = tensor(*t);
+                format!("i + {shift} >= 0 && i + {shift} < {length} ? {name}[i + {shift}] : real(0)")
+            }
+            Node::Element(t, element) => format!("{}[{element}]", tensor(*t).0),
+            Node::Index => format!("(real)(i + {shift})"),
+            Node::Unary(f, a) => unary(*f, &at(a)),
+            Node::Power(exponent, a) => format!("jet_power({}, {exponent})", at(a)),
+            Node::Binary(f, a, b) => binary(*f, &at(a), &at(b)),
+        }
+    }
+}
