@@ -114,3 +114,51 @@ struct Table {
         }
     }
 };
+
+// Algebras of one sum of squares: rows 1 .. ROWS - 2 have it, times `scale`, as their only product, in the last row.
+
+// each(r, number of x, number of bar) for r in 1 .. ROWS - 2, several reads before the first write.
+template <int ROWS, class Each>
+__device__ inline void star_rows(const real* x, const real* bar, int stride, Each each) {
+    constexpr int AT_ONCE = 8;
+    for (int first = 1; first < ROWS - 1; first += AT_ONCE) {
+        real a[AT_ONCE], b[AT_ONCE];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+            const int r = first + k < ROWS - 1 ? first + k : ROWS - 2;
+            a[k] = x[r * stride];
+            b[k] = bar[r * stride];
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+            if (first + k < ROWS - 1) each(first + k, a[k], b[k]);
+        }
+    }
+}
+
+// y = sum over k <= 2 of s[k] n^k.
+template <int ROWS>
+__device__ inline void star_apply(const real* s, real scale, const real* x, real* y, int stride) {
+    real squares = 0;
+    star_rows<ROWS>(x, x, stride, [&](int r, real a, real) {
+        squares = jet_fma(a, a, squares);
+        y[r * stride] = s[1] * a;
+    });
+    y[0] = s[0];
+    y[(ROWS - 1) * stride] = s[1] * x[(ROWS - 1) * stride] + s[2] * (scale * squares);
+}
+
+// y = transposed product with sum over k <= 2 of g[k] n^k, of bar.
+template <int ROWS>
+__device__ inline void star_transpose(const real* g, real scale, const real* x, const real* bar, real* y, int stride) {
+    const real last = bar[(ROWS - 1) * stride], along = scale * g[1] * last;
+    real squares = 0, first = 0;
+    star_rows<ROWS>(x, bar, stride, [&](int r, real a, real b) {
+        squares = jet_fma(a, a, squares);
+        first = jet_fma(a, b, first);
+        y[r * stride] = jet_fma(along, a, g[0] * b);
+    });
+    const real factor = g[1] * x[(ROWS - 1) * stride] + g[2] * (scale * squares);
+    y[0] = g[0] * bar[0] + g[1] * first + factor * last;
+    y[(ROWS - 1) * stride] = g[0] * last;
+}

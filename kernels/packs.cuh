@@ -8,31 +8,62 @@ struct Pitch {
     static constexpr int POINTS = TILE + 4, BARS = OUT + 4, WEIGHT = OUT + 2;
 };
 
-// The draws d < draws whose column(d) is in a tile of this block, in their order: their numbers, then, `draws` behind, their columns. How many
-// there are. `found` holds a number per thread. With barriers.
-template <int TILE, class Column>
-__device__ inline int own_draws(int draws, Column column, int* found, int* list) {
-    const int each = (draws + (int)blockDim.x - 1) / (int)blockDim.x, begin = (int)threadIdx.x * each;
-    const int end = begin + each < draws ? begin + each : draws;
-    const auto is_own = [=](int at) { return at / TILE % (int)gridDim.x == (int)blockIdx.x; };
-    int mine = 0;
-    for (int d = begin; d < end; ++d) mine += is_own(column(d));
+// to(e, from(e)) for e < length, several reads before the first write.
+template <class From, class To>
+__device__ inline void copy_batches(int length, From from, To to) {
+    constexpr int AT_ONCE = 8;
+    for (int first = threadIdx.x; first < length; first += AT_ONCE * blockDim.x) {
+        float some[AT_ONCE];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+            const int e = first + k * blockDim.x;
+            some[k] = e < length ? from(e) : 0.0f;
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+            const int e = first + k * blockDim.x;
+            if (e < length) to(e, some[k]);
+        }
+    }
+}
+
+// The draws d < DRAWS whose column(d) is in a tile of this block, in their order: their numbers, then, DRAWS behind, their columns. How many
+// there are. `found` holds a number per thread of THREADS. With barriers.
+template <int TILE, int DRAWS, int THREADS, class Column>
+__device__ inline int own_draws(Column column, int* found, int* list) {
+    constexpr int EACH = (DRAWS + THREADS - 1) / THREADS;
+    const int begin = (int)threadIdx.x * EACH;
+    int columns[EACH], mine = 0;
+#pragma unroll
+    for (int k = 0; k < EACH; ++k) columns[k] = begin + k < DRAWS ? column(begin + k) : -1;
+#pragma unroll
+    for (int k = 0; k < EACH; ++k) {
+        if (columns[k] >= 0 && columns[k] / TILE % (int)gridDim.x != (int)blockIdx.x) columns[k] = -1;
+        mine += columns[k] >= 0;
+    }
     found[threadIdx.x] = mine;
     __syncthreads();
     int before = 0, all = 0;
-#pragma unroll 8
-    for (int t = 0; t < (int)blockDim.x; ++t) {
+#pragma unroll 16
+    for (int t = 0; t < THREADS; ++t) {
         before += t < (int)threadIdx.x ? found[t] : 0;
         all += found[t];
     }
-    for (int d = begin; mine > 0 && d < end; ++d) {
-        const int at = column(d);
-        if (!is_own(at)) continue;
-        list[before] = d;
-        list[draws + before++] = at;
+#pragma unroll
+    for (int k = 0; k < EACH; ++k) {
+        if (columns[k] < 0) continue;
+        list[before] = begin + k;
+        list[DRAWS + before++] = columns[k];
     }
     __syncthreads();
     return all;
+}
+
+// Whether any of the listed columns is in a tile.
+__device__ inline bool has_draws(int listed, const int* columns, int left, int tile) {
+    bool has = false;
+    for (int d = 0; d < listed; ++d) has |= columns[d] >= left && columns[d] < left + tile;
+    return has;
 }
 
 // A tile of a weight, 0 from IN on.
@@ -45,10 +76,11 @@ __device__ inline void load_weight(int left, const float* weight, float* w) {
     }
 }
 
-// Adam on a tile, in shared memory and where the weight lies; more(i, o) is added to the gradient, all of which is multiplied by `scale`.
+// Adam on a tile, in shared memory and where the weight lies; where the tile `has` more, more(i, o, g) adds it to four numbers of the gradient, all
+// of which is multiplied by `scale`.
 template <int IN, int OUT, int TILE, class More>
-__device__ inline void update_packs(int left, const Adam& adam, float scale, const float* gradient, More more, float* w, float* weight,
-                                    float* first, float* second) {
+__device__ inline void update_packs(int left, const Adam& adam, float scale, const float* gradient, bool has, More more, float* w,
+                                    float* weight, float* first, float* second) {
     constexpr int PACKS = TILE * OUT / 4, AT_ONCE = 2;
 #pragma unroll 1
     for (int start = 0; start < PACKS; start += AT_ONCE * blockDim.x) {
@@ -70,7 +102,7 @@ __device__ inline void update_packs(int left, const Adam& adam, float scale, con
             Pack<2> low = {}, high = {};
             if (left + i < IN) {
                 Pack<4> g = pack<4>(gradient + i * OUT + o);
-                more(left + i, o, g.x);
+                if (has) more(left + i, o, g.x);
                 const size_t at = (size_t)(left + i) * OUT + o;
 #pragma unroll
                 for (int q = 0; q < 4; ++q) old[k].x[q] = adam_update(adam, old[k].x[q], scale * g.x[q], &m[k].x[q], &v[k].x[q]);

@@ -33,10 +33,19 @@ template <class T>
 __device__ inline double spread_sum(int blocks, int segments, size_t pitch, size_t apart, const T* part) {
     double* const shares = (double*)SHARED_MEMORY;
     const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
+    constexpr int AT_ONCE = 8;
     double sum = 0;
     for (int s = 0; s < segments; ++s) {
-#pragma unroll 8
-        for (int b = warp; b < blocks; b += warps) sum += (double)part[b * pitch + s * apart];
+        for (int first = warp; first < blocks; first += AT_ONCE * warps) {
+            T some[AT_ONCE];
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; ++k) {
+                const int b = first + k * warps;
+                some[k] = b < blocks ? part[b * pitch + s * apart] : T(0);
+            }
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; ++k) sum += (double)some[k];
+        }
     }
     shares[threadIdx.x] = sum;
     __syncthreads();

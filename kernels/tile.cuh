@@ -192,16 +192,35 @@ __device__ inline void product_outer(int m, bool first, const float* y, const fl
                 for (int c = 0; c < 2 * ACROSS / PART; ++c) old[e][c] = pack<PART>(to + e * N + c * PART);
             }
         }
+        const float *a_at = y + 2 * t * PITCH_Y + top, *b_at = x + 2 * t * PITCH_X + left + ACROSS * g;
+        const int whole = m / 8 * 8;
 #pragma unroll 2
-        for (int l = 0; l < m; l += 8) {
+        for (int l = 0; l < whole; l += 8) {
             Split down[DOWN][4], across[ACROSS][2];
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-                const int k = l + 2 * t + e, row = k < m ? k : m - 1;
-                const Pack<2 * DOWN> a = pack<2 * DOWN>(y + row * PITCH_Y + top);
-                const Pack<ACROSS> b = pack<ACROSS>(x + row * PITCH_X + left + ACROSS * g);
+                const Pack<2 * DOWN> a = pack<2 * DOWN>(a_at + e * PITCH_Y);
+                const Pack<ACROSS> b = pack<ACROSS>(b_at + e * PITCH_X);
 #pragma unroll
-                for (int c = 0; c < 2 * DOWN; ++c) down[c / 2][c % 2 + 2 * e] = split<PRODUCT>(k < m ? a.x[c] : 0.0f);
+                for (int c = 0; c < 2 * DOWN; ++c) down[c / 2][c % 2 + 2 * e] = split<PRODUCT>(a.x[c]);
+#pragma unroll
+                for (int c = 0; c < ACROSS; ++c) across[c][e] = split<PRODUCT>(b.x[c]);
+            }
+            mma_blocks<PRODUCT, DOWN, ACROSS>(sums, down, across);
+            a_at += 8 * PITCH_Y;
+            b_at += 8 * PITCH_X;
+        }
+        if (whole < m) {
+            // the last terms, 0 where there are none
+            Split down[DOWN][4], across[ACROSS][2];
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                const bool inside = whole + 2 * t + e < m;
+                const int back = inside ? 0 : whole + 2 * t + e - m + 1;
+                const Pack<2 * DOWN> a = pack<2 * DOWN>(a_at + (e - back) * PITCH_Y);
+                const Pack<ACROSS> b = pack<ACROSS>(b_at + (e - back) * PITCH_X);
+#pragma unroll
+                for (int c = 0; c < 2 * DOWN; ++c) down[c / 2][c % 2 + 2 * e] = split<PRODUCT>(inside ? a.x[c] : 0.0f);
 #pragma unroll
                 for (int c = 0; c < ACROSS; ++c) across[c][e] = split<PRODUCT>(b.x[c]);
             }

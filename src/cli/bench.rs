@@ -119,7 +119,7 @@ fn there<T: Number>(args: &Bench, loaded: &Loaded, device: &Device) -> Done {
             on_device(device, &set.program, &options, &parameters, args.points).map_err(|e| loaded.failure(e))?;
         let points: Vec<T> = (0..args.points * program.columns()).map(|k| T::of((k % 997) as f64 / 997.0)).collect();
         on.write(&points, &[], (0, 0)).map_err(|e| loaded.failure(e.into()))?;
-        let batch = if measured.is_some() { 64 } else { 1 };
+        let batch = if measured.is_some() { ((1 << 22) / args.points.max(1)).clamp(1, 64) as u64 } else { 1 };
         let (rate, _) = measure(args.seconds, &mut || Ok(on.runner().call(batch)?))?;
         let points = rate * batch as f64 * args.points as f64;
         let flops = points * set.cost.flops_per_point;

@@ -125,9 +125,11 @@ impl Emitter<'_> {
         }
         let powers = self.powers[algebra.index()].clone();
         let straight = powers.lanes <= LANES && powers.terms.len() + powers.entries.len() <= PRODUCTS;
-        if !straight {
+        let star = star(&powers).filter(|_| !straight && task != Task::Constants);
+        if !straight && star.is_none() {
             self.table(algebra.index());
         }
+        let star = star.map(|scale| (powers.rows, self.literal(scale)));
         let text = std::mem::take(&mut self.declarations);
         let mut code = Code { emitter: self, powers: &powers, text };
         code.head(&name, algebra, sigma, task);
@@ -139,6 +141,12 @@ impl Emitter<'_> {
             code.text.line(format!("for (int k = 2; k < {terms}; ++k) s[k] *= k;"));
         }
         match (task, straight) {
+            (Task::Forward, _) if let Some((rows, scale)) = &star => {
+                code.text.line(format!("star_apply<{rows}>(s, {scale}, x, y, stride);"));
+            }
+            (Task::Adjoint, _) if let Some((rows, scale)) = &star => {
+                code.text.line(format!("star_transpose<{rows}>(s + 1, {scale}, x, bar, y, stride);"));
+            }
             (Task::Forward, true) => code.forward(),
             (Task::Adjoint, true) => code.adjoint(),
             (Task::Constants, true) if powers.order < 2 => {}
@@ -209,6 +217,20 @@ impl Emitter<'_> {
         }
         self.declarations.line("};");
     }
+}
+
+/// The scale of an algebra whose only products are squares of its rows, added up in the last one: that of a Laplacian.
+fn star(powers: &Powers) -> Option<f64> {
+    let last = powers.rows.checked_sub(1)?;
+    let scale = powers.entries.first()?.3.scale;
+    let is_square = |a: usize, b: usize, f: &Factor, at: usize| {
+        (a, b) == (at + 1, at + 1) && f.varying.is_none() && f.scale == scale
+    };
+    let entries = powers.entries.iter().enumerate().all(|(k, (o, a, b, f))| *o == last && is_square(*a, *b, f, k));
+    let terms = powers.terms.iter().enumerate().all(|(k, t)| t.out == powers.rows && is_square(t.a, t.b, &t.factor, k));
+    let rows = last > 1 && powers.entries.len() == last - 1 && powers.terms.len() == last - 1;
+    let lanes = powers.order == 2 && powers.powers[last] == [(2, powers.rows)];
+    (entries && terms && rows && lanes).then_some(scale)
 }
 
 /// As the functions are named.

@@ -6,6 +6,7 @@ use super::layout::Home;
 use super::lifts::Lift;
 use super::text::Text;
 use super::wide::Packs;
+use super::wide_pass::THREADS as PASS_THREADS;
 use super::{Element, Extent, Grid, KernelId, Role};
 use crate::jet::{Draw, Op, Type, ValueId};
 
@@ -276,9 +277,9 @@ impl Emitter<'_> {
         let bars = self.argument(self.kept[&bar]);
         let bar_at = |p: &str, r: &str, o: &str| format!("{bars}[((size_t){p} * {rows} + {r}) * {out} + {o}]");
         self.bar_of_points(&lift, &bar_at);
-        self.line("for (int e = threadIdx.x; e < COUNT * OUT; e += blockDim.x) {");
-        self.line("bars[e / OUT * Pitch<TILE, OUT>::BARS + e % OUT] = bar(e / OUT, e % OUT);");
-        self.line("}");
+        self.line("copy_batches(COUNT * OUT, [=](int e) { return bar(e / OUT, e % OUT); }, [=](int e, real value) {");
+        self.line("bars[e / OUT * Pitch<TILE, OUT>::BARS + e % OUT] = value;");
+        self.line("});");
         let drawn = lift.samples.iter().enumerate().find_map(|(number, d)| match *d {
             Draw::Columns { value, row } => Some((number, value, row)),
             _ => None,
@@ -293,7 +294,8 @@ impl Emitter<'_> {
                 self.line("const auto drawn = [=](int d) {");
                 self.line(format!("return (int)(whole({kept}[(d / {seeds} * {rows} + {row}) * {of_point} + {name}[d % {seeds}].at]) - {first});"));
                 self.line("};");
-                self.line(format!("const int listed = own_draws<TILE>({draws}, drawn, found, list);"));
+                self.line(format!("const int listed = own_draws<TILE, {draws}, {PASS_THREADS}>(drawn, found, list);"));
+                self.line(format!("const auto has = [=](int left) {{ return has_draws(listed, list + {draws}, left, TILE); }};"));
                 self.line("const auto more = [=](int i, int o, real* g) {");
                 self.line("for (int d = 0; d < listed; ++d) {");
                 self.line(format!("if (list[{draws} + d] != i) continue;"));
@@ -303,7 +305,10 @@ impl Emitter<'_> {
                 self.line("}");
                 self.line("};");
             }
-            None => self.line("const auto more = [](int, int, real*) {};"),
+            None => {
+                self.line("const auto has = [](int) { return false; };");
+                self.line("const auto more = [](int, int, real*) {};");
+            }
         }
         let begin = std::mem::take(&mut self.body);
         let fixed: Vec<_> = lift.seeds.iter().filter(|s| s.sample.is_none()).cloned().collect();

@@ -18,7 +18,7 @@ const DRAWS: usize = 2048;
 const POINTS: usize = 128;
 const NEURONS: usize = 128;
 /// Tiles are half as large where there are fewer columns.
-const FEW: usize = 4096;
+const FEW: usize = 1 << 14;
 
 /// How a first layer is streamed by packs, if it can be, for so many points.
 pub(super) fn packs(wide: &Wide, count: usize, draws: usize) -> Option<Packs> {
@@ -117,7 +117,7 @@ impl<'a> Step<'a> {
             body.line("__syncthreads();");
             c.piece.body.text.lines().for_each(|l| body.line(l.trim_start()));
             body.line(format!(
-                "update_packs<{inputs}, OUT, TILE>(left, adam, (real)(1.0 / COUNT), gradient, more, w, {weight}, {moments});"
+                "update_packs<{inputs}, OUT, TILE>(left, adam, (real)(1.0 / COUNT), gradient, has(left), more, w, {weight}, {moments});"
             ));
         } else if pass.forward.is_some() {
             body.line(format!("load_weight<{inputs}, OUT, TILE>(left, {weight}, w);"));

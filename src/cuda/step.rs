@@ -221,7 +221,8 @@ impl<'a> Step<'a> {
         let bounds = if resident > 1 { format!("{threads}, {resident}") } else { threads.to_string() };
         self.text.line(format!("extern \"C\" __global__ void __launch_bounds__({bounds}) {name}("));
         self.text.line(format!("    {}, unsigned count) {{", parameters.join(",\n    ")));
-        body.text.lines().for_each(|l| self.text.line(l.trim_start()));
+        let body = body.text.replace("blockDim.x", &threads.to_string());
+        body.lines().for_each(|l| self.text.line(l.trim_start()));
         self.text.line("}");
         let arguments = arguments.iter().map(|a| a.0).collect();
         let (threads, shared) = (threads as u32, shared as u32);
