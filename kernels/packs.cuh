@@ -8,25 +8,6 @@ struct Pitch {
     static constexpr int POINTS = TILE + 4, BARS = OUT + 4, WEIGHT = OUT + 2;
 };
 
-// to(e, from(e)) for e < length, several reads before the first write.
-template <class From, class To>
-__device__ inline void copy_batches(int length, From from, To to) {
-    constexpr int AT_ONCE = 8;
-    for (int first = threadIdx.x; first < length; first += AT_ONCE * blockDim.x) {
-        float some[AT_ONCE];
-#pragma unroll
-        for (int k = 0; k < AT_ONCE; ++k) {
-            const int e = first + k * blockDim.x;
-            some[k] = e < length ? from(e) : 0.0f;
-        }
-#pragma unroll
-        for (int k = 0; k < AT_ONCE; ++k) {
-            const int e = first + k * blockDim.x;
-            if (e < length) to(e, some[k]);
-        }
-    }
-}
-
 // The draws d < DRAWS whose column(d) is in a tile of this block, in their order: their numbers, then, DRAWS behind, their columns. How many
 // there are. `found` holds a number per thread of THREADS. With barriers.
 template <int TILE, int DRAWS, int THREADS, class Column>

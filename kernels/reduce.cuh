@@ -60,6 +60,25 @@ __device__ inline real mean_of_blocks(unsigned blocks, unsigned count, int lengt
     return (real)(spread_sum((int)blocks, 1, length, 0, partial + e) / count);
 }
 
+// to(e, from(e)) for e < length, several reads before the first write.
+template <class T, class From, class To>
+__device__ inline void copy_batches(int length, From from, To to) {
+    constexpr int AT_ONCE = 8;
+    for (int first = threadIdx.x; first < length; first += AT_ONCE * blockDim.x) {
+        T some[AT_ONCE];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+            const int e = first + k * blockDim.x;
+            some[k] = e < length ? from(e) : T(0);
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+            const int e = first + k * blockDim.x;
+            if (e < length) to(e, some[k]);
+        }
+    }
+}
+
 // Values of a tile, [rows, n, FEATURES], to all points: [count, rows, FEATURES].
 template <int ROWS, int FEATURES, int PITCH>
 __device__ inline void scatter(int n, unsigned first, const real* from, real* to) {

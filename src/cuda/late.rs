@@ -14,6 +14,8 @@ use crate::jet::{Draw, Op, Type, ValueId};
 const THREADS: usize = 256;
 /// Columns that a block takes.
 const COLUMNS: usize = 32;
+/// Columns that a part of a Gram matrix takes at a time.
+const GROUP: usize = 16;
 /// Parts of a Gram matrix, at most.
 const PARTS: usize = 128;
 /// Threads of a block that solves with a factor.
@@ -37,13 +39,17 @@ impl Emitter<'_> {
         let Op::Factor { weight, first, len, rank } = self.program.ops[k].clone() else { return };
         let out = self.program.tensors[weight.index()].shape[0];
         let (row, column) = self.strides(weight);
-        let parts = len.div_ceil(64).clamp(1, PARTS);
+        let parts = len.div_ceil(GROUP).clamp(1, PARTS);
         let double = |n: usize| (Element::Double, Extent { fixed: n as u64, ..Extent::default() });
         let mut make =
             |name: &str, (element, extent)| self.buffer(&format!("{name}_{k}"), element, extent, Role::Scratch);
         let part = make("gram_parts", double(parts * out * out));
         let gram = make("gram", double(out * out));
-        let left = make("gram_left", double(out * out));
+        // what is left of the matrix: in registers, in shared memory where it fits, or in global memory
+        let tiles = out % 32 == 0 && out <= 128;
+        let mut shared = out * 8 + (out * 4).next_multiple_of(8);
+        let square = out * out * 8;
+        let left = (!tiles && shared + square > SHARED).then(|| make("gram_left", double(out * out)));
         let l = make("factor", double(out * rank));
         let pivots = make("pivots", (Element::Word, double(rank + 1).1));
         let turned = make("factor_turned", (Element::Real, double(out * rank).1));
@@ -51,7 +57,7 @@ impl Emitter<'_> {
         let to = self.argument(part);
         self.line(format!("// W W^T of %{k}, in parts"));
         self.line(format!(
-            "gram_part<{out}, {row}, {column}>({len}, {w} + (size_t){first} * {column}, {to} + (size_t)blockIdx.x * {});",
+            "gram_part<{out}, {row}, {column}, {GROUP}>({len}, {w} + (size_t){first} * {column}, {to} + (size_t)blockIdx.x * {});",
             out * out
         ));
         self.kernel(&format!("gram_{k}"), Grid::Fixed(parts as u32), THREADS, 0);
@@ -62,18 +68,26 @@ impl Emitter<'_> {
         self.line(format!("// L of %{k}, L L^T = W W^T"));
         self.line("double* const column = (double*)SHARED_MEMORY;");
         self.line(format!("word* const taken = (word*)(column + {out});"));
-        // what is left of the matrix, in shared memory where it fits
-        let mut shared = out * 8 + (out * 4).next_multiple_of(8);
-        let square = out * out * 8;
-        if shared + square <= SHARED {
-            self.line(format!("double* const left = column + {};", shared / 8));
-            shared += square;
-        } else {
-            let left = self.argument(left);
-            self.line(format!("double* const left = {left};"));
-        }
         let [gram, pivots, l, turned] = [&names[0], &names[1], &names[2], &names[3]];
-        self.line(format!("factor<{out}, {rank}>({gram}, left, column, taken, {pivots}, {l}, {turned});"));
+        if tiles {
+            self.line(format!("double* const diagonal = column + {};", shared / 8));
+            self.line(format!(
+                "factor_tiles<{out}, {rank}>({gram}, diagonal, column, taken, {pivots}, {l}, {turned});"
+            ));
+            shared += out * 8;
+        } else {
+            match left {
+                Some(left) => {
+                    let left = self.argument(left);
+                    self.line(format!("double* const left = {left};"));
+                }
+                None => {
+                    self.line(format!("double* const left = column + {};", shared / 8));
+                    shared += square;
+                }
+            }
+            self.line(format!("factor<{out}, {rank}>({gram}, left, column, taken, {pivots}, {l}, {turned});"));
+        }
         for place in self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default() {
             let to = self.argument(place);
             self.line("__syncthreads();");
@@ -184,9 +198,15 @@ impl Emitter<'_> {
         let map = self.buffer(&format!("map_{k}"), Element::Real, fixed(out * out), Role::Scratch);
         let (l, pivots) = (self.of_factor("factor", factor), self.of_factor("pivots", factor));
         let (l, pivots, bar, to) = (self.argument(l), self.argument(pivots), self.first_place(bar), self.argument(map));
-        self.line(format!("pull_back<{out}, {rank}>({l}, {pivots}, {bar}, (double*)SHARED_MEMORY, {to});"));
+        // L in shared memory, where it fits
+        let own = SOLVING / 32 * rank * 8;
+        let shared = own + rank * rank * 8;
+        let is_near = shared <= SHARED;
+        self.line(format!(
+            "pull_back<{out}, {rank}, {is_near}>({l}, {pivots}, {bar}, (double*)SHARED_MEMORY, {to});"
+        ));
         let blocks = out.div_ceil(SOLVING / 32) as u32;
-        self.kernel(&format!("pull_back_{k}"), Grid::Fixed(blocks), SOLVING, SOLVING / 32 * rank * 8);
+        self.kernel(&format!("pull_back_{k}"), Grid::Fixed(blocks), SOLVING, if is_near { shared } else { own });
         if self.wide.as_ref().is_some_and(|w| w.weight == weight) {
             return;
         }
@@ -277,7 +297,7 @@ impl Emitter<'_> {
         let bars = self.argument(self.kept[&bar]);
         let bar_at = |p: &str, r: &str, o: &str| format!("{bars}[((size_t){p} * {rows} + {r}) * {out} + {o}]");
         self.bar_of_points(&lift, &bar_at);
-        self.line("copy_batches(COUNT * OUT, [=](int e) { return bar(e / OUT, e % OUT); }, [=](int e, real value) {");
+        self.line("copy_batches<real>(COUNT * OUT, [=](int e) { return bar(e / OUT, e % OUT); }, [=](int e, real value) {");
         self.line("bars[e / OUT * Pitch<TILE, OUT>::BARS + e % OUT] = value;");
         self.line("});");
         let drawn = lift.samples.iter().enumerate().find_map(|(number, d)| match *d {
