@@ -15,13 +15,22 @@ ROOT = Path(__file__).resolve().parent.parent
 JETC = Path(os.environ.get("JETC", ROOT / "target/release/jetc"))
 PYTHON = os.environ.get("PYTHON", sys.executable)
 OUT = Path(os.environ.get("OUT", ROOT / "benches/results"))
-LIMIT = 480  # seconds, of which the last ones are for the report
+HERE = ROOT / "benches/peers"
+LIMIT = float(os.environ.get("SECONDS_AT_MOST", 480))  # of which the last ones are for the report
 START = time.monotonic()
 
 FEW = """space x[3] in box(0..1)
 net N = mlp(width = 16, depth = 3, activation = tanh)
 field u = N(x)
 output r = lap(u)
+"""
+SAMPLED = """space x[100] in ball(radius = 1)
+net N = mlp(width = 32, depth = 3, activation = tanh)
+field u = (1 - norm2(x)) * N(x)
+solve interior: lap(u) = sin(x[0])
+sample interior = 20
+estimate lap(u) by sparse(8)
+train adam(lr = 1e-3), steps = 100
 """
 STEPS = {  # whole training steps in few dimensions: the program, and the same in JAX
     "bilaplacian d=5": ("bilaplacian", {"jax collapsed": ["jax_bilaplacian.py", "--method", "collapsed"], "jax folx": ["jax_bilaplacian.py", "--method", "folx"]}),
@@ -30,8 +39,6 @@ STEPS = {  # whole training steps in few dimensions: the program, and the same i
     "navier-stokes 2d": ("navier_stokes", {"jax jet": ["jax_operators.py", "--problem", "navier_stokes"]}),
 }
 LAPLACIANS = [3, 10, 50, 100]
-MANY = {"jax best": ["jax_best.py"], "jax stde": ["jax_stde.py"]}
-MODEST = {"jax folx (exact)": ["jax_folx.py"], "torch jet": ["torch_jet.py"]}  # up to 1000 dimensions
 
 
 def left():
@@ -88,34 +95,95 @@ def verdict(device, case):
     return f"  {name:<34}{said}{why}", code not in (0, None)
 
 
-def correctness(report, device, cases):
-    report.say(f"correctness: {device} against the CPU")
-    # compiling takes most of the time, and that is done by the CPU
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for line, fails in pool.map(lambda case: verdict(device, case), cases):
-            report.say(line)
-            report.failed += fails
-
-
 def sanitizer(report, folder):
     tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     if not Path(tool).exists():
         return report.say("compute-sanitizer: not found, left out")
-    points = folder / "few.csv"
-    points.write_text("x,y\n" + "0.25,0.5\n" * 5)
+    # a training step with a first layer in packs, drawn columns and few points
     case = folder / "few.jet"
-    case.write_text("space x, y\nnet N = mlp(width = 24, depth = 3, activation = tanh)\nfield u = N(x, y)\noutput r = lap(u)\n")
+    case.write_text(SAMPLED)
     for check in ["memcheck", "racecheck", "initcheck"]:
-        command = [tool, "--tool", check, "--error-exitcode", "9", JETC, "eval", case, "--points", points]
-        code, out = run([*command, "--precision", "f32", "--device", "cuda:0"], 40)
+        command = [tool, "--tool", check, "--error-exitcode", "9", JETC, "train", case, "--steps", "3"]
+        code, out = run([*command, "--device", "cuda:0", "--out", folder / check], 40)
         report.failed += code not in (0, None)
         lines = out.strip().splitlines() or [""]
         report.say(f"compute-sanitizer {check}: {'clean' if code == 0 else lines[-1][:120]}")
 
 
-def bench(report, problem, file, device, options, seconds):
+class Row:
+    """A program of ours and the same in other systems: (label, script, options)."""
+
+    def __init__(self, problem, file, options, peers=()):
+        self.problem, self.file, self.options, self.peers = problem, HERE / file, options, list(peers)
+
+
+def rows(dimensions, points, laplacians, scan):
+    """All that is timed, what matters most first: time that is short cuts the end."""
+    out = []
+    for d in dimensions:
+        options, scanned = ["--d", d], ["--scan", scan if d <= 10_000 else 1]
+        peers = [("jax best", "jax_best.py", options + scanned)]
+        if d in (dimensions[0], dimensions[-1]):
+            peers.append(("jax best (tf32)", "jax_best.py", options + scanned))
+            peers.append(("jax stde", "jax_stde.py", options + scanned))
+        if d == 100:
+            peers += [("jax folx (exact)", "jax_folx.py", options + scanned), ("torch jet", "torch_jet.py", options)]
+        out.append(Row(f"two-body d={d}", "two_body.jet", ["--set", f"d={d}"], peers))
+    for problem, (file, commands) in STEPS.items():
+        peers = [(label, command[0], [*command[1:], "--scan", scan]) for label, command in commands.items()]
+        out.append(Row(problem, f"{file}.jet", [], peers))
+    for d in laplacians:
+        for n in points:
+            peer = ("jax folx", "jax_operators.py", ["--problem", "laplacian", "--d", d, "--points", n])
+            peers = [peer] if d * n <= 10_000_000 else []
+            out.append(Row(f"laplacian d={d}, {n} points", "laplacian.jet", ["--set", f"d={d}", "--points", n], peers))
+    for d in dimensions:
+        options = ["--set", f"d={d}", "--estimate", "lap(u)=compressed"]
+        out.append(Row(f"two-body d={d}, compressed", "two_body.jet", options))
+    return out
+
+
+class Peer:
+    """A process of another system: it gets ready at once, and is timed when its turn comes."""
+
+    def __init__(self, folder, label, script, options, seconds):
+        self.label, self.folder = label, folder
+        folder.mkdir(parents=True)
+        precision = "tensorfloat32" if "tf32" in label else "highest"
+        env = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": precision, "JETC_TURN": str(folder)}
+        common = ["--steps", 50, "--seconds", seconds, "--threads", os.cpu_count() or 1, "--precision", "f32"]
+        self.log = open(folder / "log", "w+", errors="replace")
+        command = list(map(str, [PYTHON, HERE / script, *common, *options]))
+        self.process = subprocess.Popen(command, cwd=ROOT, env=os.environ | env, stdout=self.log, stderr=subprocess.STDOUT)
+
+    def wait_until_ready(self):
+        while left() > 10 and self.process.poll() is None and not (self.folder / "ready").exists():
+            time.sleep(0.05)
+
+    def measure(self, report, problem, ours, is_laplacian):
+        """Its row beside jetc's (rate, MB)."""
+        (self.folder / "go").touch()
+        try:
+            code = self.process.wait(max(1, min(40, left() - 5)))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return report.say(f"  {problem:<34}{self.label}: not finished")
+        self.log.seek(0)
+        out = self.log.read()
+        found = re.search(r'"(?:steps_per_second|rate)"\s*:\s*([0-9.e+]+)', out)
+        if code != 0 or not found:
+            return report.say(f"  {problem:<34}{self.label}: {(out.strip().splitlines() or ['failed'])[-1][:100]}")
+        rate, note = float(found[1]), ""
+        if ours[0]:
+            note = f"jetc is {ours[0] / rate:.1f} times as fast"
+        if memory := re.search(r'"peak_device_mb"\s*:\s*([0-9.e+]+)', out):
+            note += f"; {float(memory[1]):.0f} MB" + (f", jetc {ours[1] / float(memory[1]):.2f} of it" if ours[1] else "")
+        report.row(problem, self.label, rate, "points/s" if is_laplacian else "steps/s", note)
+
+
+def bench(report, row, device, seconds):
     """A row of jetc: the rate of training steps, or else of points, and the MB that it takes on the device."""
-    code, out = run([JETC, "bench", file, "--device", device, "--seconds", seconds, *options], 45)
+    code, out = run([JETC, "bench", row.file, "--device", device, "--seconds", seconds, *row.options], 45)
     rate = memory = None
     for line in out.splitlines():
         for unit in ["points/s", "steps/s"]:
@@ -123,54 +191,43 @@ def bench(report, problem, file, device, options, seconds):
                 rate = float(found[1])
                 memory = float(m[1]) if (m := re.search(r"([0-9.]+) MB", line)) else None
                 note = line.split(unit, 1)[1].strip(" ,").split(" of parameters and moments")[-1]
-                report.row(problem, "jetc", rate, unit, note.strip(" ,")[:110])
+                report.row(row.problem, "jetc", rate, unit, note.strip(" ,")[:110])
         if "ceilings" in line and not any("ceilings" in l for l in report.lines):
             report.say("  " + line)
     if rate is None:
         report.failed += code is not None
-        report.say(f"  {problem:<34}jetc: {(out.strip().splitlines() or ['failed'])[-1][:120]}")
+        report.say(f"  {row.problem:<34}jetc: {(out.strip().splitlines() or ['failed'])[-1][:120]}")
     return rate, memory
 
 
-def peer(report, problem, ours, label, command, options, tf32=False):
-    """A row of one peer beside jetc's (rate, MB)."""
-    env = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "tensorfloat32" if tf32 else "highest"}
-    label += " (tf32)" if tf32 else ""
-    script, *method = command
-    options = ["--steps", 50, "--seconds", 2, "--threads", os.cpu_count() or 1, "--precision", "f32", *method, *options]
-    code, out = run([PYTHON, ROOT / "benches/peers" / script, *options], 40, env)
-    found = re.search(r'"(?:steps_per_second|rate)"\s*:\s*([0-9.e+]+)', out)
-    if code != 0 or not found:
-        return report.say(f"  {problem:<34}{label}: {(out.strip().splitlines() or ['failed'])[-1][:100]}")
-    rate, note = float(found[1]), ""
-    if ours[0]:
-        note = f"jetc is {ours[0] / rate:.1f} times as fast"
-    if memory := re.search(r'"peak_device_mb"\s*:\s*([0-9.e+]+)', out):
-        note += f"; {float(memory[1]):.0f} MB" + (f", jetc {ours[1] / float(memory[1]):.2f} of it" if ours[1] else "")
-    report.row(problem, label, rate, "points/s" if "laplacian" in options else "steps/s", note)
-
-
-def speed(report, device, dimensions, points, laplacians=LAPLACIANS, seconds=2, scan=32):
-    """Everything, what matters most first: what time is too short for is left out and said."""
-    here = ROOT / "benches/peers"
-    for d in dimensions:
-        problem, options = f"two-body d={d}", ["--d", d]
-        ours = bench(report, problem, here / "two_body.jet", device, ["--set", f"d={d}"], seconds)
-        exact = ["--set", f"d={d}", "--estimate", "lap(u)=compressed"]
-        bench(report, f"{problem}, compressed", here / "two_body.jet", device, exact, seconds)
-        scanned = [*options, "--scan", scan if d <= 10_000 else 1]
-        for label, command in (MANY | (MODEST if d <= 1000 else {})).items():
-            peer(report, problem, ours, label, command, scanned if label != "torch jet" else options)
-        peer(report, problem, ours, "jax best", MANY["jax best"], scanned, tf32=True)
-    for problem, (file, commands) in STEPS.items():
-        ours = bench(report, problem, here / f"{file}.jet", device, [], seconds / 2)
-        for label, command in commands.items():
-            peer(report, problem, ours, label, command, ["--scan", scan])
-    for d in laplacians:
-        for n in points:
-            problem = f"laplacian d={d}, {n} points"
-            ours = bench(report, problem, here / "laplacian.jet", device, ["--set", f"d={d}", "--points", n], seconds / 2)
-            peer(report, problem, ours, "jax folx", ["jax_operators.py", "--problem", "laplacian"], ["--d", d, "--points", n])
+def everything(report, device, cases, table, folder, seconds=1.0):
+    """Compiling takes most of the time, and that is done by the CPU: all programs get ready while kernels are compared with the CPU; then each is
+    timed alone."""
+    peers = {}
+    for row in table:
+        for label, script, options in row.peers:
+            place = folder / f"peer{len(peers)}"
+            peers[row.problem, label] = Peer(place, label, script, options, 2 * seconds)
+    try:
+        report.say(f"correctness: {device} against the CPU")
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            ready = [pool.submit(run, [JETC, "bench", r.file, "--device", device, "--seconds", 0, *r.options], 60) for r in table]
+            for line, fails in pool.map(lambda case: verdict(device, case), cases):
+                report.say(line)
+                report.failed += fails
+            [r.result() for r in ready]
+        for peer in peers.values():
+            peer.wait_until_ready()
+        if device != "host":
+            sanitizer(report, folder)
+        report.say("speed" if device != "host" else "speed: of no meaning here")
+        for row in table:
+            ours = bench(report, row, device, seconds)
+            for label, *_ in row.peers:
+                peers[row.problem, label].measure(report, row.problem, ours, "laplacian" in row.problem)
+    finally:
+        for peer in peers.values():
+            peer.process.kill()
 
 
 def main():
@@ -192,19 +249,16 @@ def main():
         if device == "host":
             report.say("no GPU: the reduced form, kernels on the CPU")
             few = [c for c in reference if Path(c).parent.name in ("burgers", "lap_plus_mixed")]
-            correctness(report, device, few)
             case = folder / "few.jet"
             case.write_text(FEW)
-            report.say("speed: of no meaning here")
-            bench(report, "laplacian d=3", case, device, ["--points", 16], 1)
             # peers on the CPU, where they are installed
-            peer(report, "two-body d=100", (None, None), "jax best", MANY["jax best"], ["--d", 100, "--scan", 2])
-            peer(report, "burgers", (None, None), "jax jet", STEPS["burgers"][1]["jax jet"], ["--points", 64])
+            peer = ("jax best", "jax_best.py", ["--d", 100, "--scan", 2])
+            everything(report, device, few, [Row("laplacian d=3", case, ["--points", 16], [peer])], folder)
         else:
-            correctness(report, device, reference + sorted(map(str, (ROOT / "examples").glob("*.jet")))[:8])
-            sanitizer(report, folder)
-            report.say("speed")
-            speed(report, device, [100, 1000, 10_000, 100_000, 1_000_000], [1000, 100_000, 1_000_000])
+            examples = sorted((ROOT / "examples").glob("*.jet"))
+            examples = [str(c) for c in examples if "\nflow " not in c.read_text()]
+            table = rows([100, 1000, 10_000, 100_000, 1_000_000], [1000, 100_000, 1_000_000], LAPLACIANS, 32)
+            everything(report, device, reference + examples, table, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         report.save("gpu" if device == "cuda:0" else "host")

@@ -77,11 +77,6 @@ __device__ inline void jet_sincos(real x, real* sine, real* cosine) {
     *sine = sin(x);
     *cosine = cos(x);
 #else
-    if (fabsf(x) > 48000.0f) {
-        *sine = call_sin(x);
-        *cosine = call_cos(x);
-        return;
-    }
     // quarter turns: the nearest whole number is in the last bits of a sum with 1.5 2^23
     const float shifted = jet_fma(x, 0.636619772f, 12582912.0f), quarters = shifted - 12582912.0f;
     const word turn = __float_as_uint(shifted);
@@ -101,6 +96,10 @@ __device__ inline void jet_sincos(real x, real* sine, real* cosine) {
     const float a = swapped ? c : s, b = swapped ? s : c;
     *sine = turn & 2 ? -a : a;
     *cosine = turn + 1 & 2 ? -b : b;
+    if (fabsf(x) > 48000.0f) {
+        *sine = call_sin(x);
+        *cosine = call_cos(x);
+    }
 #endif
 }
 

@@ -69,7 +69,7 @@ __device__ inline void copy_batches(int length, From from, To to) {
 #pragma unroll
         for (int k = 0; k < AT_ONCE; ++k) {
             const int e = first + k * blockDim.x;
-            some[k] = e < length ? from(e) : T(0);
+            some[k] = e < length ? from(e) : T{};
         }
 #pragma unroll
         for (int k = 0; k < AT_ONCE; ++k) {

@@ -7,6 +7,7 @@ d-128-128-128-1 with tanh. Nothing here knows JAX or PyTorch: `xp` is `jax.numpy
 import argparse
 import json
 import os
+import pathlib
 import resource
 import statistics
 import time
@@ -86,6 +87,14 @@ def compare(name, found, wanted, tolerance=1e-4):
         raise SystemExit(f"{name}: {found} instead of {wanted}")
 
 
+def wait_for_turn():
+    """Where several programs get ready at once and are timed one after the other: says that this one is ready, waits for its turn."""
+    if folder := os.environ.get("JETC_TURN"):
+        pathlib.Path(folder, "ready").touch()
+        while not pathlib.Path(folder, "go").exists():
+            time.sleep(0.01)
+
+
 def measure(name, o, step, steps=1, device_mb=None):
     """Calls `step(k)`, which returns the loss when the whole step (or so many) is done, and prints one line of JSON. Steps that are
     timed are those after the first (which compiles) and `WARM` more: `--steps` of them, or as many as `--seconds` hold,
@@ -94,6 +103,8 @@ def measure(name, o, step, steps=1, device_mb=None):
     for k in range(1 + WARM + o.steps):
         if k >= 1 + WARM + 3 and sum(seconds[1 + WARM :]) > o.seconds:
             break
+        if k == 1 + WARM:
+            wait_for_turn()
         start = time.perf_counter()
         losses.append(float(step(k)))
         seconds.append(time.perf_counter() - start)

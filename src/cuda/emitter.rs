@@ -457,7 +457,10 @@ impl<'a> Emitter<'a> {
         self.line(format!("const unsigned tiles = (count + {}) / {tile};", tile - 1));
         self.line("for (unsigned tile = blockIdx.x; tile < tiles; tile += gridDim.x) {");
         self.line(format!("const unsigned first = tile * {tile};"));
-        self.line(format!("const int n = count - first < {tile} ? count - first : {tile};"));
+        match tile {
+            1 => self.line("constexpr int n = 1;"),
+            _ => self.line(format!("const int n = count - first < {tile} ? count - first : {tile};")),
+        }
         self.line("const bool fresh = tile == blockIdx.x;");
         self.line("(void)fresh;");
         if let Some((_, steps, _)) = self.rollout {

@@ -6,7 +6,6 @@ use super::layout::Home;
 use super::lifts::Lift;
 use super::text::Text;
 use super::wide::Packs;
-use super::wide_pass::THREADS as PASS_THREADS;
 use super::{Element, Extent, Grid, KernelId, Role};
 use crate::jet::{Draw, Op, Type, ValueId};
 
@@ -296,10 +295,19 @@ impl Emitter<'_> {
         let (rows, out) = self.shape(bar);
         let bars = self.argument(self.kept[&bar]);
         let bar_at = |p: &str, r: &str, o: &str| format!("{bars}[((size_t){p} * {rows} + {r}) * {out} + {o}]");
-        self.bar_of_points(&lift, &bar_at);
-        self.line("copy_batches<real>(COUNT * OUT, [=](int e) { return bar(e / OUT, e % OUT); }, [=](int e, real value) {");
-        self.line("bars[e / OUT * Pitch<TILE, OUT>::BARS + e % OUT] = value;");
-        self.line("});");
+        let is_one_row = !lift.samples.contains(&Draw::Points) && rows * out % 4 == 0;
+        if is_one_row {
+            self.line("copy_batches<Pack<4>>(COUNT * OUT / 4, [=](int e) {");
+            self.line(format!("return pack<4>({bars} + (size_t)(e / (OUT / 4)) * {} + e % (OUT / 4) * 4);", rows * out));
+            self.line("}, [=](int e, Pack<4> four) {");
+            self.line("*(Pack<4>*)(bars + e / (OUT / 4) * Pitch<TILE, OUT>::BARS + e % (OUT / 4) * 4) = four;");
+            self.line("});");
+        } else {
+            self.bar_of_points(&lift, &bar_at);
+            self.line("copy_batches<real>(COUNT * OUT, [=](int e) { return bar(e / OUT, e % OUT); }, [=](int e, real value) {");
+            self.line("bars[e / OUT * Pitch<TILE, OUT>::BARS + e % OUT] = value;");
+            self.line("});");
+        }
         let drawn = lift.samples.iter().enumerate().find_map(|(number, d)| match *d {
             Draw::Columns { value, row } => Some((number, value, row)),
             _ => None,
@@ -311,10 +319,11 @@ impl Emitter<'_> {
             Some((number, value, row)) => {
                 let ((rows, of_point), kept) = (self.shape(value), self.argument(self.kept[&value]));
                 let (name, draws, first) = (format!("drawn_{k}_{number}"), packs.draws, lift.first);
+                let threads = packs.threads;
                 self.line("const auto drawn = [=](int d) {");
                 self.line(format!("return (int)(whole({kept}[(d / {seeds} * {rows} + {row}) * {of_point} + {name}[d % {seeds}].at]) - {first});"));
                 self.line("};");
-                self.line(format!("const int listed = own_draws<TILE, {draws}, {PASS_THREADS}>(drawn, found, list);"));
+                self.line(format!("const int listed = own_draws<TILE, {draws}, {threads}>(drawn, found, list);"));
                 self.line(format!("const auto has = [=](int left) {{ return has_draws(listed, list + {draws}, left, TILE); }};"));
                 self.line("const auto more = [=](int i, int o, real* g) {");
                 self.line("for (int d = 0; d < listed; ++d) {");

@@ -23,9 +23,14 @@ const FEW: usize = 1 << 14;
 /// How a first layer is streamed by packs, if it can be, for so many points.
 pub(super) fn packs(wide: &Wide, count: usize, draws: usize) -> Option<Packs> {
     let fits = wide.out % 16 == 0 && wide.out <= NEURONS && (1..=POINTS).contains(&count) && draws <= DRAWS;
-    let tile = if wide.inputs <= FEW { 16 } else { 32 };
-    let segments = [8, 4, 2, 1].into_iter().find(|s| s * count <= THREADS && tile / s % 4 == 0)?;
-    fits.then_some(Packs { tile, segments, draws })
+    let large = std::env::var("JETC_W").is_ok() && wide.inputs > FEW;
+    let (threads, tile) = match wide.inputs <= FEW {
+        true => (THREADS, 16),
+        false if large => (2 * THREADS, 64),
+        false => (THREADS, 32),
+    };
+    let segments = [8, 4, 2, 1].into_iter().find(|s| s * count <= threads && tile / s % 4 == 0)?;
+    fits.then_some(Packs { threads, tile, segments, draws })
 }
 
 impl<'a> Step<'a> {
@@ -40,7 +45,7 @@ impl<'a> Step<'a> {
         pass: Pass,
     ) {
         let (inputs, out, count, width) = (c.wide.inputs, c.wide.out, c.sampler.count(), c.wide.columns.len());
-        let Packs { tile, segments, draws } = packs;
+        let Packs { threads, tile, segments, draws } = packs;
         let source = c.wide.source.clone();
         let (bars, x, w) = (count * (out + 4), count * (tile + 4), tile * (out + 2));
         let mut arguments = vec![(self.state, false)];
@@ -52,11 +57,11 @@ impl<'a> Step<'a> {
         body.line(format!("real* const w = x + {x};"));
         body.line(format!("real* const gradient = w + {w};"));
         body.line("int* const found = (int*)(gradient + TILE * OUT);");
-        body.line(format!("int* const list = found + {THREADS};"));
+        body.line(format!("int* const list = found + {threads};"));
         body.line("(void)list;");
         body.line("const int p = threadIdx.x % COUNT, segment = threadIdx.x / COUNT;");
         body.line("const bool makes = segment < SEGMENTS;");
-        let shared = (bars + x + w + tile * out + THREADS + 2 * draws) * 4 + 64;
+        let shared = (bars + x + w + tile * out + threads + 2 * draws) * 4 + 64;
         let mut moments = String::new();
         if pass.update {
             let rates = self.rates;
@@ -79,8 +84,8 @@ impl<'a> Step<'a> {
         }
         if let Some(ahead) = pass.forward {
             self.pack_points(&mut body, &mut arguments, c, "next", ahead);
-            body.line(format!("const Share<COUNT, OUT, {}> share;", THREADS / 32));
-            body.line(format!("float sums[Share<COUNT, OUT, {}>::DOWN][2][4] = {{}};", THREADS / 32));
+            body.line(format!("const Share<COUNT, OUT, {}> share;", threads / 32));
+            body.line(format!("float sums[Share<COUNT, OUT, {}>::DOWN][2][4] = {{}};", threads / 32));
             for (k, fold) in c.wide.columns.folds().enumerate() {
                 body.line(format!("real sum{k} = {};", if fold == Fold::Max { "-infinity()" } else { "0" }));
             }
@@ -113,7 +118,8 @@ impl<'a> Step<'a> {
                 body.line(format!("load_weight<{inputs}, OUT, TILE>(left, {weight}, w);"));
             }
             body.line("__syncthreads();");
-            body.line("product_outer<PRODUCT, TILE / 16, 2, TILE, OUT, Pitch<TILE, OUT>::POINTS, Pitch<TILE, OUT>::BARS>(COUNT, true, x, bars, gradient);");
+            let down = if tile > 16 { 2 } else { 1 };
+            body.line(format!("product_outer<PRODUCT, {down}, 2, TILE, OUT, Pitch<TILE, OUT>::POINTS, Pitch<TILE, OUT>::BARS>(COUNT, true, x, bars, gradient);"));
             body.line("__syncthreads();");
             c.piece.body.text.lines().for_each(|l| body.line(l.trim_start()));
             body.line(format!(
@@ -160,8 +166,8 @@ impl<'a> Step<'a> {
                 self.name(squares)
             ));
         }
-        let launch = (Grid::Fixed(blocks as u32), THREADS, shared);
-        self.resident_kernel(name, launch, 2, &merged(arguments), body);
+        let launch = (Grid::Fixed(blocks as u32), threads, shared);
+        self.resident_kernel(name, launch, 2 * THREADS / threads, &merged(arguments), body);
     }
 
     /// The step of the points, and the factor of this thread's point, under a name.

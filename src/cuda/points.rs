@@ -76,6 +76,15 @@ fn squares(text: &mut Text, sampler: &Sampler, name: &str) {
     text.line("real z[4];");
     text.line("point_normals(block, p, s, z);");
     text.line("double sum = 0;");
+    if let [group] = sampler.groups.as_slice()
+        && is_ball(group)
+        && group.first == 0
+    {
+        text.line(format!("if (4 * block + 4 <= {}u) {{", group.len));
+        text.line("const real pairs[2] = {jet_fma(z[0], z[0], z[1] * z[1]), jet_fma(z[2], z[2], z[3] * z[3])};");
+        text.line("return (double)pairs[0] + (double)pairs[1];");
+        text.line("}");
+    }
     text.line("#pragma unroll");
     text.line("for (word k = 0; k < 4; ++k) {");
     text.line("const word c = 4 * block + k;");
@@ -144,6 +153,16 @@ fn four(text: &mut Text, sampler: &Sampler, name: &str, precision: Precision) {
     }
     if sampler.groups.iter().any(is_uniform) {
         text.line("const Words uniform = uniform_words(block, p, s);");
+    }
+    if let ([group], false) = (sampler.groups.as_slice(), has_face)
+        && matches!(group.domain, Domain::Ball { .. })
+        && group.first == 0
+    {
+        // all but the last columns
+        text.line(format!("if (4 * block + 4 <= {}u) {{", group.len));
+        text.line("for (int k = 0; k < 4; ++k) x[k] = z[k] * scale;");
+        text.line("return;");
+        text.line("}");
     }
     text.line("#pragma unroll");
     text.line("for (word k = 0; k < 4; ++k) {");

@@ -12,6 +12,8 @@ const LEAST: usize = 256;
 /// How a layer is streamed on tensor cores, see `pack_pass`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Packs {
+    /// Threads of a block.
+    pub threads: usize,
     /// Columns of a tile.
     pub tile: usize,
     /// Parts of a tile that threads of their own make of each point.
