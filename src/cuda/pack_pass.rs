@@ -112,6 +112,10 @@ impl<'a> Step<'a> {
             body.line("Pack<4> four;");
             body.line(format!("{source}_four(block + b, p, now, now_scale, four.x);"));
             body.line("*(Pack<4>*)(x + p * Pitch<TILE, OUT>::POINTS + segment * EACH + 4 * b) = four;");
+            if has_squares.is_some() {
+                // here, where it fills the waits of the other numbers
+                body.line(format!("squares += {source}_squares(block + b, p, after);"));
+            }
             body.line("}");
             body.line("}");
             if c.piece.reads_weight {
@@ -135,7 +139,7 @@ impl<'a> Step<'a> {
             body.line("__syncthreads();");
             body.line("add_forward<PRODUCT, COUNT, OUT, TILE>(share, x, w, sums);");
         }
-        if has_squares.is_some() {
+        if has_squares.is_some() && !pass.update {
             body.line("if (makes) {");
             body.line("#pragma unroll 1");
             body.line(format!(
