@@ -36,14 +36,14 @@ const BLOCKS_AT_MOST: u32 = 296;
 /// # Errors
 /// Where the program breaks a rule of the representation.
 pub fn emit(program: &JetProgram, options: &Options) -> Result<Module, Invalid> {
-    let (header, Parts { module, body, .. }) = headed(program, options, None, None)?;
+    let (header, Parts { module, body, .. }) = headed(program, options, None, None, None)?;
     let text = format!("{header}{}\n// --- {}\n\n{}", prelude(options), program.name, body.text);
     Ok(Module { text, ..module })
 }
 
 /// The module of a program that is a step, in a loop of steps.
 pub(super) fn rolled(program: &JetProgram, rollout: Rollout, options: &Options) -> Result<Module, Invalid> {
-    let (header, Parts { module, body, .. }) = headed(program, options, None, Some(rollout))?;
+    let (header, Parts { module, body, .. }) = headed(program, options, None, None, Some(rollout))?;
     let (name, block) = ("kernels/rollout.cuh", include_str!("../../kernels/rollout.cuh"));
     let prelude = format!("{}\n// --- {name}\n{block}", prelude(options));
     let text = format!("// a rollout, step after step\n{header}{prelude}\n// --- {}\n\n{}", program.name, body.text);
@@ -75,20 +75,36 @@ pub(super) struct Piece {
 
 /// The module of a program, for a text of several. With `wide` its first layer is streamed: what is made of the points is in
 /// the buffers `made`, `column_sums` and `scales`, and the parts of the layer's gradient are left to the caller.
-pub(super) fn parts(program: &JetProgram, options: &Options, wide: Option<Wide>) -> Result<Parts, Invalid> {
-    headed(program, options, wide, None).map(|(_, parts)| parts)
+pub(super) fn parts(
+    program: &JetProgram,
+    options: &Options,
+    wide: Option<Wide>,
+    descent: Option<Descent>,
+) -> Result<Parts, Invalid> {
+    headed(program, options, wide, descent, None).map(|(_, parts)| parts)
+}
+
+/// How tensors are updated as soon as their gradients are known, where these are no part of others.
+#[derive(Clone, Debug)]
+pub(super) struct Descent {
+    /// The constants of the update, from `rates` and `state`.
+    pub constants: String,
+    /// By tensor of the program.
+    pub tensors: Vec<bool>,
 }
 
 fn headed(
     program: &JetProgram,
     options: &Options,
     wide: Option<Wide>,
+    descent: Option<Descent>,
     rollout: Option<Rollout>,
 ) -> Result<(String, Parts), Invalid> {
     let types = program.types()?;
     let layout = Layout::new(program, &types, options);
     let mut emitter = Emitter::new(program, types, layout, options);
     emitter.stream(wide);
+    emitter.descent = descent;
     emitter.roll(rollout);
     emitter.order();
     emitter.before();
@@ -146,6 +162,10 @@ pub(super) struct Emitter<'a> {
     pub body: Text,
     /// A first layer that is streamed.
     pub wide: Option<Wide>,
+    /// How tensors are updated in place.
+    pub descent: Option<Descent>,
+    /// Tensors that the kernel in the making writes.
+    pub written: BTreeSet<BufferId>,
     /// What the pad holds.
     pub pad: Pad,
     /// What makes the program a step of a rollout, and the buffers of the number of steps and of the points that left.
@@ -176,6 +196,8 @@ impl<'a> Emitter<'a> {
             used: BTreeSet::new(),
             body: Text::default(),
             wide: None,
+            descent: None,
+            written: BTreeSet::new(),
             pad: Pad::default(),
             rollout: None,
         };
@@ -248,7 +270,10 @@ impl<'a> Emitter<'a> {
         let name = identifier(&format!("{}_{suffix}", self.program.name), &mut self.names);
         let arguments: Vec<BufferId> = std::mem::take(&mut self.used).into_iter().collect();
         let rolls = self.rollout.is_some();
-        let parameters: Vec<String> = arguments.iter().map(|id| parameter(&self.buffers[id.index()], rolls)).collect();
+        let written = std::mem::take(&mut self.written);
+        let is_written = |id: &BufferId| rolls || written.contains(id);
+        let parameters: Vec<String> =
+            arguments.iter().map(|id| parameter(&self.buffers[id.index()], is_written(id))).collect();
         // registers for two blocks of a processor where nothing spills then; gradients need more, and numbers of f64 take two each
         let has_gradient = !self.program.gradients.is_empty();
         let blocks = if has_gradient || self.options.precision == Precision::Fp64 { 1 } else { 2 };
@@ -573,8 +598,8 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// A rollout writes its points.
-fn parameter(buffer: &Buffer, rolls: bool) -> String {
+/// A rollout writes its points, an update its tensors.
+fn parameter(buffer: &Buffer, is_written: bool) -> String {
     let element = match buffer.element {
         Element::Real => "real",
         Element::Double => "double",
@@ -582,8 +607,8 @@ fn parameter(buffer: &Buffer, rolls: bool) -> String {
         Element::Long => "wide_word",
     };
     match buffer.role {
-        Role::Points if rolls => format!("{element}* {}", buffer.name),
-        Role::Steps | Role::Points | Role::Data | Role::Tensor(_) | Role::State | Role::Constant => {
+        Role::Points | Role::Tensor(_) if is_written => format!("{element}* {}", buffer.name),
+        Role::Steps | Role::Points | Role::Data | Role::Tensor(_) | Role::State | Role::Rates | Role::Constant => {
             format!("const {element}* __restrict__ {}", buffer.name)
         }
         _ => format!("{element}* {}", buffer.name),

@@ -1,13 +1,13 @@
 //! What comes before the points, factors of first layers, and after them: sums over the blocks, gradients by columns, and
 //! combinations of reduced values.
 
-use super::emitter::Emitter;
+use super::emitter::{Descent, Emitter};
 use super::layout::Home;
 use super::lifts::Lift;
 use super::text::Text;
 use super::wide::Packs;
-use super::{Element, Extent, Grid, KernelId, Role};
-use crate::jet::{Draw, Op, Type, ValueId};
+use super::{BufferId, Element, Extent, Grid, KernelId, Role};
+use crate::jet::{Draw, Op, TensorId, Type, ValueId};
 
 /// Threads of a block here.
 const THREADS: usize = 256;
@@ -100,9 +100,9 @@ impl Emitter<'_> {
     }
 
     /// A buffer of a factor.
-    fn of_factor(&self, name: &str, factor: ValueId) -> super::BufferId {
+    fn of_factor(&self, name: &str, factor: ValueId) -> BufferId {
         let name = format!("{name}_{}", factor.0);
-        super::BufferId(self.buffers.iter().position(|b| b.name == name).unwrap_or_default() as u32)
+        BufferId(self.buffers.iter().position(|b| b.name == name).unwrap_or_default() as u32)
     }
 
     /// L^T of a factor: [rank, out].
@@ -140,7 +140,7 @@ impl Emitter<'_> {
         let total = self.layout.sums;
         let Grid::Tiles { points, most } = self.kernels[main.index()].grid else { return };
         let partial = self.buffers.iter().position(|b| b.name == "partial").unwrap_or_default();
-        let partial = self.argument(super::BufferId(partial as u32));
+        let partial = self.argument(BufferId(partial as u32));
         self.line("const int e = (int)blockIdx.x * 32 + (int)threadIdx.x % 32;");
         self.line("int at = e;");
         // what lies between sums was never written
@@ -155,6 +155,11 @@ impl Emitter<'_> {
         for gap in gaps.into_iter().chain([format!("at >= {end}")]) {
             self.line(format!("if ({gap}) at = 0;"));
         }
+        let descent = self.descent.clone();
+        if let Some(descent) = &descent {
+            self.line(format!("Adam* const constants = (Adam*)(SHARED_MEMORY + {});", THREADS * 8 / self.options.bytes()));
+            self.line(format!("if (threadIdx.x == {}) *constants = {};", THREADS - 1, descent.constants));
+        }
         self.line(format!("const unsigned tiles = (count + {}) / {points};", points - 1));
         self.line(format!(
             "const real mean = mean_of_blocks(tiles < {most} ? tiles : {most}, count, {total}, at, {partial});"
@@ -162,13 +167,48 @@ impl Emitter<'_> {
         self.line("if (threadIdx.x >= 32) return;");
         for (k, home) in self.layout.homes.clone().into_iter().enumerate() {
             let Home::Sum(offset) = home else { continue };
-            let end = offset + self.length(k);
+            let length = self.length(k);
+            let end = offset + length;
             for place in self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default() {
-                let to = self.argument(place);
-                self.line(format!("if (e >= {offset} && e < {end}) {to}[e - {offset}] = mean;"));
+                let inside = format!("if (e >= {offset} && e < {end})");
+                let tensor = self.updated(place, descent.as_ref());
+                let Some(tensor) = tensor else {
+                    let to = self.argument(place);
+                    self.line(format!("{inside} {to}[e - {offset}] = mean;"));
+                    continue;
+                };
+                let w = self.tensor(tensor);
+                self.written.insert(self.tensors[tensor.index()]);
+                let [m, v] = [false, true].map(|second| self.moment(tensor, length, second));
+                self.line(format!("{inside} {{"));
+                self.line(format!(
+                    "{w}[e - {offset}] = adam_update(*constants, {w}[e - {offset}], mean, {m} + e - {offset}, {v} + e - {offset});"
+                ));
+                self.line("}");
             }
         }
-        self.kernel("sums", Grid::Fixed(total.div_ceil(32) as u32), THREADS, THREADS * 8);
+        if descent.is_some() {
+            let (state, steps) = (self.state, Extent { fixed: 1, ..Extent::default() });
+            let rates = self.buffer("rates", Element::Double, steps, Role::Rates);
+            [state, rates].into_iter().for_each(|id| _ = self.argument(id));
+        }
+        let shared = THREADS * 8 + if descent.is_some() { 64 } else { 0 };
+        self.kernel("sums", Grid::Fixed(total.div_ceil(32) as u32), THREADS, shared);
+    }
+
+    /// The tensor of whose gradient a buffer would be, where it is updated at once.
+    fn updated(&self, place: BufferId, descent: Option<&Descent>) -> Option<TensorId> {
+        let Role::Gradient(n) = self.buffers[place.index()].role else { return None };
+        let tensor = self.program.gradients[n as usize].0;
+        descent?.tensors[tensor.index()].then_some(tensor)
+    }
+
+    /// The first or second moments of a tensor.
+    fn moment(&mut self, tensor: TensorId, length: usize, second: bool) -> String {
+        let name = format!("{}_{}", if second { "second" } else { "first" }, self.program.tensors[tensor.index()].name);
+        let role = Role::Moment { tensor: tensor.0, second };
+        let id = self.buffer(&name, Element::Real, Extent { fixed: length as u64, ..Extent::default() }, role);
+        self.argument(id)
     }
 
     fn first_place(&mut self, value: ValueId) -> String {

@@ -5,13 +5,13 @@
 //! one that notes the losses and counts the step. What the conditions give is the same as on the CPU, within rounding. A first
 //! layer with very many inputs is updated in a pass of its own, see `wide_pass`: its points are never stored.
 
-use super::emitter::{self, Parts};
+use super::emitter::{self, Descent, Parts};
 use super::{pack_pass, points};
 use super::text::{Text, identifier, tensor_name};
 use super::wide::Wide;
 use super::wide_pass::{self, Streaming};
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Options, Precision, Role};
-use crate::jet::{Invalid, JetProgram};
+use crate::jet::{Invalid, JetProgram, Op, ValueId};
 use crate::net::TensorSpec;
 use crate::program::Learning;
 use crate::train::{Adam, Place, Sampler};
@@ -88,6 +88,8 @@ pub(super) struct Step<'a> {
     pub rates: BufferId,
     /// Tensors that a pass of their own updates.
     streamed: BTreeSet<usize>,
+    /// Tensors that are updated where their gradients are added up.
+    updated: BTreeSet<usize>,
     /// By condition: points, data.
     inputs: Vec<[Option<BufferId>; 2]>,
     /// By condition: its loss.
@@ -112,6 +114,7 @@ impl<'a> Step<'a> {
             state: BufferId(0),
             rates: BufferId(0),
             streamed: BTreeSet::new(),
+            updated: BTreeSet::new(),
             inputs: vec![],
             losses: vec![],
             gradients: vec![vec![]; training.tensors.len()],
@@ -282,10 +285,11 @@ impl<'a> Step<'a> {
         if let Some(source) = &mut options.source {
             source.lines.insert(named.name.clone(), source.line(&program.name));
         }
-        let Parts { module, body, piece } = emitter::parts(&named, &options, wide.clone())?;
-        let (count, before) = (sampler.count() as u32, self.kernels.len() as u32);
         let position = |name: &str| self.training.tensors.iter().position(|t| t.name == name);
         let tensors: Vec<usize> = program.tensors.iter().map(|t| position(&t.name).unwrap_or_default()).collect();
+        let descent = self.descent(program, wide.as_ref(), &tensors);
+        let Parts { module, body, piece } = emitter::parts(&named, &options, wide.clone(), descent)?;
+        let (count, before) = (sampler.count() as u32, self.kernels.len() as u32);
         let mut ids = Vec::new();
         let needed = module.kernels.iter().flat_map(|k| &k.arguments).chain(piece.iter().flat_map(|p| &p.arguments));
         let needed: BTreeSet<BufferId> = needed.copied().collect();
@@ -301,6 +305,13 @@ impl<'a> Step<'a> {
                 Role::Tensor(t) => Some(self.tensors[tensors[t as usize]]),
                 Role::Points => self.inputs[k][0],
                 Role::Data => self.inputs[k][1],
+                Role::Rates => Some(self.rates),
+                Role::Moment { tensor, second } => {
+                    let t = tensors[tensor as usize];
+                    self.updated.insert(t);
+                    let [m, v] = self.moments(t);
+                    Some(if second { v } else { m })
+                }
                 _ => None,
             };
             let role = buffer.role;
@@ -361,8 +372,33 @@ impl<'a> Step<'a> {
         )))
     }
 
+    /// Which tensors are updated as soon as their gradients are known: of a single condition, those of one use, whatever their own
+    /// condition needs of them afterwards.
+    fn descent(&self, program: &JetProgram, wide: Option<&Wide>, tensors: &[usize]) -> Option<Descent> {
+        let is_read = |v: ValueId| program.ops.iter().any(|op| op.arguments().contains(&v));
+        let gradients = |t: usize| {
+            let of = program.gradients.iter().filter(|g| g.0.index() == t);
+            of.map(|g| 1 + usize::from(is_read(g.1))).sum::<usize>()
+        };
+        let is_direct = |t: usize| {
+            let spec = &self.training.tensors[tensors[t]];
+            let is_streamed = wide.is_some_and(|w| w.weight.index() == t);
+            gradients(t) == 1 && spec.is_learned() && spec.learning != Learning::Log && !is_streamed && !spec.is_empty()
+        };
+        let is_factored = |t: usize| program.ops.iter().any(|op| matches!(op, Op::Factor { weight, .. } if weight.index() == t));
+        let tensors = (0..program.tensors.len()).map(|t| is_direct(t) && !is_factored(t)).collect();
+        (self.training.conditions.len() == 1).then(|| Descent { constants: self.adam_constants(), tensors })
+    }
+
     /// First and second moments of a tensor.
     pub fn moments(&mut self, tensor: usize) -> [BufferId; 2] {
+        let known = |second| {
+            let role = Role::Moment { tensor: tensor as u32, second };
+            self.buffers.iter().position(|b| b.role == role).map(|at| BufferId(at as u32))
+        };
+        if let [Some(m), Some(v)] = [false, true].map(known) {
+            return [m, v];
+        }
         let specs = self.training.tensors;
         [(false, "first"), (true, "second")].map(|(second, name)| {
             let (name, length) = (format!("{name}_{}", specs[tensor].name), specs[tensor].len());
@@ -383,7 +419,7 @@ impl<'a> Step<'a> {
         let mut branches = Text::default();
         for (k, tensor) in self.training.tensors.iter().enumerate() {
             let gradients = self.gradients[k].clone();
-            if gradients.is_empty() || tensor.is_empty() || !tensor.is_learned() || self.streamed.contains(&k) {
+            if gradients.is_empty() || tensor.is_empty() || !tensor.is_learned() || self.streamed.contains(&k) || self.updated.contains(&k) {
                 continue;
             }
             let [first, second] = self.moments(k);
@@ -403,6 +439,9 @@ impl<'a> Step<'a> {
             branches.line("}");
             branches.line(format!("e -= {};", tensor.len()));
             total += tensor.len();
+        }
+        if total == 0 {
+            return;
         }
         body.line("Adam* const constants = (Adam*)SHARED_MEMORY;");
         body.line("if (threadIdx.x == 0) {");
