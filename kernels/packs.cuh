@@ -57,12 +57,24 @@ __device__ inline void load_weight(int left, const float* weight, float* w) {
     }
 }
 
+// Asks for a tile of an array, which lies as the weight does, before it is needed.
+template <int IN, int OUT, int TILE>
+__device__ inline void prefetch(int left, const float* x) {
+#ifndef JETC_HOST
+    constexpr int LINE = 32;  // numbers
+    for (int e = threadIdx.x; e < TILE * OUT / LINE; e += blockDim.x) {
+        if (left + e * LINE / OUT < IN) asm volatile("prefetch.global.L2 [%0];" ::"l"(x + (size_t)left * OUT + e * LINE));
+    }
+#endif
+}
+
 // Adam on a tile, in shared memory and where the weight lies; where the tile `has` more, more(i, o, g) adds it to four numbers of the gradient, all
 // of which is multiplied by `scale`.
 template <int IN, int OUT, int TILE, class More>
-__device__ inline void update_packs(int left, const Adam& adam, float scale, const float* gradient, bool has, More more, float* w,
+__device__ inline void update_packs(int left, const Adam& constants, float scale, const float* gradient, bool has, More more, float* w,
                                     float* weight, float* first, float* second) {
-    constexpr int PACKS = TILE * OUT / 4, AT_ONCE = 2;
+    constexpr int PACKS = TILE * OUT / 4, AT_ONCE = 1;
+    const Adam adam = constants;
 #pragma unroll 1
     for (int start = 0; start < PACKS; start += AT_ONCE * blockDim.x) {
         Pack<4> old[AT_ONCE], m[AT_ONCE], v[AT_ONCE];
@@ -119,7 +131,7 @@ __device__ inline void add_forward(const Which& share, const float* x, const flo
     if (!share.has) return;
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     const float* const right = w + 4 * t * Pitch<TILE, OUT>::WEIGHT + share.left + 2 * g;
-#pragma unroll
+#pragma unroll 1
     for (int l = 0; l < TILE; l += 16) {
         Pack<4> b[2];
 #pragma unroll

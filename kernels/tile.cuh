@@ -194,7 +194,7 @@ __device__ inline void product_outer(int m, bool first, const float* y, const fl
         }
         const float *a_at = y + 2 * t * PITCH_Y + top, *b_at = x + 2 * t * PITCH_X + left + ACROSS * g;
         const int whole = m / 8 * 8;
-#pragma unroll 2
+#pragma unroll 1
         for (int l = 0; l < whole; l += 8) {
             Split down[DOWN][4], across[ACROSS][2];
 #pragma unroll

@@ -17,17 +17,17 @@ const DRAWS: usize = 2048;
 /// Most points, and neurons.
 const POINTS: usize = 128;
 const NEURONS: usize = 128;
-/// Tiles are half as large where there are fewer columns.
-const FEW: usize = 1 << 14;
+/// Columns up to which tiles are small: one for each processor of a large device, and a few.
+const FEW: usize = 132 * 16;
+const SOME: usize = 132 * 192;
 
 /// How a first layer is streamed by packs, if it can be, for so many points.
 pub(super) fn packs(wide: &Wide, count: usize, draws: usize) -> Option<Packs> {
     let fits = wide.out % 16 == 0 && wide.out <= NEURONS && (1..=POINTS).contains(&count) && draws <= DRAWS;
-    let large = std::env::var("JETC_W").is_ok() && wide.inputs > FEW;
-    let (threads, tile) = match wide.inputs <= FEW {
-        true => (THREADS, 16),
-        false if large => (2 * THREADS, 64),
-        false => (THREADS, 32),
+    let (threads, tile) = match wide.inputs {
+        n if n <= FEW => (THREADS, 16),
+        n if n <= SOME => (2 * THREADS, 32),
+        _ => (2 * THREADS, 64),
     };
     let segments = [8, 4, 2, 1].into_iter().find(|s| s * count <= threads && tile / s % 4 == 0)?;
     fits.then_some(Packs { threads, tile, segments, draws })
@@ -61,7 +61,7 @@ impl<'a> Step<'a> {
         body.line("(void)list;");
         body.line("const int p = threadIdx.x % COUNT, segment = threadIdx.x / COUNT;");
         body.line("const bool makes = segment < SEGMENTS;");
-        let shared = (bars + x + w + tile * out + threads + 2 * draws) * 4 + 64;
+        let shared = (bars + x + w + tile * out + threads + 2 * draws) * 4 + 64 + threads * 8;
         let mut moments = String::new();
         if pass.update {
             let rates = self.rates;
@@ -79,13 +79,12 @@ impl<'a> Step<'a> {
             }
             c.piece.begin.text.lines().for_each(|l| body.line(l.trim_start()));
             body.line("__syncthreads();");
-            body.line("const Adam adam = *constants;");
             self.pack_points(&mut body, &mut arguments, c, "now", 0);
         }
         if let Some(ahead) = pass.forward {
             self.pack_points(&mut body, &mut arguments, c, "next", ahead);
-            body.line(format!("const Share<COUNT, OUT, {}> share;", threads / 32));
-            body.line(format!("float sums[Share<COUNT, OUT, {}>::DOWN][2][4] = {{}};", threads / 32));
+            body.line(format!("typedef Share<COUNT, OUT, {}> Own;", threads / 32));
+            body.line("float sums[Own::DOWN][2][4] = {};");
             for (k, fold) in c.wide.columns.folds().enumerate() {
                 body.line(format!("real sum{k} = {};", if fold == Fold::Max { "-infinity()" } else { "0" }));
             }
@@ -93,7 +92,8 @@ impl<'a> Step<'a> {
         let has_squares = pass.scales.filter(|_| points::has_ball(c.sampler));
         if let Some(ahead) = has_squares {
             body.line(format!("const PointStep after = {source}_step(state, {ahead});"));
-            body.line("double squares = 0;");
+            body.line(format!("double* const squares = (double*)list + {} + threadIdx.x;", draws + 8));
+            body.line("*squares = 0;");
         }
         if pass.forward.is_some() {
             arguments.push((self.tensors[t], pass.update));
@@ -106,15 +106,18 @@ impl<'a> Step<'a> {
         body.line(format!("for (int left = blockIdx.x * TILE; left < {inputs}; left += gridDim.x * TILE) {{"));
         body.line("const word block = (left + segment * EACH) / 4;");
         if pass.update {
+            for array in moments.split(", ").chain([weight.as_str()]) {
+                body.line(format!("prefetch<{inputs}, OUT, TILE>(left, {array});"));
+            }
             body.line("if (makes) {");
             body.line("#pragma unroll 1");
             body.line("for (int b = 0; b < EACH / 4; ++b) {");
             body.line("Pack<4> four;");
-            body.line(format!("{source}_four(block + b, p, now, now_scale, four.x);"));
+            body.line(format!("{source}_four(block + b, p, now, now_scales[0], four.x);"));
             body.line("*(Pack<4>*)(x + p * Pitch<TILE, OUT>::POINTS + segment * EACH + 4 * b) = four;");
             if has_squares.is_some() {
                 // here, where it fills the waits of the other numbers
-                body.line(format!("squares += {source}_squares(block + b, p, after);"));
+                body.line(format!("*squares += {source}_squares(block + b, p, after);"));
             }
             body.line("}");
             body.line("}");
@@ -127,7 +130,7 @@ impl<'a> Step<'a> {
             body.line("__syncthreads();");
             c.piece.body.text.lines().for_each(|l| body.line(l.trim_start()));
             body.line(format!(
-                "update_packs<{inputs}, OUT, TILE>(left, adam, (real)(1.0 / COUNT), gradient, has(left), more, w, {weight}, {moments});"
+                "update_packs<{inputs}, OUT, TILE>(left, *constants, (real)(1.0 / COUNT), gradient, has(left), more, w, {weight}, {moments});"
             ));
         } else if pass.forward.is_some() {
             body.line(format!("load_weight<{inputs}, OUT, TILE>(left, {weight}, w);"));
@@ -137,13 +140,13 @@ impl<'a> Step<'a> {
             walk.columns(&mut body, &mut arguments, self, c);
             body.line("}");
             body.line("__syncthreads();");
-            body.line("add_forward<PRODUCT, COUNT, OUT, TILE>(share, x, w, sums);");
+            body.line("add_forward<PRODUCT, COUNT, OUT, TILE>(Own(), x, w, sums);");
         }
         if has_squares.is_some() && !pass.update {
             body.line("if (makes) {");
             body.line("#pragma unroll 1");
             body.line(format!(
-                "for (int b = 0; b < EACH / 4; ++b) squares += {source}_squares(block + b, p, after);"
+                "for (int b = 0; b < EACH / 4; ++b) *squares += {source}_squares(block + b, p, after);"
             ));
             body.line("}");
         }
@@ -155,7 +158,7 @@ impl<'a> Step<'a> {
             arguments.push((partial, true));
             let per_block = count * (out + segments * width);
             body.line(format!("real* const part = {} + (size_t)blockIdx.x * {per_block};", self.name(partial)));
-            body.line("put_forward<COUNT, OUT>(share, sums, part);");
+            body.line("put_forward<COUNT, OUT>(Own(), sums, part);");
             if width > 0 {
                 body.line("if (makes) {");
                 body.line(format!("real* const to = part + COUNT * OUT + (segment * COUNT + p) * {width};"));
@@ -166,15 +169,15 @@ impl<'a> Step<'a> {
         if has_squares.is_some() {
             arguments.push((squares, true));
             body.line(format!(
-                "if (makes) {}[((size_t)blockIdx.x * SEGMENTS + segment) * COUNT + p] = squares;",
+                "if (makes) {}[((size_t)blockIdx.x * SEGMENTS + segment) * COUNT + p] = *squares;",
                 self.name(squares)
             ));
         }
         let launch = (Grid::Fixed(blocks as u32), threads, shared);
-        self.resident_kernel(name, launch, 2 * THREADS / threads, &merged(arguments), body);
+        self.kernel(name, launch, &merged(arguments), body);
     }
 
-    /// The step of the points, and the factor of this thread's point, under a name.
+    /// The step of the points, and where the factor of this thread's point is, under a name.
     fn pack_points(
         &self,
         body: &mut Text,
@@ -185,8 +188,7 @@ impl<'a> Step<'a> {
     ) {
         arguments.push((c.scales, false));
         body.line(format!("const PointStep {name} = {}_step(state, {ahead});", c.wide.source));
-        body.line(format!("const real {name}_scale = {}[({name}.step & 1) * COUNT + p];", self.name(c.scales)));
-        body.line(format!("(void){name}_scale;"));
+        body.line(format!("const real* const {name}_scales = {} + ({name}.step & 1) * COUNT + p;", self.name(c.scales)));
     }
 }
 
@@ -235,7 +237,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    /// What is the same for all columns, and room for what is kept.
+    /// What is the same for all columns.
     fn uniforms<'a>(
         &mut self,
         body: &mut Text,
@@ -244,14 +246,13 @@ impl<'c> Walk<'c> {
         c: &Streaming<'a>,
     ) {
         for k in 0..self.of.nodes.len() {
-            let Some((low, lead)) = self.shifts[k] else { continue };
+            if self.shifts[k].is_none() {
+                continue;
+            }
             if self.of.uniform[k] {
                 let value = self.value(k, 0, arguments, step, c);
                 body.line(format!("const real u{k} = {value};"));
                 self.names.insert(k, format!("u{k}"));
-            } else if low < lead {
-                let names: Vec<String> = (low..lead).map(|s| format!("n{k}_{s} = 0")).collect();
-                body.line(format!("real {};", names.join(", ")));
             }
         }
     }
@@ -265,10 +266,15 @@ impl<'c> Walk<'c> {
         c: &Streaming<'a>,
     ) {
         let reach = self.reach;
+        for (k, shifts) in self.shifts.iter().enumerate() {
+            let Some((low, lead)) = shifts.filter(|s| s.0 < s.1 && !self.of.uniform[k]) else { continue };
+            let names: Vec<String> = (low..lead).map(|s| format!("n{k}_{s} = 0")).collect();
+            body.line(format!("real {};", names.join(", ")));
+        }
         body.line("#pragma unroll 1");
         body.line(format!("for (int b = 0; b < (EACH + {reach} + 3) / 4; ++b) {{"));
         body.line("Pack<4> four;");
-        body.line(format!("{}_four(block + b, p, next, next_scale, four.x);", c.wide.source));
+        body.line(format!("{}_four(block + b, p, next, next_scales[0], four.x);", c.wide.source));
         body.line(
             "if (b < EACH / 4) *(Pack<4>*)(x + p * Pitch<TILE, OUT>::POINTS + segment * EACH + 4 * b) = four;",
         );
@@ -353,7 +359,7 @@ impl<'c> Walk<'c> {
             // programs with directions are not streamed
             Node::Direction(_) => "real(0)".into(),
             Node::Points => "four.x[k]".into(),
-            Node::Fixed(column) => format!("{source}_at({column}u, p, next, next_scale)"),
+            Node::Fixed(column) => format!("{source}_at({column}u, p, next, next_scales[0])"),
             Node::Tensor(t) => {
                 let (name, length) = tensor(*t);
                 format!("i + {shift} >= 0 && i + {shift} < {length} ? {name}[i + {shift}] : real(0)")

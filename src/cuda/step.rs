@@ -192,19 +192,7 @@ impl<'a> Step<'a> {
     pub fn kernel(
         &mut self,
         name: &str,
-        launch: (Grid, usize, usize),
-        arguments: &[(BufferId, bool)],
-        body: Text,
-    ) {
-        self.resident_kernel(name, launch, 1, arguments, body);
-    }
-
-    /// The same, with registers for so many blocks of a processor.
-    pub fn resident_kernel(
-        &mut self,
-        name: &str,
         (grid, threads, shared): (Grid, usize, usize),
-        resident: usize,
         arguments: &[(BufferId, bool)],
         body: Text,
     ) {
@@ -221,8 +209,7 @@ impl<'a> Step<'a> {
         };
         let parameters: Vec<String> = arguments.iter().map(parameter).collect();
         self.text.line("");
-        let bounds = if resident > 1 { format!("{threads}, {resident}") } else { threads.to_string() };
-        self.text.line(format!("extern \"C\" __global__ void __launch_bounds__({bounds}) {name}("));
+        self.text.line(format!("extern \"C\" __global__ void __launch_bounds__({threads}) {name}("));
         self.text.line(format!("    {}, unsigned count) {{", parameters.join(",\n    ")));
         let body = body.text.replace("blockDim.x", &threads.to_string());
         body.lines().for_each(|l| self.text.line(l.trim_start()));

@@ -90,7 +90,7 @@ impl<'a> Step<'a> {
         let most = self.options.blocks.map_or(BLOCKS, |n| n.max(1) as usize);
         let packs = conditions[0].wide.packs;
         let (tile, segments) = packs.map_or((TILE, 1), |p| (p.tile, p.segments));
-        let most = packs.map_or(most, |p| most * THREADS / p.threads);
+        let most = packs.map_or(most, |_| most / 2).max(1);
         let blocks = conditions[0].wide.inputs.div_ceil(tile).min(most);
         let per_block = per_block(conditions, segments);
         let counts = conditions.iter().map(|c| c.sampler.count()).sum::<usize>() * segments;
