@@ -71,6 +71,11 @@ static __device__ NOINLINE real call_tanh(real x) { return jet_tanh(x); }
 static __device__ NOINLINE real call_atan(real x) { return jet_atan(x); }
 static __device__ NOINLINE real call_erf(real x) { return jet_erf(x); }
 
+struct SineCosine {
+    real sine, cosine;
+};
+static __device__ NOINLINE SineCosine call_sincos(real x) { return SineCosine{jet_sin(x), jet_cos(x)}; }
+
 // Sine and cosine of one number.
 __device__ inline void jet_sincos(real x, real* sine, real* cosine) {
 #if JETC_DOUBLE
@@ -97,8 +102,9 @@ __device__ inline void jet_sincos(real x, real* sine, real* cosine) {
     *sine = turn & 2 ? -a : a;
     *cosine = turn + 1 & 2 ? -b : b;
     if (fabsf(x) > 48000.0f) {
-        *sine = call_sin(x);
-        *cosine = call_cos(x);
+        const SineCosine far = call_sincos(x);
+        *sine = far.sine;
+        *cosine = far.cosine;
     }
 #endif
 }

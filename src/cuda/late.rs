@@ -157,7 +157,10 @@ impl Emitter<'_> {
         }
         let descent = self.descent.clone();
         if let Some(descent) = &descent {
-            self.line(format!("Adam* const constants = (Adam*)(SHARED_MEMORY + {});", THREADS * 8 / self.options.bytes()));
+            self.line(format!(
+                "Adam* const constants = (Adam*)(SHARED_MEMORY + {});",
+                THREADS * 8 / self.options.bytes()
+            ));
             self.line(format!("if (threadIdx.x == {}) *constants = {};", THREADS - 1, descent.constants));
         }
         self.line(format!("const unsigned tiles = (count + {}) / {points};", points - 1));
@@ -241,9 +244,7 @@ impl Emitter<'_> {
         let own = SOLVING / 32 * rank * 8;
         let shared = own + rank * rank * 8;
         let is_near = shared <= SHARED;
-        self.line(format!(
-            "pull_back<{out}, {rank}, {is_near}>({l}, {pivots}, {bar}, (double*)SHARED_MEMORY, {to});"
-        ));
+        self.line(format!("pull_back<{out}, {rank}, {is_near}>({l}, {pivots}, {bar}, (double*)SHARED_MEMORY, {to});"));
         let blocks = out.div_ceil(SOLVING / 32) as u32;
         self.kernel(&format!("pull_back_{k}"), Grid::Fixed(blocks), SOLVING, if is_near { shared } else { own });
         if self.wide.as_ref().is_some_and(|w| w.weight == weight) {
@@ -338,7 +339,10 @@ impl Emitter<'_> {
         let is_one_row = !lift.samples.contains(&Draw::Points) && rows * out % 4 == 0;
         if is_one_row {
             self.line("copy_batches<Pack<4>>(COUNT * OUT / 4, [=](int e) {");
-            self.line(format!("return pack<4>({bars} + (size_t)(e / (OUT / 4)) * {} + e % (OUT / 4) * 4);", rows * out));
+            self.line(format!(
+                "return pack<4>({bars} + (size_t)(e / (OUT / 4)) * {} + e % (OUT / 4) * 4);",
+                rows * out
+            ));
             self.line("}, [=](int e, Pack<4> four) {");
             self.line("*(Pack<4>*)(bars + e / (OUT / 4) * Pitch<TILE, OUT>::BARS + e % (OUT / 4) * 4) = four;");
             self.line("});");
@@ -364,7 +368,9 @@ impl Emitter<'_> {
                 self.line(format!("return (int)(whole({kept}[(d / {seeds} * {rows} + {row}) * {of_point} + {name}[d % {seeds}].at]) - {first});"));
                 self.line("};");
                 self.line(format!("const int listed = own_draws<TILE, {draws}, {threads}>(drawn, found, list);"));
-                self.line(format!("const auto has = [=](int left) {{ return has_draws(listed, list + {draws}, left, TILE); }};"));
+                self.line(format!(
+                    "const auto has = [=](int left) {{ return has_draws(listed, list + {draws}, left, TILE); }};"
+                ));
                 self.line("const auto more = [=](int i, int o, real* g) {");
                 self.line("for (int d = 0; d < listed; ++d) {");
                 self.line(format!("if (list[{draws} + d] != i) continue;"));

@@ -1,7 +1,7 @@
 //! Layers on values of a tile, their adjoints, and sums over its points.
 
-use super::emitter::Emitter;
 use super::Precision;
+use super::emitter::Emitter;
 use super::layout::{Home, is_turned_tensor};
 use crate::jet::{Op, TensorId, ValueId};
 

@@ -438,7 +438,8 @@ impl Emitter<'_> {
         self.line(format!("for (int s = v{k}_starts[r]; s < v{k}_starts[r + 1]; ++s) {{"));
         self.line(format!("const Seed seed = v{k}_seeds[s];"));
         self.line("for (int p = 0; p < n; ++p) {");
-        let share = directions.map_or(String::new(), |(d, d_pitch)| format!(" * v{d}[(seed.at * n + p) * {d_pitch} + c]"));
+        let share =
+            directions.map_or(String::new(), |(d, d_pitch)| format!(" * v{d}[(seed.at * n + p) * {d_pitch} + c]"));
         self.line(format!("sum += seed.value * v{bar}[(r * n + p) * {pitch} + f]{share};"));
         self.line("}");
         self.line("}");

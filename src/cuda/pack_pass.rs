@@ -145,9 +145,7 @@ impl<'a> Step<'a> {
         if has_squares.is_some() && !pass.update {
             body.line("if (makes) {");
             body.line("#pragma unroll 1");
-            body.line(format!(
-                "for (int b = 0; b < EACH / 4; ++b) *squares += {source}_squares(block + b, p, after);"
-            ));
+            body.line(format!("for (int b = 0; b < EACH / 4; ++b) *squares += {source}_squares(block + b, p, after);"));
             body.line("}");
         }
         if pass.forward.is_some() {
@@ -188,7 +186,10 @@ impl<'a> Step<'a> {
     ) {
         arguments.push((c.scales, false));
         body.line(format!("const PointStep {name} = {}_step(state, {ahead});", c.wide.source));
-        body.line(format!("const real* const {name}_scales = {} + ({name}.step & 1) * COUNT + p;", self.name(c.scales)));
+        body.line(format!(
+            "const real* const {name}_scales = {} + ({name}.step & 1) * COUNT + p;",
+            self.name(c.scales)
+        ));
     }
 }
 
@@ -275,16 +276,14 @@ impl<'c> Walk<'c> {
         body.line(format!("for (int b = 0; b < (EACH + {reach} + 3) / 4; ++b) {{"));
         body.line("Pack<4> four;");
         body.line(format!("{}_four(block + b, p, next, next_scales[0], four.x);", c.wide.source));
-        body.line(
-            "if (b < EACH / 4) *(Pack<4>*)(x + p * Pitch<TILE, OUT>::POINTS + segment * EACH + 4 * b) = four;",
-        );
+        body.line("if (b < EACH / 4) *(Pack<4>*)(x + p * Pitch<TILE, OUT>::POINTS + segment * EACH + 4 * b) = four;");
         if self.of.sums.is_empty() {
             body.line("}");
             return;
         }
         body.line("#pragma unroll");
         body.line("for (int k = 0; k < 4; ++k) {");
-        body.line(format!("const int j = 4 * b + k - {reach}, i = left + segment * EACH + j;"));
+        body.line(format!("const int j = 4 * b + k - {reach}, i = 4 * (int)block + j;"));
         body.line("if (j >= EACH) break;");
         let mut done = vec![false; self.of.nodes.len()];
         for k in 0..self.of.nodes.len() {

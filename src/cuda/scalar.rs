@@ -101,8 +101,10 @@ impl Emitter<'_> {
             let line = line.trim();
             let value = line.strip_prefix("const real r").and_then(|l| l.split_once(" = ")).map(|l| l.1);
             let read = value.and_then(|v| v.strip_suffix("];")).and_then(|v| v.split_once('['));
-            let is_known = |place: &str| !place.contains(['r', 'a', '?', '[']) || place.starts_with("(size_t)(first + p)");
-            let moved = depth == 0 && read.is_some_and(|(name, place)| names.iter().any(|n| n == name) && is_known(place));
+            let is_known =
+                |place: &str| !place.contains(['r', 'a', '?', '[']) || place.starts_with("(size_t)(first + p)");
+            let moved =
+                depth == 0 && read.is_some_and(|(name, place)| names.iter().any(|n| n == name) && is_known(place));
             depth += line.matches('{').count() as i64 - line.matches('}').count() as i64;
             moved
         };

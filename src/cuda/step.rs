@@ -6,11 +6,11 @@
 //! layer with very many inputs is updated in a pass of its own, see `wide_pass`: its points are never stored.
 
 use super::emitter::{self, Descent, Parts};
-use super::{pack_pass, points};
 use super::text::{Text, identifier, tensor_name};
 use super::wide::Wide;
 use super::wide_pass::{self, Streaming};
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Options, Precision, Role};
+use super::{pack_pass, points};
 use crate::jet::{Invalid, JetProgram, Op, ValueId};
 use crate::net::TensorSpec;
 use crate::program::Learning;
@@ -133,7 +133,8 @@ impl<'a> Step<'a> {
         let conditions = &self.training.conditions;
         // packs are for one condition, and tensor cores
         let tensor_cores = matches!(self.options.precision, Precision::Tf32 | Precision::Tf32x3);
-        let first = |c: &Condition<'_>| Wide::new(c.program, "").map(|w| c.program.tensors[w.weight.index()].name.clone());
+        let first =
+            |c: &Condition<'_>| Wide::new(c.program, "").map(|w| c.program.tensors[w.weight.index()].name.clone());
         let by_packs = |c: &Condition<'_>| {
             let own = first(c);
             let has = |o: &&Condition<'_>| o.program.tensors.iter().any(|t| Some(&t.name) == own.as_ref());
@@ -372,7 +373,8 @@ impl<'a> Step<'a> {
             let is_streamed = wide.is_some_and(|w| w.weight.index() == t);
             gradients(t) == 1 && spec.is_learned() && spec.learning != Learning::Log && !is_streamed && !spec.is_empty()
         };
-        let is_factored = |t: usize| program.ops.iter().any(|op| matches!(op, Op::Factor { weight, .. } if weight.index() == t));
+        let is_factored =
+            |t: usize| program.ops.iter().any(|op| matches!(op, Op::Factor { weight, .. } if weight.index() == t));
         let tensors = (0..program.tensors.len()).map(|t| is_direct(t) && !is_factored(t)).collect();
         (self.training.conditions.len() == 1).then(|| Descent { constants: self.adam_constants(), tensors })
     }
@@ -406,7 +408,12 @@ impl<'a> Step<'a> {
         let mut branches = Text::default();
         for (k, tensor) in self.training.tensors.iter().enumerate() {
             let gradients = self.gradients[k].clone();
-            if gradients.is_empty() || tensor.is_empty() || !tensor.is_learned() || self.streamed.contains(&k) || self.updated.contains(&k) {
+            if gradients.is_empty()
+                || tensor.is_empty()
+                || !tensor.is_learned()
+                || self.streamed.contains(&k)
+                || self.updated.contains(&k)
+            {
                 continue;
             }
             let [first, second] = self.moments(k);

@@ -351,7 +351,8 @@ impl<'a> Step<'a> {
             if pass.forward.is_some() && width > 0 {
                 arguments.push((c.sums, true));
                 let sums = self.name(c.sums);
-                let from = format!("{segments}, {pitch}, {}, {} + {} + at", count * width, names[0], offset + count * out);
+                let from =
+                    format!("{segments}, {pitch}, {}, {} + {} + at", count * width, names[0], offset + count * out);
                 let folds = c.wide.columns.folds().enumerate().filter(|f| f.1 == Fold::Max);
                 let is_max: Vec<String> = folds.map(|(k, _)| format!("at % {width} == {k}")).collect();
                 range(&mut body, count * width, &mut |body| {
