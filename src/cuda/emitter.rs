@@ -290,9 +290,8 @@ impl<'a> Emitter<'a> {
             self.text.line(format!("#line {} {:?}", source.line(&self.program.name), source.file));
         }
         self.text.line(head);
-        // a compiler that knows the stride of a loop reads several elements at once
-        let body = std::mem::take(&mut self.body).text.replace("blockDim.x", &threads.to_string());
-        body.lines().for_each(|l| self.text.line(l.trim_start()));
+        let body = std::mem::take(&mut self.body);
+        body.text.lines().for_each(|l| self.text.line(l.trim_start()));
         self.text.line("}");
         let kernel = Kernel { name, grid, threads: threads as u32, shared: shared as u32, arguments, count: None };
         self.kernels.push(kernel);

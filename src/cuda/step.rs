@@ -212,8 +212,7 @@ impl<'a> Step<'a> {
         self.text.line("");
         self.text.line(format!("extern \"C\" __global__ void __launch_bounds__({threads}) {name}("));
         self.text.line(format!("    {}, unsigned count) {{", parameters.join(",\n    ")));
-        let body = body.text.replace("blockDim.x", &threads.to_string());
-        body.lines().for_each(|l| self.text.line(l.trim_start()));
+        body.text.lines().for_each(|l| self.text.line(l.trim_start()));
         self.text.line("}");
         let arguments = arguments.iter().map(|a| a.0).collect();
         let (threads, shared) = (threads as u32, shared as u32);
