@@ -45,7 +45,7 @@ impl Emitter<'_> {
         let part = make("gram_parts", double(parts * out * out));
         let gram = make("gram", double(out * out));
         // what is left of the matrix: in registers, in shared memory where it fits, or in global memory
-        let tiles = out % 32 == 0 && out <= 128;
+        let tiles = out.is_multiple_of(32) && out <= 128;
         let mut shared = out * 8 + (out * 4).next_multiple_of(8);
         let square = out * out * 8;
         let left = (!tiles && shared + square > SHARED).then(|| make("gram_left", double(out * out)));
@@ -336,7 +336,7 @@ impl Emitter<'_> {
         let (rows, out) = self.shape(bar);
         let bars = self.argument(self.kept[&bar]);
         let bar_at = |p: &str, r: &str, o: &str| format!("{bars}[((size_t){p} * {rows} + {r}) * {out} + {o}]");
-        let is_one_row = !lift.samples.contains(&Draw::Points) && rows * out % 4 == 0;
+        let is_one_row = !lift.samples.contains(&Draw::Points) && (rows * out).is_multiple_of(4);
         if is_one_row {
             self.line("copy_batches<Pack<4>>(COUNT * OUT / 4, [=](int e) {");
             self.line(format!(

@@ -34,7 +34,7 @@ impl Emitter<'_> {
     /// Whether `are_packs` of `kernels/tile.cuh` holds.
     fn are_packs(&self, inputs: usize, out: usize, strides: (usize, usize)) -> bool {
         let tensor_cores = matches!(self.options.precision, Precision::Tf32 | Precision::Tf32x3);
-        tensor_cores && inputs % 16 == 0 && out % 16 == 0 && strides == (inputs, 1)
+        tensor_cores && inputs.is_multiple_of(16) && out.is_multiple_of(16) && strides == (inputs, 1)
     }
 
     /// Matrix tiles of 16 rows, and of 8 columns, that a warp takes of a product with a weight.
@@ -126,7 +126,9 @@ impl Emitter<'_> {
 /// The same of a gradient worked out by packs: the largest that leave work for all warps.
 fn outer_blocks(rows: usize, columns: usize, warps: usize) -> (usize, usize) {
     let fits = |(down, across): &(usize, usize)| {
-        rows % (16 * down) == 0 && columns % (8 * across) == 0 && rows / (16 * down) * (columns / (8 * across)) >= warps
+        rows.is_multiple_of(16 * down)
+            && columns.is_multiple_of(8 * across)
+            && rows / (16 * down) * (columns / (8 * across)) >= warps
     };
     [(2, 4), (2, 2)].into_iter().find(fits).unwrap_or((1, 2))
 }

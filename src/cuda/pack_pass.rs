@@ -23,13 +23,13 @@ const SOME: usize = 132 * 192;
 
 /// How a first layer is streamed by packs, if it can be, for so many points.
 pub(super) fn packs(wide: &Wide, count: usize, draws: usize) -> Option<Packs> {
-    let fits = wide.out % 16 == 0 && wide.out <= NEURONS && (1..=POINTS).contains(&count) && draws <= DRAWS;
+    let fits = wide.out.is_multiple_of(16) && wide.out <= NEURONS && (1..=POINTS).contains(&count) && draws <= DRAWS;
     let (threads, tile) = match wide.inputs {
         n if n <= FEW => (THREADS, 16),
         n if n <= SOME => (2 * THREADS, 32),
         _ => (2 * THREADS, 64),
     };
-    let segments = [8, 4, 2, 1].into_iter().find(|s| s * count <= threads && tile / s % 4 == 0)?;
+    let segments = [8, 4, 2, 1].into_iter().find(|s| s * count <= threads && (tile / s).is_multiple_of(4))?;
     fits.then_some(Packs { threads, tile, segments, draws })
 }
 
