@@ -40,6 +40,21 @@ __device__ inline int own_draws(Column column, int* found, int* list) {
     return all;
 }
 
+// The sum over the points of from(p), several reads before the first addition.
+template <int COUNT, class From>
+__device__ inline float sum_of_points(From from) {
+    constexpr int AT_ONCE = 8;
+    float sum = 0;
+    for (int first = 0; first < COUNT; first += AT_ONCE) {
+        float some[AT_ONCE];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) some[k] = first + k < COUNT ? from(first + k) : 0.0f;
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) sum += some[k];
+    }
+    return sum;
+}
+
 // Whether any of the listed columns is in a tile.
 __device__ inline bool has_draws(int listed, const int* columns, int left, int tile) {
     bool has = false;

@@ -387,14 +387,15 @@ impl Emitter<'_> {
         }
         let begin = std::mem::take(&mut self.body);
         let fixed: Vec<_> = lift.seeds.iter().filter(|s| s.sample.is_none()).cloned().collect();
-        for (n, seed) in fixed.iter().enumerate() {
-            let (at, value, b) = (seed.at, self.literal(seed.value), bar_at("p", &seed.row.to_string(), "o"));
-            self.line(if n == 0 { "// fixed columns" } else { "" });
-            self.line(format!("if ({at} >= left && {at} < left + TILE) {{"));
+        if !fixed.is_empty() {
+            let name = self.fixed_columns(k, x, &fixed);
+            let b = bar_at("p", "seed.kind", "o");
+            self.line(format!("for (int s = 0; s < {}; ++s) {{", fixed.len()));
+            self.line(format!("const Seed seed = {name}[s];"));
+            self.line("if (seed.at < left || seed.at >= left + TILE) continue;");
             self.line("for (int o = threadIdx.x; o < OUT; o += blockDim.x) {");
-            self.line("real sum = 0;");
-            self.line(format!("for (unsigned p = 0; p < COUNT; ++p) sum += {b};"));
-            self.line(format!("gradient[({at} - left) * OUT + o] += {value} * sum;"));
+            self.line(format!("const real sum = sum_of_points<COUNT>([=](int p) {{ return {b}; }});"));
+            self.line("gradient[(seed.at - left) * OUT + o] += seed.value * sum;");
             self.line("}");
             self.line("}");
         }
@@ -477,13 +478,9 @@ impl Emitter<'_> {
         let fixed: Vec<_> = lift.seeds.iter().filter(|s| s.sample.is_none()).cloned().collect();
         if !fixed.is_empty() {
             self.line("__syncthreads();");
-            self.declarations.line(format!("// fixed columns of %{}: row instead of kind", x.0));
-            let elements: Vec<String> =
-                fixed.iter().map(|s| format!("{{{}, {}, {}}}", s.at, s.row, self.literal(s.value))).collect();
-            self.constant("Seed", &format!("v{}_fixed_{k}", x.0), &elements);
-            self.declarations.line("");
+            let name = self.fixed_columns(k, x, &fixed);
             self.line(format!("for (int s = 0; s < {}; ++s) {{", fixed.len()));
-            self.line(format!("const Seed seed = v{}_fixed_{k}[s];", x.0));
+            self.line(format!("const Seed seed = {name}[s];"));
             self.line(format!("if (seed.at < left || seed.at >= left + {COLUMNS}) continue;"));
             self.line(format!("for (int o = threadIdx.x; o < {out}; o += blockDim.x) {{"));
             self.line("real sum = 0;");
@@ -493,6 +490,17 @@ impl Emitter<'_> {
             self.line("}");
         }
         self.columns_of_draws(k, &lift.seeds, &lift.samples, &bar_at, out, first);
+    }
+
+    /// Declares seeds of fixed columns, with their row in place of their kind; the name of their table.
+    fn fixed_columns(&mut self, k: usize, x: ValueId, fixed: &[crate::jet::Seed]) -> String {
+        let name = format!("v{}_fixed_{k}", x.0);
+        let one = |s: &crate::jet::Seed| format!("{{{}, {}, {}}}", s.at, s.row, self.literal(s.value));
+        let elements: Vec<String> = fixed.iter().map(one).collect();
+        self.declarations.line(format!("// fixed columns of %{}: row instead of kind", x.0));
+        self.constant("Seed", &name, &elements);
+        self.declarations.line("");
+        name
     }
 
     /// What the points are multiplied by: row 0, and rows along the points.

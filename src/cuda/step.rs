@@ -210,7 +210,7 @@ impl<'a> Step<'a> {
         };
         let parameters: Vec<String> = arguments.iter().map(parameter).collect();
         self.text.line("");
-        self.text.line(format!("extern \"C\" __global__ void __launch_bounds__({threads}) {name}("));
+        self.text.line(format!("extern \"C\" __global__ void __launch_bounds__({threads}, 1) {name}("));
         self.text.line(format!("    {}, unsigned count) {{", parameters.join(",\n    ")));
         body.text.lines().for_each(|l| self.text.line(l.trim_start()));
         self.text.line("}");
