@@ -45,7 +45,9 @@ impl Emitter<'_> {
         }
         // 16 columns to a warp
         let tiles = rows.div_ceil(16);
-        (tiles.min(tiles * columns * 2 / threads).clamp(1, 4), 2)
+        // adjoints leave fewer registers
+        let most = if self.program.gradients.is_empty() { 4 } else { 3 };
+        (tiles.min(tiles * columns * 2 / threads).clamp(1, most), 2)
     }
 
     pub fn linear_adjoint(&mut self, k: usize, bar: ValueId, weight: TensorId) {

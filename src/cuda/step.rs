@@ -19,6 +19,8 @@ use std::collections::BTreeSet;
 
 /// Threads of a block of the update.
 const THREADS: usize = 256;
+/// Bytes of shared memory of a block of which a processor holds one or two.
+const ALONE: usize = 48 << 10;
 /// Most blocks of the update: eight per processor of the largest device.
 const BLOCKS: usize = 1184;
 
@@ -210,7 +212,9 @@ impl<'a> Step<'a> {
         };
         let parameters: Vec<String> = arguments.iter().map(parameter).collect();
         self.text.line("");
-        self.text.line(format!("extern \"C\" __global__ void __launch_bounds__({threads}, 1) {name}("));
+        // a block that takes much shared memory is alone on its processor, and may have all registers
+        let bounds = if shared > ALONE { format!("{threads}, 1") } else { threads.to_string() };
+        self.text.line(format!("extern \"C\" __global__ void __launch_bounds__({bounds}) {name}("));
         self.text.line(format!("    {}, unsigned count) {{", parameters.join(",\n    ")));
         body.text.lines().for_each(|l| self.text.line(l.trim_start()));
         self.text.line("}");
