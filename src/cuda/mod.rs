@@ -31,6 +31,7 @@ mod lifts;
 pub mod load;
 mod module;
 mod on_device;
+#[cfg(feature = "compiler")]
 mod pack_pass;
 #[cfg(feature = "compiler")]
 mod points;
