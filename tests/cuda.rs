@@ -128,6 +128,21 @@ fn estimators_compile_without_spills() {
     }
 }
 
+/// Whatever the number of points and of columns, a step asks for no more shared memory than sm_80 gives a block.
+#[test]
+fn streamed_layers_fit_shared_memory() {
+    for (d, points) in [(49, 1), (49, 128), (2113, 128), (30_000, 100), (30_000, 128), (30_000, 129)] {
+        let text = format!(
+            "const d = {d}\nspace x[d] in ball(radius = 1)\nnet N = mlp(width = 128, depth = 4, activation = tanh)\n\
+             field u = (1 - norm2(x))*N(x)\nsolve inside: lap(u) + sin(u) = sum(i in 0..d: cos(x[i]))\n\
+             estimate lap(u) by sparse(16)\nsample inside = {points}\ntrain adam(lr = 1e-3), steps = 10\n"
+        );
+        for kernel in step(&text, Precision::Tf32x3).kernels {
+            assert!(kernel.shared <= 163 << 10, "{} with {d} columns and {points} points", kernel.name);
+        }
+    }
+}
+
 /// A rollout compiles, without spills.
 #[test]
 fn rollouts_compile_without_spills() {

@@ -294,33 +294,35 @@ impl Emitter<'_> {
                     fresh = false;
                 }
                 Op::FactorAdjoint { factor, .. } => {
-                    let Op::Factor { weight, first, len, .. } = self.program.ops[factor.index()].clone() else {
-                        continue;
-                    };
+                    let Op::Factor { weight, .. } = self.program.ops[factor.index()] else { continue };
                     let out = self.program.tensors[weight.index()].shape[0];
                     let map = self.of_factor("map", ValueId(k as u32));
                     let map = self.argument(map);
-                    self.line("{");
-                    self.line("const auto a = [=](int i, int m) {");
-                    self.line("const int c = left + i;");
-                    self.line(format!(
-                        "return c >= {first} && c < {first} + {len} ? w[i * {out} + m] * count : real(0);"
-                    ));
-                    self.line("};");
-                    self.line(format!("const auto b = [=](int m, int o) {{ return {map}[m * {out} + o]; }};"));
                     let sign = if fresh { "=" } else { "+=" };
                     // all of the tile: what comes next adds to it
-                    self.line(format!(
-                        "const auto put = [=](int i, int o, real sum) {{ columns[i * {out} + o] {sign} sum; }};"
-                    ));
-                    self.line(format!("product<PRODUCT, 2, 1, {out}, {out}>({COLUMNS}, {out}, {out}, a, b, put);"));
-                    self.line("}");
+                    let (w, put) = (format!("w[i * {out} + m] * count"), format!("columns[i * {out} + o] {sign} sum;"));
+                    self.through_factor(factor, &map, (&w, &put, &format!("2, 1, {out}, {out}>({COLUMNS}")));
                     fresh = false;
                 }
                 _ => {}
             }
         }
         self.line("__syncthreads();");
+    }
+
+    /// A tile of the gradient through a factor, of its columns: the weight, times the number of points, times M of `factor_adjoint`.
+    fn through_factor(&mut self, factor: ValueId, map: &str, (w, put, tile): (&str, &str, &str)) {
+        let Op::Factor { weight, first, len, .. } = self.program.ops[factor.index()] else { return };
+        let out = self.program.tensors[weight.index()].shape[0];
+        self.line("{");
+        self.line("const auto a = [=](int i, int m) {");
+        self.line("const int c = left + i;");
+        self.line(format!("return c >= {first} && c < {first} + {len} ? {w} : real(0);"));
+        self.line("};");
+        self.line(format!("const auto b = [=](int m, int o) {{ return {map}[m * {out} + o]; }};"));
+        self.line(format!("const auto put = [=](int i, int o, real sum) {{ {put} }};"));
+        self.line(format!("product<PRODUCT, {tile}, {out}, {out}, a, b, put);"));
+        self.line("}");
     }
 
     /// The same by packs, see `pack_pass`: what comes before the tiles, and whether a tile needs the weight; what a tile needs beyond the
@@ -403,24 +405,14 @@ impl Emitter<'_> {
         let mut reads_weight = false;
         for k in parts {
             let Op::FactorAdjoint { factor, .. } = self.program.ops[k] else { continue };
-            let Op::Factor { first, len, .. } = self.program.ops[factor.index()] else { continue };
             if std::mem::replace(&mut written, true) {
                 self.line("__syncthreads();");
             }
             reads_weight = true;
             let map = self.of_factor("map", ValueId(k as u32));
             let map = self.argument(map);
-            self.line("{");
-            self.line("const auto a = [=](int i, int m) {");
-            self.line("const int c = left + i;");
-            self.line(format!(
-                "return c >= {first} && c < {first} + {len} ? w[i * Pitch<TILE, OUT>::WEIGHT + m] * COUNT : real(0);"
-            ));
-            self.line("};");
-            self.line(format!("const auto b = [=](int m, int o) {{ return {map}[m * OUT + o]; }};"));
-            self.line("const auto put = [=](int i, int o, real sum) { gradient[i * OUT + o] += sum; };");
-            self.line("product<PRODUCT, TILE / 16, 2, OUT, OUT>(TILE, OUT, OUT, a, b, put);");
-            self.line("}");
+            let (w, put) = ("w[i * Pitch<TILE, OUT>::WEIGHT + m] * COUNT", "gradient[i * OUT + o] += sum;");
+            self.through_factor(factor, &map, (w, put, "TILE / 16, 2, OUT, OUT>(TILE"));
         }
         if written {
             self.line("__syncthreads();");

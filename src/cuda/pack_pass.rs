@@ -1,14 +1,13 @@
 //! The pass of `wide_pass` for tensor cores, see `kernels/packs.cuh`: one condition, whose adjoint stays in shared memory and whose sums
 //! stay in registers, for all tiles of a block.
 
-use super::scalar::{binary, unary};
 use super::step::Step;
-use super::text::{Text, number};
+use super::text::Text;
 use super::wide::{Packs, Wide};
-use super::wide_pass::{Pass, Streaming, THREADS, merged};
+use super::wide_pass::{Pass, Streaming, THREADS, expression, merged};
 use super::{BufferId, Grid, points};
-use crate::jet::columns::{Argument, Columns, Node};
-use crate::jet::{Fold, TensorId, Unary};
+use crate::jet::columns::{Columns, Node};
+use crate::jet::{Fold, Unary};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -20,17 +19,35 @@ const NEURONS: usize = 128;
 /// Columns up to which tiles are small: one for each processor of a large device, and a few.
 const FEW: usize = 132 * 16;
 const SOME: usize = 132 * 192;
+/// Bytes of shared memory of a block, at most: those that sm_80 gives.
+const SHARED: usize = 163 << 10;
 
 /// How a first layer is streamed by packs, if it can be, for so many points.
 pub(super) fn packs(wide: &Wide, count: usize, draws: usize) -> Option<Packs> {
     let fits = wide.out.is_multiple_of(16) && wide.out <= NEURONS && (1..=POINTS).contains(&count) && draws <= DRAWS;
-    let (threads, tile) = match wide.inputs {
-        n if n <= FEW => (THREADS, 16),
-        n if n <= SOME => (2 * THREADS, 32),
-        _ => (2 * THREADS, 64),
+    let blocks = [(THREADS, 16), (2 * THREADS, 32), (2 * THREADS, 64)];
+    let largest = match wide.inputs {
+        n if n <= FEW => 1,
+        n if n <= SOME => 2,
+        _ => 3,
     };
-    let segments = [8, 4, 2, 1].into_iter().find(|s| s * count <= threads && (tile / s).is_multiple_of(4))?;
-    fits.then_some(Packs { threads, tile, segments, draws })
+    let of = |&(threads, tile): &(usize, usize)| {
+        let segments = [8, 4, 2, 1].into_iter().find(|s| s * count <= threads && (tile / s).is_multiple_of(4))?;
+        let packs = Packs { threads, tile, segments, draws };
+        (room(&packs, count, wide.out) <= SHARED).then_some(packs)
+    };
+    blocks[..largest].iter().rev().find_map(of).filter(|_| fits)
+}
+
+/// Numbers of shared memory that a block takes for the adjoint, the points and the weight.
+fn parts(packs: &Packs, count: usize, out: usize) -> [usize; 3] {
+    [count * (out + 4), count * (packs.tile + 4), packs.tile * (out + 2)]
+}
+
+/// Bytes of shared memory of a block.
+fn room(packs: &Packs, count: usize, out: usize) -> usize {
+    let numbers = parts(packs, count, out).iter().sum::<usize>() + packs.tile * out + packs.threads + 2 * packs.draws;
+    4 * numbers + 64 + 8 * packs.threads
 }
 
 impl<'a> Step<'a> {
@@ -47,7 +64,7 @@ impl<'a> Step<'a> {
         let (inputs, out, count, width) = (c.wide.inputs, c.wide.out, c.sampler.count(), c.wide.columns.len());
         let Packs { threads, tile, segments, draws } = packs;
         let source = c.wide.source.clone();
-        let (bars, x, w) = (count * (out + 4), count * (tile + 4), tile * (out + 2));
+        let [bars, x, w] = parts(&packs, count, out);
         let mut arguments = vec![(self.state, false)];
         let mut body = Text::default();
         body.line(format!("constexpr int COUNT = {count}, OUT = {out}, TILE = {tile}, SEGMENTS = {segments};"));
@@ -61,7 +78,7 @@ impl<'a> Step<'a> {
         body.line("(void)list;");
         body.line("const int p = threadIdx.x % COUNT, segment = threadIdx.x / COUNT;");
         body.line("const bool makes = segment < SEGMENTS;");
-        let shared = (bars + x + w + tile * out + threads + 2 * draws) * 4 + 64 + threads * 8;
+        let shared = room(&packs, count, out);
         let mut moments = String::new();
         if pass.update {
             let rates = self.rates;
@@ -218,12 +235,7 @@ impl<'c> Walk<'c> {
             of.sums.iter().for_each(|s| read(&mut shifts, s.node, 0));
             for k in (0..of.nodes.len()).rev() {
                 let Some((_, lead)) = shifts[k] else { continue };
-                let mut argument = |a: &Argument| read(&mut shifts, a.node, lead + a.shift);
-                match &of.nodes[k] {
-                    Node::Unary(_, a) | Node::Power(_, a) => argument(a),
-                    Node::Binary(_, a, b) => [a, b].into_iter().for_each(argument),
-                    _ => {}
-                }
+                of.nodes[k].arguments().iter().for_each(|a| read(&mut shifts, a.node, lead + a.shift));
             }
             // sine and cosine of a number are worked out together
             let lead = |k: usize| shifts[k].map(|s| s.1);
@@ -346,28 +358,8 @@ impl<'c> Walk<'c> {
         step: &Step<'a>,
         c: &Streaming<'a>,
     ) -> String {
-        let source = &c.wide.source;
-        let mut tensor = |t: TensorId| {
-            let id = c.tensors[t.index()];
-            arguments.push((id, false));
-            (step.name(id).to_string(), step.buffers[id.index()].extent.fixed)
-        };
-        let at = |a: &Argument| self.name(a.node, shift + a.shift);
-        match &self.of.nodes[node] {
-            Node::Constant(bits) => number(f64::from_bits(*bits), step.options.precision),
-            // programs with directions are not streamed
-            Node::Direction(_) => "real(0)".into(),
-            Node::Points => "four.x[k]".into(),
-            Node::Fixed(column) => format!("{source}_at({column}u, p, next, next_scales[0])"),
-            Node::Tensor(t) => {
-                let (name, length) = tensor(*t);
-                format!("i + {shift} >= 0 && i + {shift} < {length} ? {name}[i + {shift}] : real(0)")
-            }
-            Node::Element(t, element) => format!("{}[{element}]", tensor(*t).0),
-            Node::Index => format!("(real)(i + {shift})"),
-            Node::Unary(f, a) => unary(*f, &at(a)),
-            Node::Power(exponent, a) => format!("jet_power({}, {exponent})", at(a)),
-            Node::Binary(f, a, b) => binary(*f, &at(a), &at(b)),
-        }
+        let names: Vec<String> =
+            self.of.nodes[node].arguments().iter().map(|a| self.name(a.node, shift + a.shift)).collect();
+        expression((step, c), arguments, (node, shift), &names, ["four.x[k]", "p, next, next_scales[0]"])
     }
 }

@@ -86,38 +86,8 @@ impl Emitter<'_> {
         if !once {
             writer.clear();
         }
-        let body = writer.emitter.body.text.len();
         writer.block(&code.code);
-        self.read_first(body);
         self.line("}");
-    }
-
-    /// Moves what is read from global memory at known places to the front of the lines from `body` on: one wait for all of it.
-    fn read_first(&mut self, body: usize) {
-        const MOST: usize = 64;
-        let names: Vec<String> = self.buffers.iter().map(|b| b.name.clone()).collect();
-        let mut depth = 0;
-        let mut is_read = |line: &str| {
-            let line = line.trim();
-            let value = line.strip_prefix("const real r").and_then(|l| l.split_once(" = ")).map(|l| l.1);
-            let read = value.and_then(|v| v.strip_suffix("];")).and_then(|v| v.split_once('['));
-            let is_known =
-                |place: &str| !place.contains(['r', 'a', '?', '[']) || place.starts_with("(size_t)(first + p)");
-            let moved =
-                depth == 0 && read.is_some_and(|(name, place)| names.iter().any(|n| n == name) && is_known(place));
-            depth += line.matches('{').count() as i64 - line.matches('}').count() as i64;
-            moved
-        };
-        let lines = self.body.text.split_off(body);
-        let (mut first, mut rest) = (String::new(), String::new());
-        let mut moved = 0;
-        for line in lines.lines() {
-            let to = if is_read(line) && moved < MOST { (moved += 1, &mut first).1 } else { &mut rest };
-            to.push_str(line);
-            to.push('\n');
-        }
-        self.body.text.push_str(&first);
-        self.body.text.push_str(&rest);
     }
 }
 

@@ -135,20 +135,17 @@ impl<'a> Step<'a> {
         let conditions = &self.training.conditions;
         // packs are for one condition, and tensor cores
         let tensor_cores = matches!(self.options.precision, Precision::Tf32 | Precision::Tf32x3);
-        let first =
-            |c: &Condition<'_>| Wide::new(c.program, "").map(|w| c.program.tensors[w.weight.index()].name.clone());
-        let by_packs = |c: &Condition<'_>| {
-            let own = first(c);
-            let has = |o: &&Condition<'_>| o.program.tensors.iter().any(|t| Some(&t.name) == own.as_ref());
-            tensor_cores && own.is_some() && conditions.iter().filter(has).count() == 1
-        };
+        let is_alone =
+            |name: &str| conditions.iter().filter(|c| c.program.tensors.iter().any(|t| t.name == name)).count() == 1;
         let bytes = self.options.bytes();
         let fits = |(k, c): (usize, &Condition<'_>)| {
             let is_drawn = !matches!(c.sampler.place, Place::Data(_)) && c.sampler.columns == c.program.columns;
             let is_drawn = is_drawn && c.program.data_columns == 0;
             let mut wide = Wide::new(c.program, &self.source(k)).filter(|_| is_drawn)?;
-            let (count, draws) = (c.sampler.count(), wide.draws(c.program));
-            wide.packs = draws.filter(|_| by_packs(c)).and_then(|n| pack_pass::packs(&wide, count, n * count));
+            let count = c.sampler.count();
+            if tensor_cores && is_alone(&c.program.tensors[wide.weight.index()].name) {
+                wide.packs = wide.draws(c.program).and_then(|n| pack_pass::packs(&wide, count, n * count));
+            }
             let fits = wide.packs.is_some() || wide.is_long() && wide_pass::fits(&wide, count, bytes);
             fits.then_some(wide)
         };

@@ -411,35 +411,45 @@ impl Nodes<'_, '_> {
         if let Some(known) = self.known.get(&(argument.node, shift)) {
             return known.clone();
         }
-        let source = &self.condition.wide.source;
-        let value = match columns.nodes[argument.node].clone() {
-            Node::Constant(bits) => number(f64::from_bits(bits), self.step.options.precision),
-            // programs with directions are not streamed
-            Node::Direction(_) => "real(0)".to_string(),
-            Node::Points => format!("x[(lane + {shift}) * pitch + p]"),
-            Node::Fixed(column) => format!("{source}_at({column}u, p, s, scale[p])"),
-            Node::Tensor(t) => {
-                let (name, length) = self.tensor(t);
-                format!("i + {shift} < {length} ? {name}[i + {shift}] : real(0)")
-            }
-            Node::Element(t, element) => format!("{}[{element}]", self.tensor(t).0),
-            Node::Index => format!("(real)(i + {shift})"),
-            Node::Unary(f, a) => unary(f, &self.at(a, shift)),
-            Node::Power(exponent, a) => format!("jet_power({}, {exponent})", self.at(a, shift)),
-            Node::Binary(f, a, b) => {
-                let (a, b) = (self.at(a, shift), self.at(b, shift));
-                binary(f, &a, &b)
-            }
-        };
+        let names: Vec<String> =
+            columns.nodes[argument.node].arguments().into_iter().map(|a| self.at(a, shift)).collect();
+        let places = [&*format!("x[(lane + {shift}) * pitch + p]"), "p, s, scale[p]"];
+        let value = expression((self.step, self.condition), self.arguments, (argument.node, shift), &names, places);
         let name = format!("n{}_{shift}", argument.node);
         self.body.line(format!("const real {name} = {value};"));
         self.known.insert((argument.node, shift), name.clone());
         name
     }
+}
 
-    fn tensor(&mut self, t: TensorId) -> (String, u64) {
-        let id = self.condition.tensors[t.index()];
-        self.arguments.push((id, false));
-        (self.step.name(id).to_string(), self.step.buffers[id.index()].extent.fixed)
+/// A node at column i + shift, from the names of what it is a function of, in C++. `places` are the number of the points at this
+/// column, and the arguments of the function that makes one at a fixed column.
+pub(super) fn expression(
+    (step, condition): (&Step<'_>, &Streaming<'_>),
+    arguments: &mut Vec<(BufferId, bool)>,
+    (node, shift): (usize, usize),
+    names: &[String],
+    [points, fixed]: [&str; 2],
+) -> String {
+    let mut tensor = |t: TensorId| {
+        let id = condition.tensors[t.index()];
+        arguments.push((id, false));
+        (step.name(id).to_string(), step.buffers[id.index()].extent.fixed)
+    };
+    match (&condition.wide.columns.nodes[node], names) {
+        (Node::Constant(bits), _) => number(f64::from_bits(*bits), step.options.precision),
+        (Node::Points, _) => points.into(),
+        (Node::Fixed(column), _) => format!("{}_at({column}u, {fixed})", condition.wide.source),
+        (Node::Tensor(t), _) => {
+            let (name, length) = tensor(*t);
+            format!("(unsigned)(i + {shift}) < {length}u ? {name}[i + {shift}] : real(0)")
+        }
+        (Node::Element(t, element), _) => format!("{}[{element}]", tensor(*t).0),
+        (Node::Index, _) => format!("(real)(i + {shift})"),
+        (Node::Unary(f, _), [a]) => unary(*f, a),
+        (Node::Power(exponent, _), [a]) => format!("jet_power({a}, {exponent})"),
+        (Node::Binary(f, ..), [a, b]) => binary(*f, a, b),
+        // programs with directions are not streamed
+        _ => "real(0)".into(),
     }
 }

@@ -347,7 +347,8 @@ impl Columns {
 }
 
 impl Node {
-    fn arguments(&self) -> Vec<Argument> {
+    /// The nodes that it is a function of.
+    pub fn arguments(&self) -> Vec<Argument> {
         match self {
             Node::Unary(_, a) | Node::Power(_, a) => vec![*a],
             Node::Binary(_, a, b) => vec![*a, *b],
