@@ -25,6 +25,24 @@ pub enum Item {
     Store(Address, Address, Register),
 }
 
+/// Code with explicit register numbers: its own, from `next` on.
+pub fn items(code: &[Instruction], next: &mut Register) -> Vec<Item> {
+    let fresh = |next: &mut Register| {
+        *next += 1;
+        *next - 1
+    };
+    let item = |i: &Instruction| match i {
+        Instruction::Store { row, feature, value } => Item::Store(row.clone(), feature.clone(), *value),
+        Instruction::Loop { var, lo, hi, body, reductions } => {
+            let body = items(body, next);
+            let reductions = reductions.iter().map(|(f, r)| (*f, *r, fresh(next))).collect();
+            Item::Loop { var: *var, lo: *lo, hi: *hi, body, reductions }
+        }
+        other => Item::Define(fresh(next), other.clone()),
+    };
+    code.iter().map(item).collect()
+}
+
 /// Drops what no store needs and numbers the registers in the order of their definition.
 pub fn assemble(mut items: Vec<Item>) -> Vec<Instruction> {
     sweep(&mut items, &mut HashSet::new());
@@ -37,7 +55,7 @@ fn use_address(a: &Address, live: &mut HashSet<Register>) {
 }
 
 /// Removes dead items of a block, last first; `live` are the registers that are read later.
-fn sweep(items: &mut Vec<Item>, live: &mut HashSet<Register>) {
+pub fn sweep(items: &mut Vec<Item>, live: &mut HashSet<Register>) {
     let mut kept = Vec::new();
     while let Some(mut item) = items.pop() {
         match &mut item {

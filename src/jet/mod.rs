@@ -9,6 +9,8 @@ mod interpreter;
 mod parse;
 pub mod powers;
 pub mod random;
+#[cfg(feature = "compiler")]
+pub(crate) mod reroll;
 mod reverse;
 mod text;
 mod types;

@@ -1,7 +1,7 @@
 //! The adjoint of scalar code: reverse mode over registers. A loop becomes a loop that computes its body again and
 //! then runs it backwards; what the body contributes to registers outside is summed over the iterations.
 
-use super::assemble::{Item, assemble};
+use super::assemble::{Item, assemble, items};
 use super::{Address, Binary, Fold, Instruction, Pointwise, Register, Source, Unary, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -17,7 +17,7 @@ pub fn reverse(code: &Pointwise, wrt: usize, rows: usize, features: usize, bar: 
         next: 0,
         loops: count_loops(&code.code),
     };
-    let forward = r.number(&code.code);
+    let forward = items(&code.code, &mut r.next);
     r.mark(&forward);
     let mut items = without_stores(&forward);
     r.backward(&forward, &mut Bars::new(), &mut items);
@@ -43,7 +43,7 @@ fn has_stores(items: &[Item]) -> bool {
     })
 }
 
-fn count_loops(code: &[Instruction]) -> u32 {
+pub fn count_loops(code: &[Instruction]) -> u32 {
     let next = |i: &Instruction| match i {
         Instruction::Loop { var, body, .. } => (var + 1).max(count_loops(body)),
         _ => 0,
@@ -63,23 +63,6 @@ struct Reverse {
 type Bars = BTreeMap<Register, Register>;
 
 impl Reverse {
-    /// Gives the code explicit register numbers: its own.
-    fn number(&mut self, code: &[Instruction]) -> Vec<Item> {
-        let mut out = Vec::new();
-        for i in code {
-            out.push(match i {
-                Instruction::Store { row, feature, value } => Item::Store(row.clone(), feature.clone(), *value),
-                Instruction::Loop { var, lo, hi, body, reductions } => {
-                    let body = self.number(body);
-                    let reductions = reductions.iter().map(|(f, r)| (*f, *r, self.fresh())).collect();
-                    Item::Loop { var: *var, lo: *lo, hi: *hi, body, reductions }
-                }
-                other => Item::Define(self.fresh(), other.clone()),
-            });
-        }
-        out
-    }
-
     fn fresh(&mut self) -> Register {
         self.next += 1;
         self.next - 1

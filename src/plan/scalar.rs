@@ -4,6 +4,7 @@
 use super::builder::Builder;
 use super::draws::{self, Range};
 use crate::jet::assemble::{Item, assemble};
+use crate::jet::reroll::reroll;
 use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Register, Source, Unary};
 use crate::operator::{Func, Graph, Id, Index, IndexVar, LoopVar, Node, Slot};
 use crate::program::{Function, Reduction};
@@ -29,7 +30,7 @@ pub fn pointwise(graph: &mut Graph, builder: &mut Builder, roots: &[Id], rows: u
         emitter.scopes[0].code.push(Item::Store(row, feature, value));
     }
     let code = emitter.scopes.remove(0).code;
-    Pointwise { inputs: emitter.inputs.into_iter().collect(), rows, features, code: assemble(code) }
+    reroll(Pointwise { inputs: emitter.inputs.into_iter().collect(), rows, features, code: assemble(code) })
 }
 
 /// Code that stores a value for every pair of two indices: that of (i, j) in row i - lo, feature j - lo.
