@@ -231,9 +231,21 @@ fn values_agree_on_tensor_cores() {
     in_parallel(&references(3), |case| check::<f32>(case, Precision::Tf32x3, 1e-4));
 }
 
+/// A gradient-enhanced problem whose code is loops over its draws, small.
+fn enhanced() -> String {
+    let smaller =
+        [("d = 100", "d = 24"), ("width = 128, depth = 4", "width = 12, depth = 2"), ("dirs = 16", "dirs = 8")];
+    let text = example("allen_cahn_three_body_gpinn").replace("sparse(16)", "sparse(6)");
+    smaller.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "the example has changed");
+        text.replace(from, to)
+    })
+}
+
 #[test]
 fn gradients_agree() {
     let mut cases = odd();
+    cases.extend(conditions("gradient-enhanced", &enhanced(), 3));
     cases.extend(EXAMPLES.iter().flat_map(|name| conditions(name, &example(name), 5)));
     in_parallel(&cases, |case| check::<f64>(case, Precision::Fp64, 1e-9));
 }
@@ -406,6 +418,7 @@ const DRAWN: [(&str, &str); 7] = [
 fn ten_steps_agree() {
     let mut problems: Vec<(&str, String)> = DRAWN.iter().map(|(name, text)| (*name, (*text).to_string())).collect();
     problems.extend(["burgers", "heat", "poisson_2d"].map(|name| (name, example(name))));
+    problems.push(("gradient-enhanced", enhanced()));
     in_parallel(&problems, |(name, text)| steps::<f64>(name, text, 7, Precision::Fp64, 1e-9));
 }
 
