@@ -21,3 +21,62 @@ __device__ void advance_points(int n, unsigned step, const real* next, const rea
         if (time >= 0) point[time < 0 ? 0 : time] += data[(size_t)p * width + length];
     }
 }
+
+// What a step of a rollout with control keeps to: relative to the state and absolute; the estimates are of the order h^exponent;
+// the longest step.
+struct Tolerance {
+    double relative, absolute, exponent, longest;
+};
+
+// Numbers of a clock: how far a point is and its next step, as fractions of its time; its time; how many steps were tried.
+constexpr int CLOCK = 4;
+// Fractions below which nothing is left to do, and below which steps are too small.
+constexpr double ARRIVED = 1e-12, SMALLEST = 1e-13;
+
+// Whether a point of a tile has not arrived. `left` notes 1 where a number was not finite, 2 where steps became too small.
+__device__ inline bool under_way(int n, const double* clocks, const word* left) {
+    for (int p = 0; p < n; ++p) {
+        if (left[p] == 0 && clocks[p * CLOCK] < 1.0 - ARRIVED) return true;
+    }
+    return false;
+}
+
+// Moves the points of a tile whose step is within the tolerances, and chooses their next steps (Hairer, Norsett, Wanner, Solving
+// Ordinary Differential Equations I, II.4). Arguments are those of advance_points; behind the new states, `next` has the estimates.
+template <int columns, int first, int states, int time, int pitch, int width, int length>
+__device__ void control_points(int n, Tolerance tolerance, const real* next, real* data, real* points, word* left, double* clocks) {
+    for (int p = threadIdx.x; p < n; p += blockDim.x) {
+        double* const clock = clocks + p * CLOCK;
+        if (left[p] != 0 || clock[0] >= 1.0 - ARRIVED) continue;
+        real* const point = points + (size_t)p * columns;
+        const real* const found = next + p * pitch;
+        const double step = clock[1], longest = tolerance.longest / clock[2];
+        double sum = 0;
+        for (int s = 0; s < states; ++s) {
+            const double a = fabs((double)point[first + s]), b = fabs((double)found[s]);
+            const double part = found[states + s] / (tolerance.absolute + tolerance.relative * (a > b ? a : b));
+            sum += part * part;
+        }
+        const double error = sqrt(sum / (states > 0 ? states : 1));
+        double growth = 5;
+        if (error != 0) growth = 0.9 * pow(error, -1.0 / tolerance.exponent);
+        // also where the error is not a number
+        growth = growth > 5 ? 5 : growth > 0.2 ? growth : 0.2;
+        double other = step * growth;
+        other = other < longest ? other : longest;
+        other = other < 1 ? other : 1;
+        clock[3] += 1;
+        if (error <= 1) {
+            for (int s = 0; s < states; ++s) point[first + s] = found[s];
+            if (time >= 0) point[time < 0 ? 0 : time] += data[(size_t)p * width + length];
+            clock[0] += step;
+        } else if (other < SMALLEST) {
+            bool is_finite = true;
+            for (int s = 0; s < 2 * states; ++s) is_finite = is_finite && found[s] - found[s] == 0;
+            left[p] = is_finite ? 2 : 1;
+        }
+        const double rest = 1.0 - clock[0];
+        clock[1] = other < rest ? other : rest;
+        data[(size_t)p * width + length] = (real)(clock[1] * clock[2]);
+    }
+}

@@ -329,12 +329,15 @@ fn a_divergence_can_be_estimated() {
 #[cfg(all(feature = "cuda", unix))]
 fn a_rollout_by_a_kernel() {
     use jetc::cuda::Device;
+    use jetc::solver::flow::Stopped;
     let methods = [
         "euler(step = 0.1)",
         "rk4(step = 0.1, substeps = 2)",
         "taylor(order = 3, step = 0.1)",
         "taylor_lagrange(order = 2, midpoint = G(s, t), step = 0.1)",
         "hypersolver(method = heun, correction = G(s, t), step = 0.1)",
+        "dopri5(rtol = 1e-5, atol = 1e-7)",
+        "taylor(order = 4, step = 0.5, tolerance = 1e-6)",
     ];
     for method in methods {
         let text = format!(
@@ -346,20 +349,32 @@ fn a_rollout_by_a_kernel() {
         let points: Vec<f64> = (0..3 * 67).map(|k| f64::from(k * 37 % 101) / 50.0 - 1.0).collect();
         let expected = after(&text, &points, 1.0);
         let runner = Runner::<f64>::new(&program, plan).unwrap();
-        let mut found = points;
-        let left = runner.roll(&Device::Host, &Parameters::initial(&program, 3), &mut found, 1.0, 0).unwrap().unwrap();
-        assert_eq!(left, None);
+        let mut found = points.clone();
+        let done = runner.roll(&Device::Host, &Parameters::initial(&program, 3), &mut found, 1.0, 0).unwrap().unwrap();
+        assert_eq!(done, Ok(()));
+        let evaluations = runner.evaluations();
+        let here = Interval { inputs: &[], lengths: &[1.0; 67] };
+        let parameters = Parameters::initial(&program, 3);
+        runner.advance(&Tensors::of(&parameters), &mut points.clone(), here, None, (0, 0)).unwrap().unwrap();
+        assert_eq!(runner.evaluations(), 2 * evaluations, "{method}");
         assert!(distance(&found, &expected) < 1e-11 * distance(&expected, &[0.0; 201]), "{method}");
     }
     let (program, plan) = flow("state s\nflow d_t(s) = s^2 by euler(step = 0.5)\n");
     let runner = Runner::<f64>::new(&program, plan).unwrap();
     let roll = |start: &mut [f64]| runner.roll(&Device::Host, &Parameters::initial(&program, 0), start, 5.0, 0);
-    assert_eq!(roll(&mut [-0.5, 0.1]).unwrap().unwrap(), None);
+    assert_eq!(roll(&mut [-0.5, 0.1]).unwrap().unwrap(), Ok(()));
     // 10^20 squares to 5 10^39, 1.25 10^79, 7.8 10^157, infinity: after the fourth of ten steps
-    assert_eq!(roll(&mut [-0.5, 1e20, 0.1]).unwrap().unwrap(), Some(0.4));
-    let (program, plan) = flow("state s\nflow d_t(s) = -s by dopri5(rtol = 1e-6, atol = 1e-6)\n");
+    assert_eq!(roll(&mut [-0.5, 1e20, 0.1]).unwrap().unwrap(), Err(Stopped::NotFinite { at: 0.4, point: 1 }));
+    // 1 / (1 - t) has no value at 1, and steps get ever smaller before
+    let (program, plan) = flow("state s\nflow d_t(s) = s^2 by dopri5(rtol = 1e-6, atol = 1e-6)\n");
     let runner = Runner::<f64>::new(&program, plan).unwrap();
-    assert!(runner.roll(&Device::Host, &Parameters::initial(&program, 0), &mut [1.0], 1.0, 0).is_none());
+    let done = runner.roll(&Device::Host, &Parameters::initial(&program, 0), &mut [-1.0, 1.0, 0.5], 1.5, 0);
+    match done.unwrap().unwrap() {
+        Err(Stopped::TooSmall { at, point: 1 } | Stopped::NotFinite { at, point: 1 }) => {
+            assert!((1.5 * at - 1.0).abs() < 1e-5, "{at}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A window of the data as one program is the same loss and the same gradient as steps taken one by one.

@@ -4,7 +4,6 @@ use super::args::{self, Target};
 use super::source::{Loaded, warn_of_cache, write_or_print};
 use super::{Done, Failure, print};
 use crate::cuda::{self, Device};
-use crate::device::Device as Choice;
 use crate::net::{Metadata, Parameters};
 use crate::plan::{FlowPlan, plan_flow};
 use crate::program::Program;
@@ -94,7 +93,7 @@ pub fn emit(args: &args::Emit, loaded: &Loaded) -> Done {
                 (_, Some(rollout)) => {
                     cuda::rollout(&plan.step, rollout, &options).map_err(|e| loaded.failure(e.into()))?
                 }
-                _ => return Err(refused(FIXED)),
+                _ => return Err(refused(INPUTS)),
             };
             return super::emit::deliver(args, &[module]);
         }
@@ -103,7 +102,7 @@ pub fn emit(args: &args::Emit, loaded: &Loaded) -> Done {
     write_or_print(args.out.as_deref(), &format!("{program}\n"))
 }
 
-const FIXED: &str = "a device takes steps of fixed length, of flows without inputs from data";
+const INPUTS: &str = "a device rolls out flows without inputs from data";
 
 /// The module that trains the flow.
 fn training_step(loaded: &Loaded, plan: FlowPlan, options: &cuda::Options) -> Result<cuda::Module, Failure> {
@@ -139,24 +138,24 @@ pub fn eval<T: Number>(
     let columns = plan.step.columns;
     let runner = Runner::<T>::new(&loaded.program, plan)?;
     let mut points = points.to_vec();
-    let left = |at: f64| Failure::Work(format!("a state is not finite after {:.6} of {until}", at * until));
-    if device.runs_modules() {
-        match runner.roll(device, parameters, &mut points, until, seed) {
-            Some(done) => {
-                let end = done.map_err(|e| loaded.failure(e))?;
-                warn_of_cache();
-                return end.map_or(Ok(points), |at| Err(left(at)));
-            }
-            None if args.device.is_none_or(|d| d == Choice::Auto) => eprintln!("note: this runs on the CPU: {FIXED}"),
-            None => return Err(Failure::Input(format!("{}: {FIXED}", loaded.name))),
+    let there = if device.runs_modules() { runner.roll(device, parameters, &mut points, until, seed) } else { None };
+    let done = match there {
+        Some(done) => {
+            let done = done.map_err(|e| loaded.failure(e))?;
+            warn_of_cache();
+            done
         }
-    }
-    let lengths = vec![until; points.len() / columns.max(1)];
-    let interval = Interval { inputs: &[], lengths: &lengths };
-    let done = runner.advance(&Tensors::of(parameters), &mut points, interval, None, (seed, 0))?;
+        None => {
+            let lengths = vec![until; points.len() / columns.max(1)];
+            let interval = Interval { inputs: &[], lengths: &lengths };
+            runner.advance(&Tensors::of(parameters), &mut points, interval, None, (seed, 0))?
+        }
+    };
     match done {
         Ok(()) => Ok(points),
-        Err(Stopped::NotFinite { at, .. }) => Err(left(at)),
+        Err(Stopped::NotFinite { at, .. }) => {
+            Err(Failure::Work(format!("a state is not finite after {:.6} of {until}", at * until)))
+        }
         Err(Stopped::TooSmall { at, .. }) => Err(Failure::Work(format!(
             "the steps became too small after {:.6} of {until}: the flow is stiff there",
             at * until

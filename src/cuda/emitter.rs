@@ -2,7 +2,7 @@
 
 use super::gather::Pad;
 use super::layout::{Home, Layout, pitch};
-use super::rollout::Rollout;
+use super::rollout::{Rollout, Tolerance};
 use super::scalar::is_own;
 use super::text::{Text, identifier, number, tensor_name};
 use super::wide::Wide;
@@ -30,6 +30,9 @@ const BLOCKS: [(&str, &str); 13] = [
 
 /// Most blocks of the main kernel: two per processor of the largest device.
 const BLOCKS_AT_MOST: u32 = 296;
+
+/// Numbers of the clock of a point of a rollout with control: CLOCK of `kernels/rollout.cuh`.
+const CLOCK: u64 = 4;
 
 /// Makes the module of a program.
 ///
@@ -271,7 +274,7 @@ impl<'a> Emitter<'a> {
         let arguments: Vec<BufferId> = std::mem::take(&mut self.used).into_iter().collect();
         let rolls = self.rollout.is_some();
         let written = std::mem::take(&mut self.written);
-        let is_written = |id: &BufferId| rolls || written.contains(id);
+        let is_written = |id: &BufferId| (rolls && *id != self.data) || written.contains(id);
         let parameters: Vec<String> =
             arguments.iter().map(|id| parameter(&self.buffers[id.index()], is_written(id))).collect();
         // registers for two blocks of a processor where nothing spills then; gradients need more, and numbers of f64 take two each
@@ -328,6 +331,9 @@ impl<'a> Emitter<'a> {
             let one = Extent { fixed: 1, ..Extent::default() };
             let each = Extent { per_point: 1, ..Extent::default() };
             let steps = self.buffer("steps", Element::Word, one, Role::Steps);
+            if rollout.control.is_some() {
+                self.buffer("clocks", Element::Double, Extent { per_point: CLOCK, ..Extent::default() }, Role::Clocks);
+            }
             (rollout, steps, self.buffer("left", Element::Word, each, Role::Left))
         });
     }
@@ -339,14 +345,31 @@ impl<'a> Emitter<'a> {
         let (points, data, left) = (self.argument(self.points), self.argument(self.data), self.argument(left));
         let ((first, states), length) = (rollout.state, rollout.length);
         let time = rollout.time.map_or(-1, |t| t as i64);
+        let types = format!("<{columns}, {first}, {states}, {time}, {pitch}, {width}, {length}>");
+        let here = format!(
+            "v{}, {data} + (size_t)first * {width}, {points} + (size_t)first * {columns}, {left} + first",
+            next.0
+        );
         self.line("__syncthreads();");
         self.line("");
-        self.line("// the next step starts where this one ended");
-        self.line(format!("advance_points<{columns}, {first}, {states}, {time}, {pitch}, {width}, {length}>("));
-        self.line(format!(
-            "    n, step, v{}, {data} + (size_t)first * {width}, {points} + (size_t)first * {columns}, {left} + first);",
-            next.0
-        ));
+        match rollout.control {
+            None => {
+                self.line("// the next step starts where this one ended");
+                self.line(format!("advance_points{types}(n, step, {here});"));
+            }
+            Some(Tolerance { relative, absolute, exponent, longest }) => {
+                self.written.insert(self.data);
+                let clocks = self.streamed("clocks");
+                // not finer than the rounding of a state
+                let epsilon =
+                    if self.options.precision == Precision::Fp64 { f64::EPSILON } else { f32::EPSILON.into() };
+                let numbers = [relative.max(2.0 * epsilon), absolute, exponent as f64, longest.min(f64::MAX)];
+                let [relative, absolute, exponent, longest] = numbers.map(|x| number(x, Precision::Fp64));
+                self.line("// a step within the tolerances is taken; the next, or the same again, is as long as its error allows");
+                self.line(format!("const Tolerance tolerance = {{{relative}, {absolute}, {exponent}, {longest}}};"));
+                self.line(format!("control_points{types}(n, tolerance, {here}, {clocks} + (size_t)first * {CLOCK});"));
+            }
+        }
         self.line("__syncthreads();");
         self.line("}");
         self.leave(next);
@@ -357,7 +380,7 @@ impl<'a> Emitter<'a> {
         self.wide.is_some() && matches!(self.program.ops[value.index()], Op::Points)
     }
 
-    /// A buffer of a layer that is streamed.
+    /// A buffer by its name, such as those of a layer that is streamed.
     pub fn streamed(&mut self, name: &str) -> String {
         let id = self.buffers.iter().position(|b| b.name == name).unwrap_or_default();
         self.argument(BufferId(id as u32))
@@ -487,9 +510,13 @@ impl<'a> Emitter<'a> {
         }
         self.line("const bool fresh = tile == blockIdx.x;");
         self.line("(void)fresh;");
-        if let Some((_, steps, _)) = self.rollout {
+        if let Some((rollout, steps, left)) = self.rollout {
             let steps = self.argument(steps);
-            self.line(format!("for (unsigned step = 0; step < {steps}[0]; ++step) {{"));
+            let goes_on = rollout.control.map_or(String::new(), |_| {
+                let (clocks, left) = (self.streamed("clocks"), self.argument(left));
+                format!(" && under_way(n, {clocks} + (size_t)first * {CLOCK}, {left} + first)")
+            });
+            self.line(format!("for (unsigned step = 0; step < {steps}[0]{goes_on}; ++step) {{"));
         }
         for (k, home) in layout.homes.iter().enumerate() {
             let value = ValueId(k as u32);
@@ -597,7 +624,7 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// A rollout writes its points, an update its tensors.
+/// A rollout writes its points (and with control the lengths of its steps), an update its tensors.
 fn parameter(buffer: &Buffer, is_written: bool) -> String {
     let element = match buffer.element {
         Element::Real => "real",
@@ -606,7 +633,7 @@ fn parameter(buffer: &Buffer, is_written: bool) -> String {
         Element::Long => "wide_word",
     };
     match buffer.role {
-        Role::Points | Role::Tensor(_) if is_written => format!("{element}* {}", buffer.name),
+        Role::Points | Role::Data | Role::Tensor(_) if is_written => format!("{element}* {}", buffer.name),
         Role::Steps | Role::Points | Role::Data | Role::Tensor(_) | Role::State | Role::Rates | Role::Constant => {
             format!("const {element}* __restrict__ {}", buffer.name)
         }

@@ -80,8 +80,12 @@ pub enum Role {
     Losses,
     /// Steps of a rollout, one number. Written by the caller.
     Steps,
-    /// Of a rollout, for each point: after which step a number was not finite, counted from 1; else 0. The caller writes zeros.
+    /// Of a rollout, for each point: after which step a number was not finite, counted from 1; else 0. With control, 1 where a number
+    /// was not finite, 2 where steps became too small. The caller writes zeros.
     Left,
+    /// Of a rollout with control, for each point, f64: how far it is and its next step, as fractions of its time; its time; how many
+    /// steps were tried. Written by the caller, and updated.
+    Clocks,
     /// A table that the emitter made: its contents are in [`Buffer::contents`].
     Constant,
     /// Working memory; zero before the first launch, kept between calls.

@@ -77,17 +77,24 @@ impl<T: Number> OnDevice<T> {
         self.runner.start()
     }
 
-    /// Takes points, [count, columns], through so many steps of a rollout: the points then, and for each after which step a
-    /// number was not finite, counted from 1; else 0.
+    /// Takes points, [count, columns], through so many steps of a rollout, or with control through as many as they need, up to that.
     ///
     /// # Errors
     /// Where a length is wrong, or the device fails.
-    pub fn roll(&mut self, points: &[T], data: &[T], steps: u32, seed: u64) -> Result<(Vec<T>, Vec<u32>), Error> {
+    pub fn roll(
+        &mut self,
+        points: &[T],
+        data: &[T],
+        clocks: &[f64],
+        steps: u32,
+        seed: u64,
+    ) -> Result<Rolled<T>, Error> {
         let count = self.runner.bound().count as usize;
         for (id, role) in roles(self.runner.module()) {
             match role {
                 Role::Steps => runner::upload_words(&mut *self.runner, id, &[steps.into()])?,
                 Role::Left => runner::upload_words(&mut *self.runner, id, &vec![0; count])?,
+                Role::Clocks => runner::upload(&mut *self.runner, id, clocks)?,
                 _ => {}
             }
         }
@@ -97,10 +104,15 @@ impl<T: Number> OnDevice<T> {
         let module = self.runner.module();
         let points = runner::buffer(module, Role::Points).ok_or_else(|| missing("points"))?;
         let left = runner::buffer(module, Role::Left).ok_or_else(|| missing("left"))?;
+        let clocks = runner::buffer(module, Role::Clocks);
         let mut bytes = vec![0; 4 * count];
         self.runner.download(left, &mut bytes)?;
         let left = bytes.as_chunks().0.iter().map(|b| u32::from_ne_bytes(*b)).collect();
-        Ok((runner::download(&mut *self.runner, points)?, left))
+        let clocks = match clocks {
+            Some(id) => runner::download(&mut *self.runner, id)?,
+            None => Vec::new(),
+        };
+        Ok(Rolled { points: runner::download(&mut *self.runner, points)?, left, clocks })
     }
 
     /// Runs once; all outputs and gradients.
@@ -120,6 +132,17 @@ impl<T: Number> OnDevice<T> {
         let gradients = get(&|role| if let Role::Gradient(k) = role { Some(k) } else { None })?;
         Ok((outputs, gradients))
     }
+}
+
+/// Where a rollout ended.
+#[derive(Clone, Debug)]
+pub struct Rolled<T> {
+    /// [count, columns]
+    pub points: Vec<T>,
+    /// As [`Role::Left`] says.
+    pub left: Vec<u32>,
+    /// As [`Role::Clocks`] says; none without control.
+    pub clocks: Vec<f64>,
 }
 
 /// The buffers of a module, and what each is for.

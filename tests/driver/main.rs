@@ -224,15 +224,17 @@ fn values_are_what_they_are_on_the_host() {
 
 #[test]
 fn rollouts_are_what_they_are_on_the_host() {
-    let flow = "state s[2]\nnet F = mlp(width = 8, depth = 2, activation = tanh, outputs = 2)\n\
-                flow d_t(s) = F(s) by rk4(step = 0.1)\n";
-    let place = Place::new(flow);
-    for device in ["cuda:0", "host"] {
-        let ended =
-            place.run(&format!("eval a.jet --points p.npy --until 0.5 --device {device} --out {device}.npy"), &[]);
-        assert_eq!(ended.code, Some(0), "{}", ended.text);
+    for method in ["rk4(step = 0.1)", "dopri5(rtol = 1e-4, atol = 1e-6)"] {
+        let flow = "state s[2]\nnet F = mlp(width = 8, depth = 2, activation = tanh, outputs = 2)\n\
+                    flow d_t(s) = F(s) by ";
+        let place = Place::new(&format!("{flow}{method}\n"));
+        for device in ["cuda:0", "host"] {
+            let ended =
+                place.run(&format!("eval a.jet --points p.npy --until 0.5 --device {device} --out {device}.npy"), &[]);
+            assert_eq!(ended.code, Some(0), "{}", ended.text);
+        }
+        assert_eq!(place.bytes("cuda:0.npy"), place.bytes("host.npy"));
     }
-    assert_eq!(place.bytes("cuda:0.npy"), place.bytes("host.npy"));
 }
 
 #[test]

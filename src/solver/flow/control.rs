@@ -5,6 +5,8 @@
 //! Solving Ordinary Differential Equations I, II.4).
 
 use super::runner::{Interval, Runner, Taken, Tape, cast};
+use crate::plan::FlowPlan;
+use crate::program::{Flow, Integrator};
 use crate::solver::{Error, Evaluator, Number, Tensors};
 
 /// Why an integration ended early.
@@ -27,7 +29,9 @@ pub enum Stopped {
 }
 
 /// Most steps of a trajectory in one interval, with those that are not accepted.
-const MOST: usize = 100_000;
+pub(super) const MOST: usize = 100_000;
+/// What is left of an interval where a trajectory is at its end.
+pub(super) const ARRIVED: f64 = 1e-12;
 /// Steps that are a smaller part of their interval end the integration.
 const SMALLEST: f64 = 1e-13;
 
@@ -47,6 +51,26 @@ pub struct Control {
 }
 
 impl Control {
+    /// That of a flow whose steps are chosen by the error estimate.
+    pub(super) fn of(flow: &Flow, plan: &FlowPlan) -> Option<Control> {
+        let (exponent, evaluations) = (plan.exponent, plan.evaluations);
+        match (&flow.integrator, flow.tolerance) {
+            (Integrator::Dopri5 { rtol, atol }, _) => {
+                Some(Control { rtol: *rtol, atol: *atol, exponent, longest: f64::INFINITY, evaluations })
+            }
+            (_, Some(tolerance)) => {
+                let longest = flow.step.unwrap_or(f64::INFINITY) / flow.substeps as f64;
+                Some(Control { rtol: tolerance, atol: tolerance, exponent, longest, evaluations })
+            }
+            _ => None,
+        }
+    }
+
+    /// The first step, as a fraction of an interval of this length.
+    pub(super) fn first(&self, length: f64) -> f64 {
+        (self.longest / length).min(1.0)
+    }
+
     /// The root mean square over the components of the estimates, each in units of what is tolerated. Tolerances that are finer than
     /// the rounding of a state are as fine as that.
     fn error<T: Number>(&self, before: &[f64], after: &[T], estimates: &[T]) -> f64 {
@@ -84,9 +108,8 @@ impl<T: Number> Runner<T> {
         random: (u64, u64),
     ) -> Result<Result<(), Stopped>, Error> {
         let (columns, (first, n)) = (self.plan.step.columns, self.plan.state);
-        let longest = |length: &f64| (control.longest / length).min(1.0);
-        let mut clocks: Vec<Clock> =
-            interval.lengths.iter().map(|length| Clock { at: 0.0, step: longest(length) }).collect();
+        let clock = |length: &f64| Clock { at: 0.0, step: control.first(*length) };
+        let mut clocks: Vec<Clock> = interval.lengths.iter().map(clock).collect();
         let mut under_way: Vec<usize> = (0..clocks.len()).collect();
         let mut taken = 0;
         for _ in 0..MOST {
@@ -105,7 +128,7 @@ impl<T: Number> Runner<T> {
                 let (clock, point) = (&mut clocks[*k], &mut points[k * columns..][..columns]);
                 let error = control.error(&point[first..first + n], &out[..n], &out[n..]);
                 let length = clock.step;
-                clock.step = (length * control.growth(error)).min(longest(&interval.lengths[*k]));
+                clock.step = (length * control.growth(error)).min(control.first(interval.lengths[*k]));
                 if error <= 1.0 {
                     clock.at += length;
                     self.moved(point, out, length * interval.lengths[*k]);
@@ -122,7 +145,7 @@ impl<T: Number> Runner<T> {
                 }
             }
             taken += under_way.len();
-            under_way.retain(|k| clocks[*k].at < 1.0 - 1e-12);
+            under_way.retain(|k| clocks[*k].at < 1.0 - ARRIVED);
             if let Some(tape) = tape.as_deref_mut() {
                 tape.push(accepted);
             }

@@ -3,7 +3,7 @@
 use super::control::{Control, Stopped};
 use crate::cpu::Points;
 use crate::plan::{DOPRI5_EVALUATIONS, FlowPlan};
-use crate::program::{Flow, Integrator, Program};
+use crate::program::{Flow, Program};
 use crate::solver::{Error, Evaluator, Number, Tensors};
 use crate::train::in_pool;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,16 +119,10 @@ impl<T: Number> Runner<T> {
     ) -> Result<Result<(), Stopped>, Error> {
         // a step of few points is short against the entry into the pool
         in_pool(|| {
-            let (exponent, evaluations) = (self.plan.exponent, self.plan.evaluations);
-            let control = match (&self.flow.integrator, self.flow.tolerance, &tape) {
-                (Integrator::Dopri5 { rtol, atol }, ..) => {
-                    Control { rtol: *rtol, atol: *atol, exponent, longest: f64::INFINITY, evaluations }
-                }
-                (_, Some(tolerance), None) => {
-                    let longest = self.flow.step.unwrap_or(f64::INFINITY) / self.flow.substeps as f64;
-                    Control { rtol: tolerance, atol: tolerance, exponent, longest, evaluations }
-                }
-                _ => {
+            let is_controlled = self.plan.has_error_control || tape.is_none();
+            let control = match Control::of(&self.flow, &self.plan).filter(|_| is_controlled) {
+                Some(control) => control,
+                None => {
                     let longest = interval.lengths.iter().copied().fold(0.0, f64::max);
                     let steps = self.steps(longest).unwrap_or(1);
                     return self.fixed(tensors, points, interval, steps, tape, random);
