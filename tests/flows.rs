@@ -555,3 +555,17 @@ fn a_density_in_43_dimensions_is_learned() {
     let last = losses[180..].iter().sum::<f64>() / 20.0;
     assert!(losses[0] > 61.0 && last < 60.6, "{} to {last}", losses[0]);
 }
+
+#[test]
+fn derivatives_that_a_network_does_not_have_are_refused_where_they_are_taken() {
+    let text = |method: &str| {
+        format!("state s\nnet F = mlp(width = 8, depth = 2, activation = relu)\nflow d_t(s) = F(s) by {method}\n")
+    };
+    let (program, _) = compile(&text("taylor(order = 3, step = 0.1)"), &Overrides::default());
+    let error = plan_flow(&program.expect("it resolves")).expect_err("relu has no second derivative");
+    assert!(error.message.contains("`relu` has no derivative of order 2"), "{error:?}");
+    for method in ["rk4(step = 0.1)", "taylor(order = 2, step = 0.1)"] {
+        let (program, _) = compile(&text(method), &Overrides::default());
+        plan_flow(&program.expect("it resolves")).expect("no second derivative is taken");
+    }
+}

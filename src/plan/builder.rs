@@ -16,7 +16,7 @@ pub enum DrawSource {
 
 /// A program under construction.
 pub struct Builder<'p> {
-    program: &'p Program,
+    pub program: &'p Program,
     /// What there is so far.
     pub jet: JetProgram,
     /// The value of the output jet of each network call.

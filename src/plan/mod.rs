@@ -23,7 +23,7 @@ use crate::algebra::{self, Coefficient, Compared, JetAlgebra, Monomial, Polynomi
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{Activation, JetProgram, adjoint, mean_square};
 use crate::operator::{Argument, Graph, Id, Lowering, Node, Printer, Symbol, Unfit, compress, fold};
-use crate::program::{ExprId, Learning, NetId, Program, Region, ReportKind};
+use crate::program::{ExprId, Learning, Net, NetId, Program, Region, ReportKind};
 use crate::rewrite::{self, rewrite};
 use auto::Choice;
 use build::{Unbuildable, build};
@@ -387,16 +387,21 @@ impl Planner<'_> {
                     algebra = close(&wanted)?;
                 }
             }
-            let net = &self.program.nets[graph.calls[*call as usize].net.index()];
-            if net.activation == Activation::Relu && net.depth > 1 && algebra.order > 1 {
-                return Err(Diagnostic::error(span, format!("`relu` has no derivative of order {}", algebra.order))
-                    .also(net.span, format!("network `{}`", net.name))
-                    .note("choose a smooth activation: tanh, sin, sigmoid, softplus, gelu, swish"));
-            }
+            is_smooth(&self.program.nets[graph.calls[*call as usize].net.index()], algebra.order, span)?;
             out.insert(*call, algebra);
         }
         Ok(out)
     }
+}
+
+/// A network must have the derivatives that are taken of it.
+fn is_smooth(net: &Net, order: usize, span: Span) -> Result<(), Diagnostic> {
+    if net.activation == Activation::Relu && net.depth > 1 && order > 1 {
+        return Err(Diagnostic::error(span, format!("`relu` has no derivative of order {order}"))
+            .also(net.span, format!("network `{}`", net.name))
+            .note("choose a smooth activation: tanh, sin, sigmoid, softplus, gelu, swish"));
+    }
+    Ok(())
 }
 
 /// Whether a network reads so many adjacent columns that its input jet must not be written out.

@@ -10,7 +10,7 @@ use crate::operator::{Curve, Graph, Id, Index, Node};
 use crate::plan::build::{Unbuildable, constant, input_rows, layers};
 use crate::plan::builder::Builder;
 use crate::plan::scalar::pointwise;
-use crate::plan::unbuildable;
+use crate::plan::{is_smooth, unbuildable};
 use crate::program::{DataId, Flow, Integrator, NetId, Program, Shape};
 use num_rational::BigRational;
 use num_traits::One;
@@ -211,6 +211,8 @@ impl Stepper<'_> {
             self.rows += if calls.is_empty() || calls.iter().any(is_whole) { k + 1 } else { 1 };
         }
         for call in calls {
+            let net = &self.builder.program.nets[self.field.graph.calls[call as usize].net.index()];
+            is_smooth(net, self.field.algebras[&call].order + k, self.span)?;
             self.network(along, call, k).map_err(|why| unbuildable(why, self.span))?;
         }
         Ok(roots.iter().map(|r| along.curve.coefficient(&mut self.field.graph, *r, k)).collect())
