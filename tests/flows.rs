@@ -569,3 +569,27 @@ fn derivatives_that_a_network_does_not_have_are_refused_where_they_are_taken() {
         plan_flow(&program.expect("it resolves")).expect("no second derivative is taken");
     }
 }
+
+/// A device takes the rollouts and the training steps of a flow as the CPU does.
+#[test]
+#[cfg(all(feature = "cuda", unix))]
+fn a_device_agrees_with_the_cpu() {
+    use jetc::cuda::Device;
+    use jetc::solver::flow::flow_agreement;
+    let folder = tempfile::tempdir().unwrap();
+    let row =
+        |k: u32| format!("{},{},{},{}\n", 0.1 * f64::from(k % 10), f64::from(k).cos(), f64::from(k).sin(), k / 10);
+    std::fs::write(folder.path().join("runs.csv"), format!("t,s0,s1,run\n{}", (0..30).map(row).collect::<String>()))
+        .unwrap();
+    for (method, comparisons) in [("rk4(step = 0.1)", 4), ("dopri5(rtol = 1e-4, atol = 1e-4)", 2)] {
+        let (program, plan) = flow(&format!(
+            "state s[2]\nnet F = mlp(width = 7, depth = 2, activation = tanh, outputs = 2)\ndata runs = \"runs.csv\"\n\
+             flow d_t(s) = F(s) by {method}\nfit flow to runs, horizon = 2\ntrain adam(lr = 1e-2), steps = 3, batch = 5\n"
+        ));
+        let parameters = Parameters::<f64>::initial(&program, 1);
+        let found = flow_agreement(&Device::Host, &program, &plan, &parameters, (folder.path(), 4)).unwrap();
+        // training through error control is the CPU's
+        assert_eq!(found.len(), comparisons, "{found:?}");
+        assert!(found.iter().all(|v| v.passed()), "{found:?}");
+    }
+}

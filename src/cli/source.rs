@@ -136,13 +136,13 @@ pub fn device(choice: Option<Choice>) -> Result<Device, Failure> {
     Ok(device)
 }
 
-/// The same where flows are not served elsewhere than on the CPU.
+/// The same where flows are served on the CPU only.
 pub fn device_of(loaded: &Loaded, choice: Option<Choice>) -> Result<Device, Failure> {
     match choice {
         _ if loaded.program.flow.is_none() => device(choice),
         None | Some(Choice::Auto | Choice::Cpu) => Ok(Device::Cpu { why: None }),
         Some(_) => {
-            let what = "of a flow, other devices than the CPU serve `eval` and `train`; leave out --device";
+            let what = "of a flow, other devices than the CPU serve `eval`, `train` and `verify`; leave out --device";
             Err(Failure::Input(format!("{}: {what}", loaded.name)))
         }
     }

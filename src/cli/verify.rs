@@ -1,7 +1,8 @@
 //! `verify`: the compiled program against another way to the same numbers.
 
 use super::args::Verify;
-use super::source::{device_of, load};
+use super::flow::planned;
+use super::source::{device, load};
 use super::{Done, Failure, print};
 use crate::plan::{Options, plan};
 
@@ -11,13 +12,24 @@ pub fn verify(args: &Verify) -> Done {
     let parameters = loaded.parameters::<f64>(args.weights.as_deref(), args.seed)?;
     let results = match args.device {
         Some(choice) => {
-            let device = device_of(&loaded, Some(choice))?;
+            let device = device(Some(choice))?;
             if !device.runs_modules() {
                 return Err(Failure::Input("verify compares a device with the CPU: name cuda:0, or host".into()));
             }
-            let plan = plan(&loaded.program, Options::default()).map_err(|e| loaded.say(&e))?;
             let place = (&*loaded.folder(), args.seed);
-            crate::solver::agreement(&device, &loaded.program, &plan, &parameters, place)
+            match loaded.program.flow {
+                Some(_) => crate::solver::flow::flow_agreement(
+                    &device,
+                    &loaded.program,
+                    &planned(&loaded)?,
+                    &parameters,
+                    place,
+                ),
+                None => {
+                    let plan = plan(&loaded.program, Options::default()).map_err(|e| loaded.say(&e))?;
+                    crate::solver::agreement(&device, &loaded.program, &plan, &parameters, place)
+                }
+            }
         }
         None => {
             let verify = match loaded.program.flow {

@@ -58,18 +58,23 @@ fn in_precision<T: Number>(
     let here = train(&mut objective, &mut parameters.clone(), &options, &mut Silent);
     let mut stepper = DeviceStepper::new(device, program, plan, &parameters, (folder, seed), &training)?;
     let there = train_with(&mut stepper, &mut parameters.clone(), &options, &mut Silent);
+    out.push(losses_agree::<T>(there, here, STEPS, tolerance));
+    Ok(())
+}
+
+/// Compares the losses of two runs of so many steps.
+pub(super) fn losses_agree<T: Number>(
+    there: Result<train::Outcome, train::Error>,
+    here: Result<train::Outcome, train::Error>,
+    steps: usize,
+    tolerance: f64,
+) -> Verification {
     let losses = |outcome: Result<train::Outcome, train::Error>| -> Vec<f64> {
         // a run that fails agrees with nothing
-        outcome.ok().and_then(|o| o.history.column("loss")).unwrap_or_else(|| vec![f64::NAN; STEPS])
+        outcome.ok().and_then(|o| o.history.column("loss")).unwrap_or_else(|| vec![f64::NAN; steps])
     };
-    let what = format!("losses of {STEPS} steps in {}", T::NAME);
-    out.push(Verification {
-        name: "training".into(),
-        what,
-        relative: relative(&losses(there), &losses(here)),
-        tolerance,
-    });
-    Ok(())
+    let what = format!("losses of {steps} steps in {}", T::NAME);
+    Verification { name: "training".into(), what, relative: relative(&losses(there), &losses(here)), tolerance }
 }
 
 fn values<T: Number>(

@@ -5,8 +5,9 @@
 //! - `device`: rollouts elsewhere than on the CPU;
 //! - `control`: steps of lengths chosen by the error estimate;
 //! - `objective`: what training minimises; `rollout`: what the report of that name measures;
-//! - `verify`: the step against its definition in small steps, its gradient against differences.
+//! - `verify`: the step against its definition in small steps, its gradient against differences; `agreement`: a device against the CPU.
 
+mod agreement;
 mod control;
 mod device;
 mod objective;
@@ -15,6 +16,7 @@ mod runner;
 mod trajectories;
 mod verify;
 
+pub use agreement::flow_agreement;
 pub use control::Stopped;
 pub use device::steps_of;
 pub use objective::FlowObjective;

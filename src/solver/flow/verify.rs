@@ -45,7 +45,7 @@ fn compare(
 ) -> Result<Vec<Verification>, Error> {
     let mut out = Vec::new();
     let random = Philox::new(seed, Purpose::Verify.stream(0), 0);
-    let points: Vec<f64> = (0..POINTS * program.columns()).map(|k| 2.0 * random.uniform(k as u64) - 1.0).collect();
+    let points = random_start(program, seed);
     let width = plan.inputs.map_or(0, |(_, columns)| columns);
     let inputs: Vec<f64> = (0..POINTS * width).map(|k| random.uniform(1 << 20 | k as u64)).collect();
     let runner = Runner::<f64>::new(program, plan)?;
@@ -59,6 +59,12 @@ fn compare(
     let interval = Interval { inputs: &inputs, lengths: &lengths };
     gradients(&runner, parameters, &points, interval, seed, &mut out)?;
     Ok(out)
+}
+
+/// Random points: [POINTS, columns].
+pub(super) fn random_start(program: &Program, seed: u64) -> Vec<f64> {
+    let random = Philox::new(seed, Purpose::Verify.stream(0), 0);
+    (0..POINTS * program.columns()).map(|k| 2.0 * random.uniform(k as u64) - 1.0).collect()
 }
 
 /// The order of a step: halving one divides its error by 2^(order + 1), until rounding.
