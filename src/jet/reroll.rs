@@ -227,7 +227,7 @@ impl Reroll {
         let sizes: Vec<usize> = groups.iter().map(|g| view.pairs(&[g]).0.len() * (g.terms.len() - 1)).collect();
         let best = (0..groups.len()).max_by_key(|k| (sizes[*k], usize::MAX - k)).filter(|k| sizes[*k] >= SAVES)?;
         let place = |g: &Group| g.terms.iter().map(|t| view.at(*t)).max().unwrap_or(0);
-        // other groups of as many rounds share the loop where nothing before it waits for their sums
+        // other groups of as many rounds share the loop, where it can stand before all sums and behind all terms
         let mut chosen = vec![&groups[best]];
         let mut from = place(&groups[best]);
         for (k, group) in groups.iter().enumerate() {
@@ -236,12 +236,8 @@ impl Reroll {
                 Target::Stores(_) => true,
                 Target::Sum { of, .. } => view.at(of) > to,
             };
-            let inside = |g: &Group| match g.target {
-                Target::Stores(_) => false,
-                Target::Sum { of, .. } => chosen.iter().any(|c| view.reads(&c.terms, of)),
-            };
             let fits = k != best && group.terms.len() == groups[best].terms.len() && sizes[k] > 0;
-            if fits && waits(group) && chosen.iter().all(|c| waits(c)) && !inside(group) {
+            if fits && waits(group) && chosen.iter().all(|c| waits(c)) {
                 chosen.push(group);
                 from = to;
             }
@@ -464,26 +460,6 @@ impl<'a> View<'a> {
         (tokens, offsets)
     }
 
-    /// Whether expressions read a register.
-    fn reads(&self, terms: &[Register], what: Register) -> bool {
-        let mut stack = terms.to_vec();
-        let mut seen: IndexSet<Register> = IndexSet::new();
-        while let Some(r) = stack.pop() {
-            if r == what {
-                return true;
-            }
-            if seen.insert(r)
-                && let Some(d) = self.defined.get(&r)
-            {
-                match d.source {
-                    Source::Instruction(i) => stack.extend(operands(i)),
-                    Source::Reduction(_, _, inner) => stack.push(inner),
-                }
-            }
-        }
-        false
-    }
-
     /// The sums or products of the block, of so many terms at least.
     fn chains(&self, joined: Joined, least: usize) -> Vec<Chain> {
         let link = |r: Register| match self.defined.get(&r)?.source {
@@ -519,36 +495,25 @@ impl<'a> View<'a> {
 
     /// Groups of the terms of a sum.
     fn sums(&self, chain: &Chain) -> Vec<Group> {
-        let mut classes: IndexMap<(bool, Vec<Token>), Vec<(Register, Vec<i64>)>> = IndexMap::new();
+        let mut classes = Classes::default();
         for (negative, term) in &chain.terms {
             let (tokens, offsets) = self.describe(None, *term);
-            classes.entry((*negative, tokens)).or_default().push((*term, offsets));
+            classes.entry((*negative, tokens)).or_default().push(((*term, 0), offsets));
         }
-        let runs = |((negative, _), members): ((bool, Vec<Token>), Vec<(Register, Vec<i64>)>)| {
-            let target = Target::Sum { of: chain.of, negative };
-            let group = move |run: &[(Register, Vec<i64>)]| Group {
-                terms: run.iter().map(|m| m.0).collect(),
-                target: target.clone(),
-            };
-            runs(&members).into_iter().map(group).collect::<Vec<_>>()
-        };
-        classes.into_iter().flat_map(runs).collect()
+        let target = |negative: bool| Target::Sum { of: chain.of, negative };
+        groups(&classes, |negative, _| target(negative))
     }
 
     /// Groups of the stores of the block.
     fn stores(&self) -> Vec<Group> {
-        let mut classes: IndexMap<Vec<Token>, Vec<((Register, usize), Vec<i64>)>> = IndexMap::new();
+        let mut classes = Classes::default();
         for (at, item) in self.block.iter().enumerate() {
             if let Item::Store(row, feature, value) = item {
                 let (tokens, offsets) = self.describe(Some((row, feature)), *value);
-                classes.entry(tokens).or_default().push(((*value, at), offsets));
+                classes.entry((false, tokens)).or_default().push(((*value, at), offsets));
             }
         }
-        let group = |run: &[((Register, usize), Vec<i64>)]| Group {
-            terms: run.iter().map(|m| m.0.0).collect(),
-            target: Target::Stores(run.iter().map(|m| m.0.1).collect()),
-        };
-        classes.values().flat_map(|members| runs(members).into_iter().map(group).collect::<Vec<_>>()).collect()
+        groups(&classes, |_, places| Target::Stores(places))
     }
 
     /// The registers of the first round that vary, each with that of the second.
@@ -622,8 +587,26 @@ fn shape(item: &Item, shapes: &mut HashMap<Register, u64>) {
     }
 }
 
+/// An expression and the place of its item, with its offsets.
+type Member = ((Register, usize), Vec<i64>);
+
+/// Expressions that differ in offsets only, by what they do and whether they are subtracted.
+type Classes = IndexMap<(bool, Vec<Token>), Vec<Member>>;
+
+/// The groups of some classes; what becomes of one follows from whether it is subtracted, and from the places of its items.
+fn groups(classes: &Classes, target: impl Fn(bool, Vec<usize>) -> Target) -> Vec<Group> {
+    let mut out = Vec::new();
+    for ((negative, _), members) in classes {
+        for run in runs(members) {
+            let (terms, places) = run.iter().map(|m| m.0).unzip();
+            out.push(Group { terms, target: target(*negative, places) });
+        }
+    }
+    out
+}
+
 /// Runs of members whose offsets grow by the same strides.
-fn runs<T>(members: &[(T, Vec<i64>)]) -> Vec<&[(T, Vec<i64>)]> {
+fn runs(members: &[Member]) -> Vec<&[Member]> {
     let strides = |k: usize| -> Vec<i64> { members[k + 1].1.iter().zip(&members[k].1).map(|(b, a)| b - a).collect() };
     let (mut out, mut begin) = (Vec::new(), 0);
     while begin + ROUNDS <= members.len() {
