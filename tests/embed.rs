@@ -2,7 +2,7 @@
 
 use jetc::ndarray::{Array2, ArrayView2, Axis, ShapeBuilder, array, s};
 use jetc::train::{Flow, Observer, Progress};
-use jetc::{Compiled, Compiler, Device, Error, Of, Operator, Parameters, Place, Solver, TrainOptions};
+use jetc::{Compiled, Compiler, Device, Error, FlowMap, Of, Operator, Parameters, Place, Solver, TrainOptions};
 
 const TEXT: &str = "space x, y in box(0..1, 0..1)\n\
                     param nu = 0.5 learn\n\
@@ -24,6 +24,7 @@ fn everything_is_send_and_sync() {
     check::<Parameters<f64>>();
     check::<Compiled>();
     check::<Compiler>();
+    check::<FlowMap<f32>>();
     check::<Error>();
 }
 
@@ -325,4 +326,38 @@ fn training_on_a_device_ends_where_the_cpu_ends() {
     for (a, b) in here.parameters().values().iter().flatten().zip(there.parameters().values().iter().flatten()) {
         assert!((a - b).abs() < 1e-9, "{a} {b}");
     }
+}
+
+/// A rotation: the state after a time is known, the declared time goes on, and a device gives the same.
+#[test]
+fn flow_maps() {
+    let text = "state s[2]\ntime t\nflow d_t(s) = [s[1], -s[0]]*(1 + 0*t) by dopri5(rtol = 1e-10, atol = 1e-12)\n";
+    let flow = Compiler::new().flow::<f64>(text).unwrap();
+    assert_eq!(flow.inputs().iter().map(|i| i.len).sum::<usize>(), 3);
+    let columns: Vec<&str> = flow.inputs().iter().map(|i| i.name.as_str()).collect();
+    let time = flow.inputs().iter().take_while(|i| i.name != "t").map(|i| i.len).sum::<usize>();
+    assert!(columns.contains(&"t"));
+    let mut start = Array2::zeros((2, 3));
+    let state = if time == 0 { 1 } else { 0 };
+    (start[[0, state]], start[[1, state + 1]], start[[1, time]]) = (1.0, 1.0, 5.0);
+    let parameters = flow.parameters(0);
+    let end = flow.advance(&parameters, start.view(), 2.0).unwrap();
+    let (c, s) = (2f64.cos(), 2f64.sin());
+    let expected = [[c, -s, 2.0], [s, c, 7.0]];
+    for (row, [a, b, t]) in end.rows().into_iter().zip(expected) {
+        assert!((row[state] - a).abs() < 1e-8 && (row[state + 1] - b).abs() < 1e-8, "{row}");
+        assert!((row[time] - t).abs() < 1e-12, "{row}");
+    }
+    assert_eq!(flow.advance(&parameters, start.view(), 0.0).unwrap(), start);
+    assert_eq!(flow.advance(&parameters, Array2::zeros((0, 3)).view(), 1.0).unwrap().dim(), (0, 3));
+    assert!(matches!(flow.advance(&parameters, array![[1.0]].view(), 1.0), Err(Error::Shape(_))));
+    assert!(matches!(flow.advance(&parameters, start.view(), -1.0), Err(Error::Unsupported(_))));
+    #[cfg(all(feature = "cuda", unix))]
+    {
+        let there = Compiler::new().device(Device::Host).flow::<f64>(text).unwrap();
+        let moved = there.advance(&parameters, start.view(), 2.0).unwrap();
+        assert!((&moved - &end).iter().all(|x| x.abs() < 1e-12), "{moved} {end}");
+    }
+    let text = "space x\noutput r = d_x(x)\n";
+    assert!(matches!(Compiler::new().flow::<f64>(text), Err(Error::Missing { .. })));
 }

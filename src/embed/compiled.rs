@@ -27,8 +27,8 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Compiler {
-    overrides: Overrides,
-    device: Device,
+    pub(super) overrides: Overrides,
+    pub(super) device: Device,
 }
 
 impl Compiler {
@@ -132,12 +132,7 @@ impl Compiler {
     /// As [`Compiler::text`], and [`Error::Read`].
     pub fn file(&self, path: impl AsRef<Path>) -> Result<Compiled, Error> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
-        let name = path.display().to_string();
-        let (text, broken) = syntax::decode(&bytes);
-        if !broken.is_empty() {
-            return Err(error(&name, &text, broken));
-        }
+        let (name, text) = read(path)?;
         self.named(&name, &text, path.parent().unwrap_or(Path::new("")))
     }
 
@@ -147,7 +142,7 @@ impl Compiler {
         let Some(program) = program else { return Err(error(name, text, warnings)) };
         if program.flow.is_some() {
             return Err(Error::Unsupported(format!(
-                "{name}: a flow is run by `jetc::solver::flow`; outputs and conditions are compiled here"
+                "{name}: `Compiler::flow` compiles a flow; outputs and conditions are compiled here"
             )));
         }
         let plan = plan(&program, Options::default()).map_err(|e| error(name, text, e))?;
@@ -170,7 +165,18 @@ impl Compiler {
     }
 }
 
-fn error(name: &str, text: &str, diagnostics: Vec<Diagnostic>) -> Error {
+/// The name and the text of a program's file.
+pub(super) fn read(path: &Path) -> Result<(String, String), Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let name = path.display().to_string();
+    let (text, broken) = syntax::decode(&bytes);
+    if !broken.is_empty() {
+        return Err(error(&name, &text, broken));
+    }
+    Ok((name, text.into()))
+}
+
+pub(super) fn error(name: &str, text: &str, diagnostics: Vec<Diagnostic>) -> Error {
     Error::Program { rendered: render(name, text, &diagnostics, false), diagnostics }
 }
 
@@ -483,7 +489,7 @@ fn part(program: &Program, plan: &Plan, of: Of) -> Result<Option<Part>, Diagnost
     Ok(compiled.map(|program| Part { of, quantities: named.iter().map(quantity).collect(), program }))
 }
 
-fn inputs(program: &Program) -> Vec<Input> {
+pub(super) fn inputs(program: &Program) -> Vec<Input> {
     let input = |g: &program::Group| Input {
         name: g.name.clone(),
         len: g.len,

@@ -74,6 +74,16 @@ pub enum Error {
         /// Its value.
         value: f64,
     },
+    /// A trajectory of a flow ends before its time.
+    #[error("point {point} stops at time {time:.6}: {why}")]
+    Left {
+        /// Its number.
+        point: usize,
+        /// When, from the start.
+        time: f64,
+        /// Why.
+        why: &'static str,
+    },
     /// Something that was asked for is not there.
     #[error("there is no {what} `{name}`{}", hint(found))]
     Missing {

@@ -6,6 +6,8 @@ mod artifact;
 #[cfg(feature = "compiler")]
 mod compiled;
 mod error;
+#[cfg(feature = "compiler")]
+mod flow_map;
 mod inputs;
 // a build without compiler and CUDA has the same types; they know the CPU
 #[cfg_attr(not(any(feature = "compiler", feature = "cuda")), path = "off/kernels.rs")]
@@ -20,6 +22,8 @@ pub use artifact::{Artifact, ArtifactError, FORMAT, Of, Part};
 #[cfg(feature = "compiler")]
 pub use compiled::{Compiled, Compiler, artifact};
 pub use error::Error;
+#[cfg(feature = "compiler")]
+pub use flow_map::FlowMap;
 pub use inputs::{Domain, Input, Place, Quantity};
 pub use operator::{Gradient, Operator};
 pub use solver::Solver;
