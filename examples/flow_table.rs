@@ -25,7 +25,7 @@ const METHODS: [(&str, &str); 8] = [
     ("euler", "euler(step = H)"),
     ("taylor 2", "taylor(order = 2, step = H)"),
     ("taylor-lagrange 1", "taylor_lagrange(order = 1, midpoint = G, step = H)"),
-    ("taylor-lagrange 1, 4 H", "taylor_lagrange(order = 1, midpoint = G, step = 4*H)"),
+    ("taylor-lagrange 2, 4 H", "taylor_lagrange(order = 2, midpoint = G, step = 4*H)"),
     ("hypersolver", "hypersolver(method = heun, correction = G, step = H)"),
 ];
 
@@ -36,6 +36,8 @@ struct Problem {
     step: &'static str,
     declarations: &'static str,
     right: &'static str,
+    /// A midpoint or correction is fitted to an accurate solver after so many steps of training.
+    every: usize,
     /// Of a classification: the loss, and what the greatest of gives the class.
     readout: Option<(&'static str, &'static str)>,
 }
@@ -48,6 +50,7 @@ const PROBLEMS: [Problem; 4] = [
         step: "0.01",
         declarations: "net F = mlp(width = 32, depth = 3, activation = tanh, outputs = 2)",
         right: "F(s)",
+        every: 10,
     },
     Problem {
         name: "van_der_pol",
@@ -56,6 +59,7 @@ const PROBLEMS: [Problem; 4] = [
         step: "0.05",
         declarations: "net F = mlp(width = 64, depth = 3, activation = tanh)",
         right: "[s[1], 8*F(s)]",
+        every: 10,
     },
     Problem {
         name: "brusselator",
@@ -64,6 +68,7 @@ const PROBLEMS: [Problem; 4] = [
         step: "0.05",
         declarations: "net F = mlp(width = 32, depth = 3, activation = tanh, outputs = 2)",
         right: "F(s)",
+        every: 10,
     },
     Problem {
         name: "digits",
@@ -77,13 +82,13 @@ const PROBLEMS: [Problem; 4] = [
         declarations: "net F = mlp(width = 64, depth = 2, activation = tanh, outputs = 64)\n\
                        net L = mlp(width = 10, depth = 1, activation = identity, outputs = 10)\nlet z = L(s)",
         right: "F(s)",
+        every: 50,
     },
 ];
 
 fn text(problem: &Problem, method: &str, steps: usize) -> String {
-    let fitted = if method.contains("G") { ", midpoint_every = 10" } else { "" };
-    let fitted =
-        if method.contains("lagrange") { format!("{fitted}, remainder_weight = 1e-4") } else { fitted.to_string() };
+    let fitted = if method.contains("G") { format!(", midpoint_every = {}", problem.every) } else { String::new() };
+    let fitted = if method.contains("lagrange") { format!("{fitted}, remainder_weight = 1e-4") } else { fitted };
     let n = problem.state;
     let learned = match method.contains("G") {
         true => format!("net G = mlp(width = 16, depth = 2, activation = tanh, outputs = {n})\n"),
