@@ -575,7 +575,7 @@ fn derivatives_that_a_network_does_not_have_are_refused_where_they_are_taken() {
 #[cfg(all(feature = "cuda", unix))]
 fn a_device_agrees_with_the_cpu() {
     use jetc::cuda::Device;
-    use jetc::solver::flow::flow_agreement;
+    use jetc::solver::{Compared, Planned, agreement};
     let folder = tempfile::tempdir().unwrap();
     let row =
         |k: u32| format!("{},{},{},{}\n", 0.1 * f64::from(k % 10), f64::from(k).cos(), f64::from(k).sin(), k / 10);
@@ -587,7 +587,9 @@ fn a_device_agrees_with_the_cpu() {
              flow d_t(s) = F(s) by {method}\nfit flow to runs, horizon = 2\ntrain adam(lr = 1e-2), steps = 3, batch = 5\n"
         ));
         let parameters = Parameters::<f64>::initial(&program, 1);
-        let found = flow_agreement(&Device::Host, &program, &plan, &parameters, (folder.path(), 4)).unwrap();
+        let (device, folder) = (&Device::Host, folder.path());
+        let on = Compared { device, program: &program, parameters: &parameters, folder, seed: 4 };
+        let found = agreement(&on, Planned::Flow(&plan)).unwrap();
         // training through error control is the CPU's
         assert_eq!(found.len(), comparisons, "{found:?}");
         assert!(found.iter().all(|v| v.passed()), "{found:?}");

@@ -5,6 +5,7 @@ use super::flow::planned;
 use super::source::{device, load};
 use super::{Done, Failure, print};
 use crate::plan::{Options, plan};
+use crate::solver::{Compared, Planned, agreement};
 
 /// `jetc verify FILE`
 pub fn verify(args: &Verify) -> Done {
@@ -16,18 +17,13 @@ pub fn verify(args: &Verify) -> Done {
             if !device.runs_modules() {
                 return Err(Failure::Input("verify compares a device with the CPU: name cuda:0, or host".into()));
             }
-            let place = (&*loaded.folder(), args.seed);
-            match loaded.program.flow {
-                Some(_) => crate::solver::flow::flow_agreement(
-                    &device,
-                    &loaded.program,
-                    &planned(&loaded)?,
-                    &parameters,
-                    place,
-                ),
+            let (folder, program) = (loaded.folder(), &loaded.program);
+            let on = Compared { device: &device, program, parameters: &parameters, folder: &folder, seed: args.seed };
+            match program.flow {
+                Some(_) => agreement(&on, Planned::Flow(&planned(&loaded)?)),
                 None => {
-                    let plan = plan(&loaded.program, Options::default()).map_err(|e| loaded.say(&e))?;
-                    crate::solver::agreement(&device, &loaded.program, &plan, &parameters, place)
+                    let plan = plan(program, Options::default()).map_err(|e| loaded.say(&e))?;
+                    agreement(&on, Planned::Sets(&plan))
                 }
             }
         }

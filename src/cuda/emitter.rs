@@ -2,7 +2,7 @@
 
 use super::gather::Pad;
 use super::layout::{Home, Layout, pitch};
-use super::rollout::{Rollout, Tolerance};
+use super::rollout::{CLOCK, Rollout, Tolerance};
 use super::scalar::is_own;
 use super::text::{Text, identifier, number, tensor_name};
 use super::wide::Wide;
@@ -30,9 +30,6 @@ const BLOCKS: [(&str, &str); 13] = [
 
 /// Most blocks of the main kernel: two per processor of the largest device.
 const BLOCKS_AT_MOST: u32 = 296;
-
-/// Numbers of the clock of a point of a rollout with control: CLOCK of `kernels/rollout.cuh`.
-const CLOCK: u64 = 4;
 
 /// Makes the module of a program.
 ///
@@ -332,7 +329,12 @@ impl<'a> Emitter<'a> {
             let each = Extent { per_point: 1, ..Extent::default() };
             let steps = self.buffer("steps", Element::Word, one, Role::Steps);
             if rollout.control.is_some() {
-                self.buffer("clocks", Element::Double, Extent { per_point: CLOCK, ..Extent::default() }, Role::Clocks);
+                self.buffer(
+                    "clocks",
+                    Element::Double,
+                    Extent { per_point: CLOCK as u64, ..Extent::default() },
+                    Role::Clocks,
+                );
             }
             (rollout, steps, self.buffer("left", Element::Word, each, Role::Left))
         });
@@ -359,7 +361,7 @@ impl<'a> Emitter<'a> {
             }
             Some(Tolerance { relative, absolute, exponent, longest }) => {
                 self.written.insert(self.data);
-                let clocks = self.streamed("clocks");
+                let clocks = self.named("clocks");
                 // not finer than the rounding of a state
                 let epsilon =
                     if self.options.precision == Precision::Fp64 { f64::EPSILON } else { f32::EPSILON.into() };
@@ -381,7 +383,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// A buffer by its name, such as those of a layer that is streamed.
-    pub fn streamed(&mut self, name: &str) -> String {
+    pub fn named(&mut self, name: &str) -> String {
         let id = self.buffers.iter().position(|b| b.name == name).unwrap_or_default();
         self.argument(BufferId(id as u32))
     }
@@ -496,7 +498,7 @@ impl<'a> Emitter<'a> {
             self.line(format!("real* const v{k} = {memory} + {offset};  // {name}: {rows} rows of {features}"));
         }
         if let Some(source) = self.wide.as_ref().map(|w| w.source.clone()) {
-            let (state, scales) = (self.argument(self.state), self.streamed("scales"));
+            let (state, scales) = (self.argument(self.state), self.named("scales"));
             self.line(format!("const PointStep s = {source}_step({state}, 0);"));
             self.line(format!("const real* const scale = {scales} + (s.step & 1) * count;"));
             self.line("(void)scale;");
@@ -513,7 +515,7 @@ impl<'a> Emitter<'a> {
         if let Some((rollout, steps, left)) = self.rollout {
             let steps = self.argument(steps);
             let goes_on = rollout.control.map_or(String::new(), |_| {
-                let (clocks, left) = (self.streamed("clocks"), self.argument(left));
+                let (clocks, left) = (self.named("clocks"), self.argument(left));
                 format!(" && under_way(n, {clocks} + (size_t)first * {CLOCK}, {left} + first)")
             });
             self.line(format!("for (unsigned step = 0; step < {steps}[0]{goes_on}; ++step) {{"));

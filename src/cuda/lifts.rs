@@ -102,7 +102,7 @@ impl Emitter<'_> {
             return;
         }
         if self.wide.is_some() {
-            let made = self.streamed("made");
+            let made = self.named("made");
             self.each(1, out, |e| {
                 e.line(format!("v{k}[m * {pitch} + f] = {made}[(size_t)(first + m) * {out} + f] + {b}[f];"));
             });

@@ -62,7 +62,7 @@ pub use emitter::emit;
 pub use error::Error;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
 pub use on_device::{OnDevice, Results, Rolled, precision, roles};
-pub use rollout::{Rollout, Tolerance, rollout};
+pub use rollout::{CLOCK, Rollout, Tolerance, rollout};
 pub use runner::Runner;
 use std::collections::BTreeMap;
 #[cfg(feature = "compiler")]

@@ -173,7 +173,7 @@ impl Writer<'_, '_> {
     fn load(&mut self, input: usize, row: &Address, feature: &Address) -> String {
         let Some(source) = self.code.inputs.get(input).copied() else {
             let width = self.emitter.wide.as_ref().map_or(0, |w| w.columns.len());
-            let sums = self.emitter.streamed("column_sums");
+            let sums = self.emitter.named("column_sums");
             return format!("{sums}[(size_t)(first + p) * {width} + {}]", text(feature));
         };
         let (element, inside) = match source {

@@ -4,7 +4,8 @@ use super::Error;
 use super::compiled::{Compiler, error, inputs};
 use super::inputs::Input;
 use super::kernels::Opened;
-use crate::cpu::{Number, ShapeError};
+use super::operator::{check_columns, rows};
+use crate::cpu::Number;
 use crate::net::Parameters;
 use crate::plan::plan_flow;
 use crate::program::Program;
@@ -129,10 +130,7 @@ impl<T: Number> FlowMap<T> {
         time: f64,
     ) -> Result<Array2<T>, Error> {
         let columns = self.program.columns();
-        if points.ncols() != columns {
-            let what = "columns of the points".into();
-            return Err(ShapeError { what, expected: columns, found: points.ncols() }.into());
-        }
+        check_columns(points, columns, &self.inputs)?;
         if !(0.0..f64::INFINITY).contains(&time) {
             return Err(Error::Unsupported(format!("a time of {time}; expected a number from 0 on")));
         }
@@ -158,9 +156,7 @@ impl<T: Number> FlowMap<T> {
                 },
             })?;
         }
-        let moved = moved.into_iter().map(T::of).collect();
-        Array2::from_shape_vec((points.nrows(), columns), moved)
-            .map_err(|e| Error::Unsupported(format!("internal: {e}")))
+        Ok(rows(moved.into_iter().map(T::of).collect(), points.nrows(), columns))
     }
 }
 

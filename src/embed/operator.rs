@@ -366,10 +366,7 @@ impl<T: Number> Operator<T> {
         gradients: &mut [Vec<T>],
     ) -> Result<(), Error> {
         let program = prepared.executor.program();
-        if points.ncols() != program.columns {
-            let what = format!("columns of the points ({})", names(self.inputs()));
-            return Err(ShapeError { what, expected: program.columns, found: points.ncols() }.into());
-        }
+        check_columns(points, program.columns, self.inputs())?;
         let tensor = |t: &crate::jet::Tensor| {
             let found = || parameters.specs().iter().map(|s| s.name.clone()).collect();
             let missing = || Error::Missing { what: "tensor", name: t.name.clone(), found: found() };
@@ -394,8 +391,16 @@ fn names(inputs: &[Input]) -> String {
     names.join(", ")
 }
 
+/// Points must have a number for each column of the inputs.
+pub(super) fn check_columns<T>(points: ArrayView2<'_, T>, expected: usize, inputs: &[Input]) -> Result<(), Error> {
+    match points.ncols() {
+        found if found == expected => Ok(()),
+        found => Err(ShapeError { what: format!("columns of the points ({})", names(inputs)), expected, found }.into()),
+    }
+}
+
 /// The executor gives [count, width] numbers; a result that depends on no point may be missing.
-fn rows<T: Number>(mut values: Vec<T>, count: usize, width: usize) -> Array2<T> {
+pub(super) fn rows<T: Number>(mut values: Vec<T>, count: usize, width: usize) -> Array2<T> {
     values.resize(count * width, T::of(0.0));
     Array2::from_shape_vec((count, width), values).unwrap_or_else(|_| Array2::zeros((count, width)))
 }

@@ -63,18 +63,7 @@ pub fn sweep(items: &mut Vec<Item>, live: &mut HashSet<Register>) {
                 if !live.contains(r) {
                     continue;
                 }
-                match instruction {
-                    Instruction::Load { row, feature, .. } => {
-                        use_address(row, live);
-                        use_address(feature, live);
-                    }
-                    Instruction::Index(a) => use_address(a, live),
-                    Instruction::Unary(_, a) => {
-                        live.insert(*a);
-                    }
-                    Instruction::Binary(_, a, b) => live.extend([*a, *b]),
-                    Instruction::Constant(_) | Instruction::Loop { .. } | Instruction::Store { .. } => {}
-                }
+                live.extend(instruction.operands());
             }
             Item::Loop { body, reductions, .. } => {
                 reductions.retain(|(_, _, out)| live.contains(out));

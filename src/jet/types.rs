@@ -490,6 +490,19 @@ pub enum Instruction {
     },
 }
 
+impl Instruction {
+    /// The registers that it reads; of a loop or a store, none are told.
+    pub(crate) fn operands(&self) -> Vec<Register> {
+        match self {
+            Instruction::Load { row, feature, .. } => row.register.into_iter().chain(feature.register).collect(),
+            Instruction::Index(a) => a.register.into_iter().collect(),
+            Instruction::Unary(_, a) => vec![*a],
+            Instruction::Binary(_, a, b) => vec![*a, *b],
+            Instruction::Constant(_) | Instruction::Loop { .. } | Instruction::Store { .. } => vec![],
+        }
+    }
+}
+
 /// Loop reductions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fold {

@@ -12,7 +12,7 @@ mod variance;
 mod verify;
 
 pub use crate::cpu::Number;
-pub use agreement::agreement;
+pub use agreement::{Compared, Planned, agreement};
 pub use device::{DeviceStepper, Measure, Trained, conditions, on_device, training_module};
 pub use evaluator::{Error, Evaluator, Tensors, column_names};
 pub use objective::SolverObjective;

@@ -70,7 +70,7 @@ impl<T: Number> Runner<T> {
             let why = |(point, step): (usize, &u32)| Stopped::NotFinite { at: f64::from(*step) / steps as f64, point };
             return Ok(first.map_or(Ok(()), |first| Err(why(first))));
         };
-        let clocks = rolled.clocks.as_chunks::<4>().0;
+        let clocks = rolled.clocks.as_chunks::<{ cuda::CLOCK }>().0;
         let tries: f64 = clocks.iter().map(|c| c[3]).sum();
         self.count(control.evaluations * (tries / count.max(1) as f64).ceil() as usize);
         let stopped = clocks.iter().zip(&rolled.left).enumerate().find_map(|(point, ([at, ..], left))| match left {

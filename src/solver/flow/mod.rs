@@ -7,7 +7,7 @@
 //! - `objective`: what training minimises; `rollout`: what the report of that name measures;
 //! - `verify`: the step against its definition in small steps, its gradient against differences; `agreement`: a device against the CPU.
 
-mod agreement;
+pub(super) mod agreement;
 mod control;
 mod device;
 mod objective;
@@ -16,7 +16,6 @@ mod runner;
 mod trajectories;
 mod verify;
 
-pub use agreement::flow_agreement;
 pub use control::Stopped;
 pub use device::steps_of;
 pub use objective::FlowObjective;

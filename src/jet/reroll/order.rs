@@ -1,0 +1,122 @@
+//! Equal code looks equal: instructions that do the same are shared, and the terms of a sum and the factors of a product stand in an
+//! order that does not depend on names.
+
+use super::Reroll;
+use super::view::{Chain, Joined, View};
+use crate::jet::assemble::Item;
+use crate::jet::{Binary, Instruction, Register};
+use rustc_hash::FxHasher;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+
+/// Gives equal instructions of a block one register. `names` has the registers that are replaced.
+pub fn share(block: &mut Vec<Item>, names: &mut HashMap<Register, Register>) {
+    let mut known: HashMap<String, Register> = HashMap::new();
+    block.retain_mut(|item| match item {
+        Item::Define(r, instruction) => {
+            rename(instruction, names);
+            let first = *known.entry(format!("{instruction:?}")).or_insert(*r);
+            if first != *r {
+                names.insert(*r, first);
+            }
+            first == *r
+        }
+        Item::Loop { body, reductions, .. } => {
+            share(body, names);
+            reductions.iter_mut().for_each(|(_, r, _)| *r = names.get(r).copied().unwrap_or(*r));
+            true
+        }
+        Item::Store(row, feature, value) => {
+            for r in [&mut row.register, &mut feature.register].into_iter().flatten().chain([value]) {
+                *r = names.get(r).copied().unwrap_or(*r);
+            }
+            true
+        }
+    });
+}
+
+fn rename(instruction: &mut Instruction, names: &HashMap<Register, Register>) {
+    let new = |r: &mut Register| *r = names.get(r).copied().unwrap_or(*r);
+    match instruction {
+        Instruction::Load { row, feature, .. } => {
+            [row, feature].into_iter().flat_map(|a| &mut a.register).for_each(new)
+        }
+        Instruction::Index(a) => a.register.iter_mut().for_each(new),
+        Instruction::Unary(_, a) => new(a),
+        Instruction::Binary(_, a, b) => [a, b].into_iter().for_each(new),
+        Instruction::Constant(_) | Instruction::Loop { .. } | Instruction::Store { .. } => {}
+    }
+}
+
+impl Reroll {
+    /// The block with the terms of each sum, and the factors of each product, in an order that does not depend on names.
+    pub fn sorted(&mut self, block: &[Item]) -> Vec<Item> {
+        let mut view = View::new(block, &[]);
+        let shapes = view.shapes();
+        let chains = view.chains(Joined::Sum, 2).into_iter().chain(view.chains(Joined::Product, 2));
+        let mut chains: HashMap<Register, Chain> = chains.map(|c| (c.of, c)).collect();
+        let mut out = Vec::with_capacity(block.len());
+        for item in block {
+            match item {
+                Item::Define(r, _) if chains.contains_key(r) => {
+                    let Some(mut chain) = chains.remove(r) else { continue };
+                    chain.terms.sort_by_cached_key(|(negative, t)| {
+                        (*negative, shapes.get(t).copied().unwrap_or(0), view.describe(None, *t).1)
+                    });
+                    view.orders.insert(*r, chain.terms.iter().map(|t| t.1).collect());
+                    chain.define(&mut || self.fresh(), &mut out);
+                }
+                _ => out.push(item.clone()),
+            }
+        }
+        out
+    }
+}
+
+impl View<'_> {
+    /// By register: a number that is the same for expressions that differ in offsets and in the order of terms and factors.
+    fn shapes(&self) -> HashMap<Register, u64> {
+        let mut shapes = HashMap::new();
+        for item in self.outer.iter().chain(self.block) {
+            shape(item, &mut shapes);
+        }
+        shapes
+    }
+}
+
+fn shape(item: &Item, shapes: &mut HashMap<Register, u64>) {
+    let mixed = |parts: &dyn Fn(&mut FxHasher)| {
+        let mut hasher = FxHasher::default();
+        parts(&mut hasher);
+        hasher.finish()
+    };
+    let of = |r: &Register, shapes: &HashMap<Register, u64>| shapes.get(r).copied().unwrap_or(u64::from(*r));
+    match item {
+        Item::Define(r, instruction) => {
+            let inner: Vec<u64> = instruction.operands().iter().map(|r| of(r, shapes)).collect();
+            let value = match instruction {
+                // sums are of their terms, in any order
+                Instruction::Binary(Binary::Add, ..) => inner[0].wrapping_add(inner[1]),
+                Instruction::Binary(Binary::Sub, ..) => inner[0].wrapping_sub(inner[1]),
+                Instruction::Binary(Binary::Mul, ..) => (inner[0] | 1).wrapping_mul(inner[1] | 1),
+                Instruction::Load { input, row, feature } => {
+                    mixed(&|h| (1, input, &row.terms, &feature.terms, &inner).hash(h))
+                }
+                Instruction::Constant(c) => mixed(&|h| (2, c.to_bits()).hash(h)),
+                Instruction::Index(a) => mixed(&|h| (3, &a.terms, &inner).hash(h)),
+                Instruction::Unary(f, _) => mixed(&|h| (4, f, &inner).hash(h)),
+                Instruction::Binary(f, ..) => mixed(&|h| (5, f, &inner).hash(h)),
+                Instruction::Loop { .. } | Instruction::Store { .. } => 0,
+            };
+            shapes.insert(*r, value);
+        }
+        Item::Loop { lo, hi, body, reductions, .. } => {
+            body.iter().for_each(|i| shape(i, shapes));
+            for (fold, inner, out) in reductions {
+                let inner = of(inner, shapes);
+                shapes.insert(*out, mixed(&|h| (6, fold, lo, hi, inner).hash(h)));
+            }
+        }
+        Item::Store(..) => {}
+    }
+}
