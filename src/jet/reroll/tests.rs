@@ -1,5 +1,7 @@
 use super::*;
-use crate::jet::{Inputs, JetProgram, Op, Source as Input, Tensor, TensorId, ValueId, interpret};
+use crate::jet::{
+    Address, Binary, Inputs, Instruction, JetProgram, Op, Source as Input, Tensor, TensorId, ValueId, interpret,
+};
 use proptest::prelude::*;
 
 const ROUNDS: usize = 6;
