@@ -28,8 +28,9 @@ struct Tolerance {
     double relative, absolute, exponent, longest;
 };
 
-// Numbers of a clock: how far a point is and its next step, as fractions of its time; its time; how many steps were tried.
-constexpr int CLOCK = 4;
+// Numbers of a clock: how far a point is and its next step, as fractions of its time; its time; how many steps were tried; the time
+// at its start.
+constexpr int CLOCK = 5;
 // Fractions below which nothing is left to do, and below which steps are too small.
 constexpr double ARRIVED = 1e-12, SMALLEST = 1e-13;
 
@@ -68,8 +69,9 @@ __device__ void control_points(int n, Tolerance tolerance, const real* next, rea
         clock[3] += 1;
         if (error <= 1) {
             for (int s = 0; s < states; ++s) point[first + s] = found[s];
-            if (time >= 0) point[time < 0 ? 0 : time] += data[(size_t)p * width + length];
             clock[0] += step;
+            // not summed up in the precision of points
+            if (time >= 0) point[time < 0 ? 0 : time] = (real)(clock[4] + clock[0] * clock[2]);
         } else if (other < SMALLEST) {
             bool is_finite = true;
             for (int s = 0; s < 2 * states; ++s) is_finite = is_finite && found[s] - found[s] == 0;

@@ -365,6 +365,14 @@ fn a_rollout_by_a_kernel() {
     assert_eq!(roll(&mut [-0.5, 0.1]).unwrap().unwrap(), Ok(()));
     // 10^20 squares to 5 10^39, 1.25 10^79, 7.8 10^157, infinity: after the fourth of ten steps
     assert_eq!(roll(&mut [-0.5, 1e20, 0.1]).unwrap().unwrap(), Err(Stopped::NotFinite { at: 0.4, point: 1 }));
+    // time is not summed up in f32
+    let (program, plan) =
+        flow("state s\ntime t\nflow d_t(s) = -50*(s - cos(t)) by dopri5(rtol = 1e-9, atol = 1e-12)\n");
+    let runner = Runner::<f32>::new(&program, plan.clone()).unwrap();
+    let mut point: Vec<f64> = vec![0.0; 2];
+    point[plan.state.0] = 0.3;
+    runner.roll(&Device::Host, &Parameters::initial(&program, 0), &mut point, 2.0, 0).unwrap().unwrap().unwrap();
+    assert_eq!(point[plan.time.unwrap()], 2.0);
     // 1 / (1 - t) has no value at 1, and steps get ever smaller before
     let (program, plan) = flow("state s\nflow d_t(s) = s^2 by dopri5(rtol = 1e-6, atol = 1e-6)\n");
     let runner = Runner::<f64>::new(&program, plan).unwrap();

@@ -59,7 +59,11 @@ impl<T: Number> Runner<T> {
                 (1.0 / steps as f64, steps)
             }
         };
-        let clocks = if control.is_some() { [0.0, first, time, 0.0].repeat(count) } else { Vec::new() };
+        let clock = |point: &[f64]| [0.0, first, time, 0.0, rollout.time.map_or(0.0, |t| point[t])];
+        let clocks: Vec<f64> = match control {
+            Some(_) => points.chunks(step.columns.max(1)).flat_map(clock).collect(),
+            None => Vec::new(),
+        };
         let data = vec![T::of(time * first); count];
         let rolled = there.roll(&cast::<T>(points), &data, &clocks, steps as u32, seed)?;
         points.iter_mut().zip(rolled.points).for_each(|(p, x)| *p = x.f64());
