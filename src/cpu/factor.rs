@@ -35,7 +35,7 @@ impl<T: Real> Factored<T> {
                 let mut block = vec![T::zero(); out * out];
                 for first in (p * part..end).step_by(BLOCK) {
                     let columns = weight.slice(ndarray::s![.., first..end.min(first + BLOCK)]);
-                    product(T::one(), columns, columns.t(), T::zero(), matrix_mut(&mut block, out));
+                    product(T::one(), columns, columns.t(), false, matrix_mut(&mut block, out));
                     sums.iter_mut().zip(&block).for_each(|(s, b)| *s += b.to_f64());
                 }
                 sums
@@ -72,7 +72,7 @@ impl<T: Real> Factored<T> {
                 }
                 Some(d) => {
                     let d = matrix(&d[at * n * rank..][..n * rank], n);
-                    product(value, d, matrix(&self.turned, rank), T::one(), matrix_mut(y, n));
+                    product(value, d, matrix(&self.turned, rank), true, matrix_mut(y, n));
                 }
             }
         }
@@ -97,7 +97,7 @@ pub fn inject_adjoint<T: Real>(
             None => sum.column_mut(at).scaled_add(value, &bar.sum_axis(Axis(0))),
             Some(d) => {
                 let d = matrix(&d[at * n * rank..][..n * rank], n);
-                product(value, bar.t(), d, T::one(), sum.view_mut());
+                product(value, bar.t(), d, true, sum.view_mut());
             }
         }
     }

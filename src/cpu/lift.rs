@@ -92,7 +92,7 @@ impl<'a, T: Real> Lift<'a, T> {
         }
         let (row0, rest) = y.split_at_mut(n * out);
         match self.row0 {
-            Row0::Points(points) => product(T::one(), points, weight, T::zero(), matrix_mut(row0, n)),
+            Row0::Points(points) => product(T::one(), points, weight, false, matrix_mut(row0, n)),
             Row0::Product(y) => row0.copy_from_slice(y),
         }
         for (y, fixed) in rest.chunks_exact_mut(n * out).zip(fixed[out..].chunks_exact(out)) {
@@ -118,7 +118,7 @@ impl<'a, T: Real> Lift<'a, T> {
                 Draw::Row0 => y.iter_mut().zip(&*row0).for_each(|(y, x)| *y += value * *x),
                 Draw::Directions(d, first, len) => {
                     let weight = weight.slice(s![first..first + len, ..]);
-                    product(value, self.direction(d, len, seed.at), weight, T::one(), matrix_mut(y, n));
+                    product(value, self.direction(d, len, seed.at), weight, true, matrix_mut(y, n));
                 }
                 Draw::Products(products, all) => {
                     let products = &products[seed.at as usize * all..][..n * out];
@@ -135,7 +135,7 @@ impl<'a, T: Real> Lift<'a, T> {
         if n * out == 0 {
             return;
         }
-        product(T::one(), matrix(&bar[..n * out], n).t(), points, T::one(), gradient.view_mut());
+        product(T::one(), matrix(&bar[..n * out], n).t(), points, true, gradient.view_mut());
         let mut sums: Option<(u32, Vec<T>)> = None;
         for seed in self.seeds {
             let bar = matrix(&bar[seed.row as usize * n * out..][..n * out], n);
@@ -155,10 +155,10 @@ impl<'a, T: Real> Lift<'a, T> {
                         column.iter_mut().zip(bar).for_each(|(g, b)| *g += value * *b);
                     }
                 }
-                Some(Draw::Row0) => product(value, bar.t(), points, T::one(), gradient.view_mut()),
+                Some(Draw::Row0) => product(value, bar.t(), points, true, gradient.view_mut()),
                 Some(Draw::Directions(d, first, len)) => {
                     let gradient = gradient.slice_mut(s![.., first..first + len]);
-                    product(value, bar.t(), self.direction(d, len, seed.at), T::one(), gradient);
+                    product(value, bar.t(), self.direction(d, len, seed.at), true, gradient);
                 }
                 // only where the gradient is made elsewhere
                 Some(Draw::Products(..)) => {}

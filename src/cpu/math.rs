@@ -46,9 +46,9 @@ fn reduce<T: Real>(x: T) -> (T, T) {
 fn expm1_reduced<T: Real>(r: T) -> T {
     let mut p = T::lit(FACTORIALS[T::TERMS.exp]);
     for k in (2..T::TERMS.exp).rev() {
-        p = p * r + T::lit(FACTORIALS[k]);
+        p = p.mul_add(r, T::lit(FACTORIALS[k]));
     }
-    p * (r * r) + r
+    p.mul_add(r * r, r)
 }
 
 /// e^x
@@ -64,7 +64,7 @@ pub fn exp<T: Real>(x: T) -> T {
 #[inline(always)]
 fn expm1_negative<T: Real>(x: T) -> T {
     // From here on the result is -1.
-    let (k, r) = reduce(clamp(x, T::lit(-60.0), T::zero()));
+    let (k, r) = reduce(if x < T::lit(-60.0) { T::lit(-60.0) } else { x });
     let scale = T::exp2_whole(k);
     expm1_reduced(r) * scale + (scale - T::one())
 }
@@ -167,7 +167,7 @@ pub fn sign<T: Real>(x: T) -> T {
 /// y with the sign of x.
 #[inline(always)]
 fn odd<T: Real>(x: T, y: T) -> T {
-    if x < T::zero() { -y } else { y }
+    y.flip_sign(x)
 }
 
 /// Hyperbolic tangent.

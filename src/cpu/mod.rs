@@ -449,7 +449,7 @@ impl<T: Real> Executor<T> {
             true => lift::matrix_mut(&mut gradient, tensor.shape[1]).reversed_axes(),
             false => lift::matrix_mut(&mut gradient, out),
         };
-        product::product(T::one(), lift::matrix(&map, out), rows, T::zero(), into.slice_move(columns));
+        product::product(T::one(), lift::matrix(&map, out), rows, false, into.slice_move(columns));
         gradient
     }
 

@@ -436,8 +436,13 @@ impl<T: Real> Kernel for Scalar<'_, T> {
                         }
                         let place = (row as usize * self.points + first) * features + feature as usize;
                         if let Some(y) = self.y.get_mut(place..place + (w - 1) * features + 1) {
-                            for (l, a) in lanes[*a][..w].iter().enumerate() {
-                                y[l * features] += *a;
+                            let a = &lanes[*a][..w];
+                            match features {
+                                1 => scatter::<_, 1>(a, y),
+                                2 => scatter::<_, 2>(a, y),
+                                3 => scatter::<_, 3>(a, y),
+                                4 => scatter::<_, 4>(a, y),
+                                _ => (0..w).for_each(|l| y[l * features] += a[l]),
                             }
                         }
                     }
@@ -487,12 +492,13 @@ fn load<T: Real>(input: &Input<T>, points: usize, first: usize, (row, feature): 
     match *input {
         Input::Value { elements, rows, features } if row < rows && feature < features => {
             let from = &elements[(row * points + first) * features + feature..];
-            if features == 1 {
-                y.copy_from_slice(&from[..y.len()]);
-            } else {
-                for (l, y) in y.iter_mut().enumerate() {
-                    *y = from[l * features];
-                }
+            // known distances are vectors that are taken apart
+            match features {
+                1 => y.copy_from_slice(&from[..y.len()]),
+                2 => gather::<_, 2>(from, y),
+                3 => gather::<_, 3>(from, y),
+                4 => gather::<_, 4>(from, y),
+                _ => (0..y.len()).for_each(|l| y[l] = from[l * features]),
             }
         }
         Input::Points(source, before, columns) if row == 0 && feature < columns => {
@@ -500,6 +506,32 @@ fn load<T: Real>(input: &Input<T>, points: usize, first: usize, (row, feature): 
         }
         Input::Tensor(elements) if row == 0 && feature < elements.len() => y.fill(elements[feature]),
         _ => y.fill(T::lit(f64::NAN)),
+    }
+}
+
+/// y_l = from_(S l)
+#[inline(always)]
+fn gather<T: Real, const S: usize>(from: &[T], y: &mut [T]) {
+    let (whole, rest) = from.as_chunks::<S>();
+    let n = y.len().min(whole.len());
+    for (y, x) in y.iter_mut().zip(&whole[..n]) {
+        *y = x[0];
+    }
+    if let (Some(y), Some(x)) = (y.get_mut(n), rest.first()) {
+        *y = *x;
+    }
+}
+
+/// to_(S l) += a_l
+#[inline(always)]
+fn scatter<T: Real, const S: usize>(a: &[T], to: &mut [T]) {
+    let (whole, rest) = to.as_chunks_mut::<S>();
+    let n = a.len().min(whole.len());
+    for (to, a) in whole.iter_mut().zip(&a[..n]) {
+        to[0] += *a;
+    }
+    if let (Some(to), Some(a)) = (rest.first_mut(), a.get(n)) {
+        *to += *a;
     }
 }
 

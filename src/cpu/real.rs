@@ -4,7 +4,7 @@ use super::activation::Taylor;
 use super::directions::Fill;
 use super::gemm::Gemm;
 use super::pointwise::Scalar;
-use super::product::{AddColumns, AddRows, AddToEach, Inner, Outer, SumParts};
+use super::product::{AddColumns, AddRows, AddToEach, SumParts};
 use super::strips::Block;
 use super::table::Apply;
 use super::term::Along;
@@ -42,6 +42,8 @@ pub trait Real:
     fn to_i64(self) -> i64;
     /// |x|
     fn abs(self) -> Self;
+    /// self, or -self where the other number has a minus.
+    fn flip_sign(self, other: Self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
     /// self * a + b, rounded once.
@@ -96,6 +98,10 @@ impl Real for f64 {
     #[inline(always)]
     fn abs(self) -> f64 {
         f64::from_bits(self.to_bits() & !(1 << 63))
+    }
+    #[inline(always)]
+    fn flip_sign(self, other: f64) -> f64 {
+        f64::from_bits(self.to_bits() ^ other.to_bits() & 1 << 63)
     }
     #[inline(always)]
     fn sqrt(self) -> f64 {
@@ -165,6 +171,10 @@ impl Real for f32 {
         f32::from_bits(self.to_bits() & !(1 << 31))
     }
     #[inline(always)]
+    fn flip_sign(self, other: f32) -> f32 {
+        f32::from_bits(self.to_bits() ^ other.to_bits() & 1 << 31)
+    }
+    #[inline(always)]
     fn sqrt(self) -> f32 {
         f32::sqrt(self)
     }
@@ -225,4 +235,4 @@ macro_rules! kernels {
         }
     };
 }
-kernels!(taylor Taylor apply Apply scalar Scalar outer Outer inner Inner add_to_each AddToEach add_columns AddColumns columns Block fill Fill add_rows AddRows sum_parts SumParts along Along);
+kernels!(taylor Taylor apply Apply scalar Scalar add_to_each AddToEach add_columns AddColumns columns Block fill Fill add_rows AddRows sum_parts SumParts along Along);

@@ -194,10 +194,43 @@ impl SharedGradient {
                 for column in here.clone() {
                     let at = column - self.columns.start;
                     let (x, bar) = (&x[(column - first) * n..][..n], &bar[at / self.block * n..][..n]);
-                    sums[at % self.block] += super::product::dot(x, bar).to_f64();
+                    sums[at % self.block] += dot(x, bar).to_f64();
                 }
             }
         }
         sums
     }
+}
+
+/// The sum of sixteen numbers. Apart from [`dot`], whose loop over them the compiler would else cut into pairs.
+#[inline(never)]
+fn total<T: Real>(sums: &[T; 16]) -> T {
+    let mut sums = *sums;
+    let mut step = 8;
+    while step > 0 {
+        for l in 0..step {
+            let other = sums[l + step];
+            sums[l] += other;
+        }
+        step /= 2;
+    }
+    sums[0]
+}
+
+/// Dot product in sixteen interleaved sums.
+#[inline(always)]
+fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    let mut sums = [T::zero(); 16];
+    let (a_chunks, a_rest) = a.as_chunks::<16>();
+    let (b_chunks, b_rest) = b.as_chunks::<16>();
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for l in 0..16 {
+            sums[l] += a[l] * b[l];
+        }
+    }
+    let mut sum = total(&sums);
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        sum += *a * *b;
+    }
+    sum
 }

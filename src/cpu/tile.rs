@@ -231,7 +231,7 @@ impl<T: Real> Run<'_, T> {
                     }
                 } else {
                     let x = matrix(self.value(*x, tile, workspace), rows * n);
-                    product(T::one(), x, weight, T::zero(), matrix_mut(y, rows * n));
+                    product(T::one(), x, weight, false, matrix_mut(y, rows * n));
                 }
                 let bias = self.call.tensors[bias.index()];
                 T::add_to_each(AddToEach { row: bias, y: &mut y[..if rows > 0 { n * out } else { 0 }] });
@@ -239,7 +239,7 @@ impl<T: Real> Run<'_, T> {
             Op::LinearPart { x, weight } => {
                 let rows = self.shape(*x).0 * n;
                 let x = matrix(self.value(*x, tile, workspace), rows);
-                product(T::one(), x, self.turned(*weight), T::zero(), matrix_mut(y, rows));
+                product(T::one(), x, self.turned(*weight), false, matrix_mut(y, rows));
             }
             Op::Term { x, y: below, activation } => {
                 self.along(*activation, [x, below, &[]], tile, workspace, y);
@@ -256,7 +256,7 @@ impl<T: Real> Run<'_, T> {
             Op::LinearAdjoint { bar, weight } => {
                 let rows = self.shape(*bar).0 * n;
                 let bar = matrix(self.value(*bar, tile, workspace), rows);
-                product(T::one(), bar, self.weight(*weight), T::zero(), matrix_mut(y, rows));
+                product(T::one(), bar, self.weight(*weight), false, matrix_mut(y, rows));
             }
             Op::Activate { .. } | Op::ActivateAdjoint { .. } | Op::CoefficientAdjoint { .. } => {
                 let mut lanes = take(&mut workspace.lanes);
@@ -344,7 +344,7 @@ impl<T: Real> Run<'_, T> {
                     }
                 } else {
                     let x = matrix(self.value(*x, tile, workspace), rows * tile.n);
-                    product(T::one(), matrix(bar, rows * tile.n).t(), x, T::one(), sum);
+                    product(T::one(), matrix(bar, rows * tile.n).t(), x, true, sum);
                 }
             }
             Op::ShareAdjoint { bar, x, .. } => {

@@ -402,7 +402,7 @@ impl Wide {
                 let weight = &weight[(here.start - layer.columns.start) * layer.out..][..here.len() * layer.out];
                 let of = |x: &[T], y: &mut [T]| {
                     let x = matrix(&x[(here.start - first) * n..][..here.len() * n], here.len());
-                    product(T::one(), x.t(), matrix(weight, here.len()), T::one(), matrix_mut(y, n));
+                    product(T::one(), x.t(), matrix(weight, here.len()), true, matrix_mut(y, n));
                 };
                 let (row0, rest) = y.split_at_mut(n * layer.out);
                 of(x, row0);
@@ -552,7 +552,7 @@ impl<T: Real> Streamed<T> {
             let (first, n) = ((here.start - rows.start) * width, here.len());
             let weight = matrix(&weight[first..][..n * width], n);
             let y = matrix_mut(&mut out[first..][..n * width], n);
-            product(T::one(), weight, matrix(map, width), T::zero(), y);
+            product(T::one(), weight, matrix(map, width), false, y);
             return true;
         }
         let Some(part) = self.parts.iter().find(|p| p.gradient.position == position) else { return false };
@@ -564,7 +564,7 @@ impl<T: Real> Streamed<T> {
         }
         let mut scratch = Vec::new();
         let x = source.block(first + rows.start..first + rows.end, &mut scratch);
-        product(T::one(), matrix(x, rows.len()), matrix(&part.bar0, points), T::zero(), matrix_mut(out, rows.len()));
+        product(T::one(), matrix(x, rows.len()), matrix(&part.bar0, points), false, matrix_mut(out, rows.len()));
         if let Some(made) = self.vectors.as_ref().filter(|_| part.dense.iter().any(|d| !d.is_empty())) {
             let tensors: Vec<&[T]> = made.tensors.iter().map(Vec::as_slice).collect();
             let context = Context { tensors: &tensors, random: made.random, count: points, source };
@@ -572,7 +572,7 @@ impl<T: Real> Streamed<T> {
             made.vectors.make(context, first + rows.start..first + rows.end, &mut room);
             for (vector, bar) in room.vectors.iter().zip(&part.dense).filter(|d| !d.1.is_empty()) {
                 let y = matrix_mut(out, rows.len());
-                product(T::one(), matrix(vector, rows.len()), matrix(bar, points), T::one(), y);
+                product(T::one(), matrix(vector, rows.len()), matrix(bar, points), true, y);
             }
         }
         for (column, values) in part.fixed.iter().filter(|f| rows.contains(&f.0)) {

@@ -5,6 +5,7 @@
 //! *any* algebra, reverse mode for scalar code. Structure constants that vary get an adjoint too, so a learnable
 //! coefficient that was folded into the algebra has its gradient.
 
+use super::fuse::fuse;
 use super::reverse::reverse;
 use super::{
     Activation, Address, Binary, Draw, Fold, Instruction, Invalid, JetProgram, Op, Pointwise, Seed, Source, TensorId,
@@ -77,7 +78,7 @@ pub fn adjoint(program: &JetProgram, loss: ValueId) -> Result<JetProgram, Invali
     let seed = push(&mut a.out, Op::Pointwise(one));
     a.bars.insert(loss, seed);
     a.walk(loss);
-    Ok(a.out)
+    Ok(fuse(a.out))
 }
 
 /// The vector-Jacobian product of output 0. The data row of a point becomes the program's own, followed by the cotangent of
@@ -128,7 +129,7 @@ pub fn vjp(program: &JetProgram) -> Result<JetProgram, Invalid> {
         let bar = bar.unwrap_or_else(|| push(&mut a.out, Op::Pointwise(zero)));
         a.out.outputs.push((name.into(), bar));
     }
-    Ok(a.out)
+    Ok(fuse(a.out))
 }
 
 /// Features `from..from + rows * features` of row 0 of a value, as `rows` rows.

@@ -85,6 +85,44 @@ pub fn sweep(items: &mut Vec<Item>, live: &mut HashSet<Register>) {
     *items = kept;
 }
 
+/// Gives equal instructions of a block one register. `names` has the registers that are replaced.
+pub fn share(block: &mut Vec<Item>, names: &mut HashMap<Register, Register>) {
+    let mut known: HashMap<String, Register> = HashMap::new();
+    block.retain_mut(|item| {
+        if let Item::Loop { body, .. } = item {
+            share(body, names);
+        }
+        rename(item, &|r| names.get(&r).copied().unwrap_or(r));
+        let Item::Define(r, instruction) = item else { return true };
+        let first = *known.entry(format!("{instruction:?}")).or_insert(*r);
+        if first != *r {
+            names.insert(*r, first);
+        }
+        first == *r
+    });
+}
+
+/// Other names for the registers that an item reads.
+pub fn rename(item: &mut Item, new: &dyn Fn(Register) -> Register) {
+    let each = |r: &mut Register| *r = new(*r);
+    match item {
+        Item::Define(_, Instruction::Load { row, feature, .. }) => {
+            [row, feature].into_iter().flat_map(|a| &mut a.register).for_each(each);
+        }
+        Item::Define(_, Instruction::Index(a)) => a.register.iter_mut().for_each(each),
+        Item::Define(_, Instruction::Unary(_, a)) => each(a),
+        Item::Define(_, Instruction::Binary(_, a, b)) => [a, b].into_iter().for_each(each),
+        Item::Define(..) => {}
+        Item::Loop { body, reductions, .. } => {
+            body.iter_mut().for_each(|item| rename(item, new));
+            reductions.iter_mut().map(|r| &mut r.1).for_each(each);
+        }
+        Item::Store(row, feature, value) => {
+            [&mut row.register, &mut feature.register].into_iter().flatten().chain([value]).for_each(each);
+        }
+    }
+}
+
 fn stores(items: &[Item]) -> bool {
     items.iter().any(|i| match i {
         Item::Store(..) => true,

@@ -4,6 +4,7 @@ mod adjoint;
 pub(crate) mod assemble;
 pub(crate) mod columns;
 pub mod factor;
+mod fuse;
 pub(crate) mod hoist;
 mod interpreter;
 mod parse;
@@ -20,6 +21,7 @@ pub use adjoint::{adjoint, mean_square, vjp};
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use fuse::fuse;
 pub use interpreter::{Inputs, interpret};
 pub use parse::ParseError;
 pub use types::*;

@@ -444,6 +444,11 @@ impl Address {
     pub fn fixed(offset: usize) -> Self {
         Address { offset: offset as i64, ..Default::default() }
     }
+
+    /// Where a fixed address is.
+    pub(crate) fn as_fixed(&self) -> Option<i64> {
+        (self.terms.is_empty() && self.register.is_none()).then_some(self.offset)
+    }
 }
 
 /// Instructions of scalar code. Those that define a register define the next one.

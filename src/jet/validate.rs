@@ -109,6 +109,52 @@ impl Op {
     }
 }
 
+impl Op {
+    /// Every value that the operation names, those too that it does not need.
+    pub(crate) fn values_mut(&mut self, each: &mut dyn FnMut(&mut ValueId)) {
+        match self {
+            Op::Points | Op::Data | Op::Sample { .. } | Op::Directions { .. } | Op::Factor { .. } => {}
+            Op::Pointwise(p) => {
+                for source in &mut p.inputs {
+                    if let Source::Value(v) = source {
+                        each(v);
+                    }
+                }
+            }
+            Op::SampleWeighted { weights: x, .. }
+            | Op::Linear { x, .. }
+            | Op::LinearPart { x, .. }
+            | Op::Share { x, .. }
+            | Op::Mean { x, .. }
+            | Op::LinearAdjoint { bar: x, .. }
+            | Op::BiasAdjoint { bar: x } => each(x),
+            Op::Lift { points, samples, .. } => {
+                each(points);
+                for draw in samples {
+                    if let Draw::Columns { value, .. } | Draw::Directions { value, .. } = draw {
+                        each(value);
+                    }
+                }
+            }
+            Op::Term { x, y, .. } => x.iter_mut().chain(y).for_each(each),
+            Op::TermAdjoint { x, y, bars, .. } => x.iter_mut().chain(y).chain(bars).for_each(each),
+            Op::WeightAdjoint { bar: a, x: b }
+            | Op::ShareAdjoint { bar: a, x: b, .. }
+            | Op::Add { a, b }
+            | Op::FactorAdjoint { factor: a, bar: b } => [a, b].into_iter().for_each(each),
+            Op::Inject { x: value, factor, directions, .. }
+            | Op::InjectAdjoint { bar: value, factor, directions, .. } => {
+                [value, factor].into_iter().chain(directions).for_each(each);
+            }
+            Op::Activate { x, coefficients, .. } => std::iter::once(x).chain(coefficients).for_each(each),
+            Op::ActivateAdjoint { x, bar, coefficients, .. } => {
+                [x, bar].into_iter().chain(coefficients).for_each(each);
+            }
+            Op::CoefficientAdjoint { x, bar, coefficients, .. } => [x, bar, coefficients].into_iter().for_each(each),
+        }
+    }
+}
+
 impl JetProgram {
     /// The type of each value, after a check of every rule.
     pub fn types(&self) -> Result<Vec<Type>, Invalid> {

@@ -22,7 +22,7 @@ pub use checkpoint::{CheckpointError, Identity};
 pub use data::{DataError, Table};
 pub use descent::descend;
 pub use history::History;
-pub use permutation::Permutation;
+pub use permutation::dealt;
 pub(crate) use points::Place;
 pub use points::{Batch, Sampler};
 pub use report::{Measurement, RolloutFacts, peak_memory_bytes};

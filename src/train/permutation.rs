@@ -3,6 +3,9 @@
 //! A Feistel network of six rounds (more for small n, where a round mixes few bits) permutes 0..4^h, the smallest such range that holds n; numbers that land at n or above
 //! are sent on until they land below (at most a few times on average, since 4^h < 4 n).
 
+use crate::vector::{Kernel, dispatch};
+use std::ops::Range;
+
 /// A permutation of 0..n, chosen by a key.
 #[derive(Clone, Copy, Debug)]
 pub struct Permutation {
@@ -30,15 +33,80 @@ impl Permutation {
         x
     }
 
+    /// Where the numbers of a range go, appended to `out`.
+    fn images(&self, range: Range<u32>, out: &mut Vec<u32>) {
+        let first = out.len();
+        out.extend(range);
+        if self.n < 2 {
+            return out[first..].fill(0);
+        }
+        dispatch(Networks { permutation: self, x: &mut out[first..] });
+        let mut beyond: Vec<usize> = (first..out.len()).filter(|k| out[*k] >= self.n).collect();
+        let mut x: Vec<u32> = Vec::new();
+        while !beyond.is_empty() {
+            x.clear();
+            x.extend(beyond.iter().map(|k| out[*k]));
+            dispatch(Networks { permutation: self, x: &mut x });
+            beyond.iter().zip(&x).for_each(|(k, x)| out[*k] = *x);
+            beyond.retain(|k| out[*k] >= self.n);
+        }
+    }
+
     #[inline]
     fn network(&self, x: u32) -> u32 {
+        self.networks([x])[0]
+    }
+
+    /// The network of some numbers at once.
+    #[inline(always)]
+    fn networks<const N: usize>(&self, x: [u32; N]) -> [u32; N] {
         let mask = (1u32 << self.half_bits) - 1;
-        let (mut left, mut right) = (x >> self.half_bits, x & mask);
+        let (mut left, mut right) = ([0; N], [0; N]);
+        for l in 0..N {
+            (left[l], right[l]) = (x[l] >> self.half_bits, x[l] & mask);
+        }
         for round in 0..6.max(24 / self.half_bits) {
             let key = self.key[round as usize % 4].wrapping_add(round);
-            (left, right) = (right, left ^ (mix(right ^ key) >> 8 & mask));
+            for l in 0..N {
+                (left[l], right[l]) = (right[l], left[l] ^ (mix(right[l] ^ key) >> 8 & mask));
+            }
         }
-        left << self.half_bits | right
+        for l in 0..N {
+            left[l] = left[l] << self.half_bits | right[l];
+        }
+        left
+    }
+}
+
+/// Numbers `numbers` of a sequence of permutations of 0..n, one after the other, of which number e has the key `key(e)`.
+pub fn dealt(n: u32, numbers: Range<u64>, key: impl Fn(u32) -> [u32; 4]) -> Vec<u32> {
+    let mut out = Vec::with_capacity((numbers.end - numbers.start) as usize);
+    let mut next = numbers.start;
+    while next < numbers.end {
+        let (epoch, first) = (next / u64::from(n), (next % u64::from(n)) as u32);
+        let end = u64::from(n).min(u64::from(first) + (numbers.end - next)) as u32;
+        Permutation::new(n, key(epoch as u32)).images(first..end, &mut out);
+        next += u64::from(end - first);
+    }
+    out
+}
+
+/// Puts the network of each number in its place.
+struct Networks<'a> {
+    permutation: &'a Permutation,
+    x: &'a mut [u32],
+}
+
+impl Kernel for Networks<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let (whole, rest) = self.x.as_chunks_mut::<16>();
+        for x in whole {
+            *x = self.permutation.networks(*x);
+        }
+        for x in rest {
+            *x = self.permutation.network(*x);
+        }
     }
 }
 
@@ -65,6 +133,14 @@ mod tests {
                 let to = permutation.at(i) as usize;
                 prop_assert!(!std::mem::replace(&mut hit[to], true));
             }
+        }
+
+        #[test]
+        fn what_is_dealt_is_one_permutation_after_the_other(n in 1u32..300, first in 0u64..1000, count in 0u64..700, key: [u32; 4]) {
+            let key = |epoch: u32| key.map(|k| k.wrapping_add(epoch));
+            let one = |k: u64| Permutation::new(n, key((k / u64::from(n)) as u32)).at((k % u64::from(n)) as u32);
+            let expected: Vec<u32> = (first..first + count).map(one).collect();
+            prop_assert_eq!(dealt(n, first..first + count, key), expected);
         }
     }
 

@@ -3,7 +3,7 @@
 //! A number is made where it is needed, and is the same however the blocks are cut. What needs all columns of a point (its
 //! radius in a ball) or another column (the time of a Brownian motion) is one factor per point, worked out once.
 
-use super::permutation::Permutation;
+use super::permutation::{Permutation, dealt};
 use super::points::{Face, Place, Sampler};
 use super::scaling::{add_squares, scale as scale_rows};
 use crate::cpu::PointSource;
@@ -104,22 +104,12 @@ impl<T: Element> StepPoints<T> {
     /// Rows of a data set: point number step * count + p overall is a row of the permutation of its epoch.
     fn deal(&mut self, step: u64) {
         let Place::Data(table) = &self.sampler.place else { return };
-        let (n, width) = (table.rows as u64, table.width());
-        let mut current = None;
-        for p in self.range.clone() {
-            let number = step * self.sampler.count as u64 + p as u64;
-            let (epoch, i) = (number / n, (number % n) as u32);
-            let permutation = match current {
-                Some((e, permutation)) if e == epoch => permutation,
-                _ => {
-                    let stream = Purpose::Strata.stream(self.sampler.number);
-                    let key = Philox::new(self.sampler.seed, stream, epoch as u32).block(0);
-                    current.insert((epoch, Permutation::new(n as u32, key))).1
-                }
-            };
-            let at = permutation.at(i) as usize;
-            self.data.extend(table.values[at * width..][..width].iter().map(|x| T::of(*x)));
-            self.dealt.push(at);
+        let (sampler, width) = (&self.sampler, table.width());
+        let number = |p: usize| step * sampler.count as u64 + p as u64;
+        let key = |epoch| Philox::new(sampler.seed, Purpose::Strata.stream(sampler.number), epoch).block(0);
+        for at in dealt(table.rows as u32, number(self.range.start)..number(self.range.end), key) {
+            self.data.extend(table.values[at as usize * width..][..width].iter().map(|x| T::of(*x)));
+            self.dealt.push(at as usize);
         }
     }
 

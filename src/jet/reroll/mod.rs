@@ -14,12 +14,11 @@ mod order;
 mod tests;
 mod view;
 
-use super::assemble::{Item, assemble, items, sweep};
+use super::assemble::{Item, assemble, items, share, sweep};
 use super::{Fold, Pointwise, Register};
 use copy::Copy;
 use groups::{Group, Target};
 use indexmap::IndexMap;
-use order::share;
 use std::collections::{HashMap, HashSet};
 use view::{Chain, Joined, View};
 

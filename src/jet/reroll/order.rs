@@ -9,45 +9,6 @@ use rustc_hash::FxHasher;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
-/// Gives equal instructions of a block one register. `names` has the registers that are replaced.
-pub fn share(block: &mut Vec<Item>, names: &mut HashMap<Register, Register>) {
-    let mut known: HashMap<String, Register> = HashMap::new();
-    block.retain_mut(|item| match item {
-        Item::Define(r, instruction) => {
-            rename(instruction, names);
-            let first = *known.entry(format!("{instruction:?}")).or_insert(*r);
-            if first != *r {
-                names.insert(*r, first);
-            }
-            first == *r
-        }
-        Item::Loop { body, reductions, .. } => {
-            share(body, names);
-            reductions.iter_mut().for_each(|(_, r, _)| *r = names.get(r).copied().unwrap_or(*r));
-            true
-        }
-        Item::Store(row, feature, value) => {
-            for r in [&mut row.register, &mut feature.register].into_iter().flatten().chain([value]) {
-                *r = names.get(r).copied().unwrap_or(*r);
-            }
-            true
-        }
-    });
-}
-
-fn rename(instruction: &mut Instruction, names: &HashMap<Register, Register>) {
-    let new = |r: &mut Register| *r = names.get(r).copied().unwrap_or(*r);
-    match instruction {
-        Instruction::Load { row, feature, .. } => {
-            [row, feature].into_iter().flat_map(|a| &mut a.register).for_each(new)
-        }
-        Instruction::Index(a) => a.register.iter_mut().for_each(new),
-        Instruction::Unary(_, a) => new(a),
-        Instruction::Binary(_, a, b) => [a, b].into_iter().for_each(new),
-        Instruction::Constant(_) | Instruction::Loop { .. } | Instruction::Store { .. } => {}
-    }
-}
-
 impl Reroll {
     /// The block with the terms of each sum, and the factors of each product, in an order that does not depend on names.
     pub fn sorted(&mut self, block: &[Item]) -> Vec<Item> {

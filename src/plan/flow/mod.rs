@@ -24,7 +24,7 @@ use super::targets::Targets;
 use super::{Algebras, Cost, Planner, drawn, judge, on_large_stack, too_many, too_many_columns};
 use crate::algebra::JetAlgebra;
 use crate::diagnostic::{Diagnostic, Span};
-use crate::jet::{self, JetProgram, vjp};
+use crate::jet::{self, JetProgram, fuse, vjp};
 use crate::operator::{Graph, Id, Lowering, fold};
 use crate::program::{DataId, ExprId, Flow, GroupKind, Integrator, Kind, Program};
 use std::collections::{BTreeMap, HashMap};
@@ -139,7 +139,7 @@ impl<'p> FlowPlanner<'p> {
         let accurate = match program.fit.as_ref().is_some_and(|fit| fit.midpoint_every.is_some()) {
             true => {
                 let integrator = Integrator::Dopri5 { rtol: 0.0, atol: 0.0 };
-                Some(self.step(&Flow { integrator, ..flow.clone() }, true)?.0)
+                Some(fuse(self.step(&Flow { integrator, ..flow.clone() }, true)?.0))
             }
             false => None,
         };
@@ -150,6 +150,7 @@ impl<'p> FlowPlanner<'p> {
             }
             None => None,
         };
+        let step = fuse(step);
         Ok(FlowPlan {
             has_estimate,
             weighs_estimate,

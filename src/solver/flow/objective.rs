@@ -17,7 +17,7 @@ use crate::program::{Fit, Program, ReportKind};
 use crate::solver::measure::Meter;
 use crate::solver::objective::{all, load_data};
 use crate::solver::{Error, Evaluator, Measure, Number, Tensors, Trained};
-use crate::train::{Measurement, Objective, ObjectiveError, Permutation, Sampler, Table};
+use crate::train::{Measurement, Objective, ObjectiveError, Sampler, Table, dealt};
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,10 +51,20 @@ pub struct FlowObjective<T> {
 struct Window<T> {
     plan: FlowWindow,
     evaluator: Evaluator<T>,
-    points: Vec<T>,
-    data: Vec<T>,
+    /// The windows of the step that is taken, and those of the one after, which are gathered meanwhile.
+    now: Batch<T>,
+    next: Batch<T>,
     outputs: Vec<Vec<T>>,
     gradients: Vec<Vec<T>>,
+}
+
+/// The windows of a step: their first rows, points and data rows.
+#[derive(Default)]
+struct Batch<T> {
+    step: Option<u64>,
+    rows: Vec<usize>,
+    points: Vec<T>,
+    data: Vec<T>,
 }
 
 enum Report<T> {
@@ -72,7 +82,8 @@ impl<T: Number> Window<T> {
     fn new(plan: FlowWindow) -> Result<Self, Error> {
         let evaluator = Evaluator::new(&plan.program)?;
         let (outputs, gradients) = evaluator.buffers();
-        Ok(Window { plan, evaluator, points: Vec::new(), data: Vec::new(), outputs, gradients })
+        let (now, next) = (Batch::default(), Batch::default());
+        Ok(Window { plan, evaluator, now, next, outputs, gradients })
     }
 }
 
@@ -205,20 +216,10 @@ impl<T: Number> FlowObjective<T> {
 
     /// The first rows of the windows of a step: every window once in an epoch.
     fn rows(&self, step: u64) -> Vec<usize> {
-        let n = self.windows.len() as u64;
         let first = step * self.batch as u64;
-        let permutation = |epoch: u64| {
-            let key = Philox::new(self.seed, Purpose::Strata.stream(0), epoch as u32).block(0);
-            Permutation::new(n as u32, key)
-        };
-        let mut now = (first / n, permutation(first / n));
-        let row = |k: u64| {
-            if k / n != now.0 {
-                now = (k / n, permutation(k / n));
-            }
-            self.windows[now.1.at((k % n) as u32) as usize]
-        };
-        (first..first + self.batch as u64).map(row).collect()
+        let key = |epoch| Philox::new(self.seed, Purpose::Strata.stream(0), epoch).block(0);
+        let rows = dealt(self.windows.len() as u32, first..first + self.batch as u64, key);
+        rows.into_iter().map(|k| self.windows[k as usize]).collect()
     }
 
     fn gather(&self, rows: &[usize], offset: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
@@ -306,6 +307,20 @@ impl<T: Number> FlowObjective<T> {
         }
     }
 
+    /// Gathers the windows of a step, where that is not done yet.
+    fn fill(&self, plan: &FlowWindow, step: u64, batch: &mut Batch<T>) {
+        if batch.step.replace(step) == Some(step) {
+            return;
+        }
+        let Batch { rows, points, data, .. } = batch;
+        *rows = self.rows(step);
+        points.clear();
+        data.clear();
+        for row in rows {
+            self.window(plan, *row, &mut |x| points.push(T::of(x)), &mut |x| data.push(T::of(x)));
+        }
+    }
+
     /// The loss and its gradient by the program of windows. None where a number is not finite: steps taken one by one say when.
     fn evaluate_window(
         &self,
@@ -314,16 +329,13 @@ impl<T: Number> FlowObjective<T> {
         tensors: &Tensors<'_, T>,
         sums: &mut Sums<'_, T>,
     ) -> Result<Option<[f64; 2]>, ObjectiveError> {
-        let rows = self.rows(step);
-        window.points.clear();
-        window.data.clear();
-        for row in &rows {
-            let (points, data) = (&mut window.points, &mut window.data);
-            self.window(&window.plan, *row, &mut |x| points.push(T::of(x)), &mut |x| data.push(T::of(x)));
-        }
-        let (points, data) = (&window.points, &window.data);
-        let call = (rows.len(), points.as_slice(), data.as_slice());
-        window.evaluator.run_whole(tensors, call, (self.seed, step), &mut window.outputs, &mut window.gradients)?;
+        let Window { plan, evaluator, now, next, outputs, gradients } = window;
+        std::mem::swap(now, next);
+        self.fill(plan, step, now);
+        let rows = &now.rows;
+        let call = (rows.len(), now.points.as_slice(), now.data.as_slice());
+        let run = || evaluator.run_whole(tensors, call, (self.seed, step), outputs, gradients);
+        rayon::join(run, || self.fill(plan, step + 1, next)).0?;
         let mut found = [0.0; 2];
         for parts in window.outputs[0].chunks(2) {
             found.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part.f64() / rows.len() as f64);
@@ -337,7 +349,7 @@ impl<T: Number> FlowObjective<T> {
         }
         self.runner.count(window.plan.evaluations);
         if self.fit.midpoint_every.is_some_and(|every| step.is_multiple_of(every as u64)) {
-            self.fit_midpoint(&rows, tensors, sums, (self.seed, step))?;
+            self.fit_midpoint(rows, tensors, sums, (self.seed, step))?;
         }
         Ok(Some(found))
     }
