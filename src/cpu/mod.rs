@@ -56,6 +56,9 @@ use wide::Wide;
 /// The most copies of the reduced values that exist at a time.
 pub const CHUNKS: usize = 16;
 
+/// The fewest tiles of a call that several threads work on.
+const SHARES: usize = 8;
+
 /// Numbers that a streamed call keeps for its backward phase, at most: a call of more points is not streamed.
 const KEPT: usize = 1 << 26;
 
@@ -81,8 +84,12 @@ pub struct Executor<T> {
     wide: Option<Wide>,
     /// The same program not streamed, for calls of very many points.
     tall: Option<Box<Executor<T>>>,
-    /// Workspaces of earlier calls.
-    pool: Mutex<Vec<Workspace<T>>>,
+    /// A call is worked on by the thread that makes it.
+    alone: bool,
+    /// Workspaces of earlier chunks, with the thread that each was used by: its values are in that thread's cache.
+    pool: Mutex<Vec<(Option<usize>, Workspace<T>)>>,
+    /// Sums of earlier chunks.
+    sums: Mutex<Vec<Vec<Vec<T>>>>,
 }
 
 /// Points that are made where they are needed, the same however often and in whatever blocks.
@@ -117,9 +124,24 @@ pub struct Call<'a, T> {
     /// and so is its gradient. The empty weight of a layer stands for zeros.
     pub tensors: &'a [&'a [T]],
     /// For `Sample` and `Directions`.
+    pub random: Random,
+}
+
+/// Which of the generator's numbers are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Random {
+    /// Seed.
     pub seed: u64,
-    /// For `Sample` and `Directions`.
+    /// Step.
     pub step: u64,
+    /// Number of the first point, where these points are some of many.
+    pub first: usize,
+}
+
+impl From<(u64, u64)> for Random {
+    fn from((seed, step): (u64, u64)) -> Self {
+        Random { seed, step, first: 0 }
+    }
 }
 
 /// An argument of a call has the wrong length.
@@ -180,9 +202,17 @@ impl<T: Real> Executor<T> {
             wide_from,
             wide,
             tall: None,
+            alone: false,
             program: program.clone(),
             pool: Mutex::default(),
+            sums: Mutex::default(),
         })
+    }
+
+    /// The same, for many calls at a time: each is worked on by the thread that makes it, where it is not streamed.
+    pub fn alone(self) -> Self {
+        let tall = self.tall.map(|tall| Box::new(tall.alone()));
+        Executor { alone: true, tall, ..self }
     }
 
     /// The program that this runs.
@@ -297,9 +327,9 @@ impl<T: Real> Executor<T> {
             // Every number is overwritten below.
             output.resize(self.per_point(*value).map_or(0, |n| n * count), T::zero());
         }
-        let tile = self.schedule.tile(count, size_of::<T>());
+        let tile = self.schedule.tile(count, size_of::<T>(), if self.alone { 1 } else { SHARES });
         let tiles = count.div_ceil(tile);
-        let chunks = tiles.min(CHUNKS);
+        let chunks = if self.alone { tiles.min(1) } else { tiles.min(CHUNKS) };
         let bound = |c: usize| match tiles == chunks {
             // each a tile: of one size, so that no thread waits for the last point of another
             true => c * count / chunks.max(1),
@@ -318,17 +348,22 @@ impl<T: Real> Executor<T> {
                 rest = after;
             }
         }
-        let done: Vec<Workspace<T>> = jobs
-            .into_par_iter()
-            .map(|(first, end, mut pieces)| {
-                let mut workspace = self.workspace(tile);
-                run.chunk(first, end, &mut pieces, &mut workspace);
-                workspace
-            })
-            .collect();
+        let work = |(first, end, mut pieces): (usize, usize, Vec<&mut [T]>)| {
+            let mut workspace = self.workspace(tile);
+            run.chunk(first, end, &mut pieces, &mut workspace);
+            let sums = take(&mut workspace.sums);
+            if let Ok(mut pool) = self.pool.lock() {
+                pool.push((rayon::current_thread_index(), workspace));
+            }
+            sums
+        };
+        let done: Vec<Vec<Vec<T>>> = match self.alone {
+            true => jobs.into_iter().map(work).collect(),
+            false => jobs.into_par_iter().map(work).collect(),
+        };
         let reduced = self.combine(&run, &done, count);
-        if let Ok(mut pool) = self.pool.lock() {
-            pool.extend(done);
+        if let Ok(mut sums) = self.sums.lock() {
+            sums.extend(done);
         }
         let results = self.program.outputs.iter().map(|o| o.1).zip(outputs.iter_mut());
         for (value, result) in results.chain(self.program.gradients.iter().map(|g| g.1).zip(gradients.iter_mut())) {
@@ -455,14 +490,18 @@ impl<T: Real> Executor<T> {
 
     /// A workspace with slots for a tile, and sums at 0.
     fn workspace(&self, tile: usize) -> Workspace<T> {
-        let used = self.pool.lock().ok().and_then(|mut pool| pool.pop());
-        let mut workspace = used.unwrap_or_default();
+        let used = self.pool.lock().ok().and_then(|mut pool| {
+            let own = pool.iter().rposition(|w| w.0 == rayon::current_thread_index());
+            own.map(|k| pool.swap_remove(k)).or_else(|| pool.pop())
+        });
+        let mut workspace = used.unwrap_or_default().1;
+        workspace.sums = self.sums.lock().ok().and_then(|mut sums| sums.pop()).unwrap_or_default();
         workspace.prepare(&self.schedule, tile);
         workspace
     }
 
     /// The means, by value: chunks added in order.
-    fn combine(&self, run: &Run<T>, done: &[Workspace<T>], points: usize) -> Vec<Option<Vec<T>>> {
+    fn combine(&self, run: &Run<T>, done: &[Vec<Vec<T>>], points: usize) -> Vec<Option<Vec<T>>> {
         let scale = if points == 0 { 0.0 } else { 1.0 / points as f64 };
         let mut means: Vec<Vec<T>> = self.schedule.sums.iter().map(|n| vec![T::zero(); *n]).collect();
         // pieces of all sums in one parallel loop
@@ -471,10 +510,14 @@ impl<T: Real> Executor<T> {
         for (sum, mean) in means.iter_mut().enumerate() {
             pieces.extend(mean.chunks_mut(PIECE).enumerate().map(|(k, mean)| (sum, k, mean)));
         }
-        pieces.into_par_iter().for_each(|(sum, k, mean)| {
-            let parts: Vec<&[T]> = done.iter().map(|w| &w.sums[sum][k * PIECE..][..mean.len()]).collect();
+        let work = |(sum, k, mean): (usize, usize, &mut [T])| {
+            let parts: Vec<&[T]> = done.iter().map(|sums| &sums[sum][k * PIECE..][..mean.len()]).collect();
             T::sum_parts(SumParts { scale, parts: &parts, y: mean });
-        });
+        };
+        match self.alone {
+            true => pieces.into_iter().for_each(work),
+            false => pieces.into_par_iter().for_each(work),
+        }
         let mut reduced: Vec<Option<Vec<T>>> = Vec::new();
         for (op, home) in self.program.ops.iter().zip(&self.schedule.homes) {
             let value = match (home, op) {

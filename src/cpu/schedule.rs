@@ -21,6 +21,8 @@ pub enum Home {
     Slot(usize),
     /// A sum over points, by position.
     Sum(usize),
+    /// Added to a sum that is another value, by position.
+    Part(usize),
     /// A gradient that is worked out later, in pieces.
     Streamed,
     /// The factor of a weight, worked out at the beginning.
@@ -98,7 +100,31 @@ impl Schedule {
             let ended = (0..=k).filter(|v| last[*v] == k).map(|v| schedule.homes[v]);
             free.extend(ended.filter_map(|home| if let Home::Slot(slot) = home { Some(slot) } else { None }));
         }
+        schedule.join(program, &needed, &results().collect::<Vec<_>>());
         schedule
+    }
+
+    /// What is nothing but a term of a sum of reduced values is added up where that sum is.
+    fn join(&mut self, program: &JetProgram, needed: &[bool], results: &[ValueId]) {
+        let mut readers = vec![0; program.ops.len()];
+        for (op, _) in program.ops.iter().zip(needed).filter(|n| *n.1) {
+            op.arguments().iter().for_each(|a| readers[a.index()] += 1);
+        }
+        results.iter().for_each(|v| readers[v.index()] += 1);
+        for (k, op) in program.ops.iter().enumerate() {
+            let (Op::Add { a, b }, Home::Late) = (op, self.homes[k]) else { continue };
+            let (Home::Sum(kept), Home::Sum(gone)) = (self.homes[a.index()], self.homes[b.index()]) else { continue };
+            if kept == gone || readers[a.index()] > 1 || readers[b.index()] > 1 {
+                continue;
+            }
+            self.sums[gone] = 0;
+            for home in &mut self.homes {
+                if [Home::Sum(kept), Home::Sum(gone), Home::Part(gone)].contains(home) {
+                    *home = Home::Part(kept);
+                }
+            }
+            self.homes[k] = Home::Sum(kept);
+        }
     }
 
     /// The free slot that wastes least, grown where none is large enough, or a new one.
@@ -118,13 +144,12 @@ impl Schedule {
         }
     }
 
-    /// Points of a tile: its slots stay in the second cache, tiles are of about one size, and many enough to be shared out.
-    pub fn tile(&self, points: usize, bytes_per_number: usize) -> usize {
+    /// Points of a tile: its slots stay in the second cache, tiles are of about one size, and a multiple of `shares`.
+    pub fn tile(&self, points: usize, bytes_per_number: usize, shares: usize) -> usize {
         const CACHE: usize = 1 << 20;
-        const SHARES: usize = 8;
         let per_point = self.slots.iter().sum::<usize>().max(1) * bytes_per_number;
         let fits = (CACHE / per_point).clamp(1, 1024);
-        let tiles = points.div_ceil(fits).max(1).next_multiple_of(SHARES);
+        let tiles = points.div_ceil(fits).max(1).next_multiple_of(shares);
         points.div_ceil(tiles).max(8.min(fits)).max(1)
     }
 }

@@ -39,8 +39,14 @@ impl<T: Real> Kernel for Along<'_, T> {
         for start in (0..out.len()).step_by(LANES) {
             // the last block may begin in the one before: what is worked out twice is the same
             let start = start.min(out.len().saturating_sub(LANES));
-            if let Some(to) = out[start..].first_chunk_mut() {
-                block(activation, [x, y, bars], start, d, s, to);
+            let Some(to) = out[start..].first_chunk_mut() else { continue };
+            // of a known count, all of it stays in registers
+            match count {
+                1 if activation.is_autonomous() => known::<T, 1>(activation, [x, y, bars], start, to),
+                2 if activation.is_autonomous() => known::<T, 2>(activation, [x, y, bars], start, to),
+                3 if activation.is_autonomous() => known::<T, 3>(activation, [x, y, bars], start, to),
+                4 if activation.is_autonomous() => known::<T, 4>(activation, [x, y, bars], start, to),
+                _ => block(activation, [x, y, bars], start, d, s, to),
             }
         }
         if out.len() < LANES {
@@ -56,6 +62,72 @@ impl<T: Real> Kernel for Along<'_, T> {
             out.copy_from_slice(&last[..out.len()]);
         }
     }
+}
+
+/// Numbers `start..start + LANES`, where sigma' is a function of sigma and C coefficients of it are needed.
+#[inline(always)]
+fn known<T: Real, const C: usize>(
+    activation: Activation,
+    [x, y, bars]: [&[&[T]]; 3],
+    start: usize,
+    out: &mut Lane<T>,
+) {
+    let zero = [T::zero(); LANES];
+    let (mut coefficients, mut factors) = ([&zero; C], [&zero; C]);
+    let mut weights = [T::one(); C];
+    for k in 0..C {
+        coefficients[k] = lane(y, k, start);
+        if bars.is_empty() {
+            weights[k] = T::lit((C - k) as f64 / C as f64);
+            factors[k] = lane(x, C - k, start);
+        } else {
+            factors[k] = lane(bars, k, start);
+        }
+    }
+    // a macro, because closures might be compiled for another target than their caller
+    macro_rules! each {
+        ($slopes:ident) => {
+            for l in 0..LANES {
+                let (mut y, mut sum) = ([T::zero(); C], T::zero());
+                for k in 0..C {
+                    y[k] = coefficients[k][l];
+                }
+                let d = $slopes(y);
+                for k in 0..C {
+                    sum = (weights[k] * factors[k][l]).mul_add(d[k], sum);
+                }
+                out[l] = sum;
+            }
+        };
+    }
+    match activation {
+        Activation::Tanh => each!(tanh_slopes),
+        _ => each!(exp_slopes),
+    }
+}
+
+/// The coefficients of 1 - y^2.
+#[inline(always)]
+fn tanh_slopes<T: Real, const C: usize>(y: [T; C]) -> [T; C] {
+    let mut d = [T::zero(); C];
+    d[0] = (T::one() - y[0]) * (T::one() + y[0]);
+    for k in 1..C {
+        let mut half = T::zero();
+        for i in 0..k.div_ceil(2) {
+            half = y[i].mul_add(y[k - i], half);
+        }
+        d[k] = -(half + half);
+        if k.is_multiple_of(2) {
+            d[k] = (-y[k / 2]).mul_add(y[k / 2], d[k]);
+        }
+    }
+    d
+}
+
+/// Those of y.
+#[inline(always)]
+fn exp_slopes<T: Real, const C: usize>(y: [T; C]) -> [T; C] {
+    y
 }
 
 /// Numbers `start..start + LANES`.

@@ -84,8 +84,7 @@ pub fn execute<T: Real>(program: &JetProgram, inputs: &Inputs) -> Results<T> {
         points: Points::Rows(&points),
         data: &data,
         tensors: &tensors,
-        seed: inputs.seed,
-        step: inputs.step,
+        random: (inputs.seed, inputs.step).into(),
     };
     let executor = Executor::<T>::new(program).unwrap();
     let mut results = (vec![vec![]; program.outputs.len()], vec![vec![]; program.gradients.len()]);
@@ -391,7 +390,7 @@ fn wrong_lengths_are_errors_and_nan_passes() {
     };
     let executor = Executor::<f64>::new(&program).unwrap();
     let (points, c) = ([1.0, f64::NAN], [0.0; 3]);
-    let call = Call { count: 1, points: Points::Rows(&points), data: &[], tensors: &[&c], seed: 0, step: 0 };
+    let call = Call { count: 1, points: Points::Rows(&points), data: &[], tensors: &[&c], random: Random::default() };
     let mut outputs = vec![vec![], vec![]];
     executor.run(&call, &mut outputs, &mut []).unwrap();
     assert!(outputs[0][0] == 1.0 && outputs[0][1].is_nan() && outputs[1][0] == 1.0 && outputs[1][1].is_nan());

@@ -131,7 +131,7 @@ impl<T: Real> Run<'_, T> {
                 self.per_point(k, tile, workspace, &mut buffer[..rows * tile.n * features]);
                 workspace.slots[slot] = buffer;
             }
-            Home::Sum(sum) => {
+            Home::Sum(sum) | Home::Part(sum) => {
                 let mut buffer = take(&mut workspace.sums[sum]);
                 self.accumulate(k, tile, workspace, &mut buffer);
                 workspace.sums[sum] = buffer;
@@ -148,7 +148,7 @@ impl<T: Real> Run<'_, T> {
                 workspace.columns.resize(*k, 0);
                 for p in 0..n {
                     if p == 0 || !shared {
-                        let point = if *shared { 0 } else { tile.first + p };
+                        let point = if *shared { 0 } else { self.number(tile, p) };
                         self.words(*stream, point).sample(*first, *len, &mut workspace.columns);
                     }
                     let y = &mut y[p * k..][..*k];
@@ -168,13 +168,13 @@ impl<T: Real> Run<'_, T> {
                         let draw = [(first[0] + e / m) as f64, (first[1] + e % m) as f64, factor];
                         draw.into_iter().enumerate().for_each(|(row, v)| y[(row * n + p) * k + s] = T::lit(v));
                     };
-                    self.words(*stream, tile.first + p).weighted(*k, &table, put);
+                    self.words(*stream, self.number(tile, p)).weighted(*k, &table, put);
                 }
             }
             Op::Directions { stream, len, k, gaussian } => {
                 for p in 0..n {
                     let put = |e: usize, v: f64| y[(e / len * n + p) * len + e % len] = T::lit(v);
-                    self.words(*stream, tile.first + p).directions(*gaussian, put, k * len);
+                    self.words(*stream, self.number(tile, p)).directions(*gaussian, put, k * len);
                 }
             }
             Op::Pointwise(_) => {
@@ -409,8 +409,14 @@ impl<T: Real> Run<'_, T> {
         })
     }
 
+    /// The number of a tile's point.
+    fn number(&self, tile: Tile, point: usize) -> usize {
+        self.call.random.first + tile.first + point
+    }
+
     fn words(&self, stream: u32, point: usize) -> Words {
-        Words::new(self.call.seed, self.call.step, stream, point)
+        let random = self.call.random;
+        Words::new(random.seed, random.step, stream, point)
     }
 }
 

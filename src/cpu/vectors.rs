@@ -1,7 +1,7 @@
 //! Vectors with an element for each column of the points: random directions, and those that code fills. They are never
 //! stored: a block of columns is made where a first layer, or its gradient, is multiplied with it.
 
-use super::PointSource;
+use super::{PointSource, Random};
 use super::directions::Fill;
 use super::real::Real;
 use super::strips::{Block, Given, Strips};
@@ -30,8 +30,8 @@ struct Group {
 pub struct Context<'a, T> {
     /// All tensors of the program; only those that vectors read must be there.
     pub tensors: &'a [&'a [T]],
-    /// Seed and step.
-    pub random: (u64, u64),
+    /// What is drawn.
+    pub random: Random,
     /// How many points.
     pub count: usize,
     /// The points.
@@ -141,7 +141,7 @@ impl Vectors {
 /// Random directions in some columns, by number: [columns, points].
 pub fn fill<T: Real>(
     drawn: &[Drawn],
-    random: (u64, u64),
+    random: Random,
     count: usize,
     columns: Range<usize>,
     directions: &mut Vec<Vec<T>>,
@@ -149,7 +149,8 @@ pub fn fill<T: Real>(
     directions.resize_with(drawn.len(), Vec::new);
     for (d, out) in drawn.iter().zip(directions) {
         out.resize(columns.len() * count, T::zero());
-        let (directions, slot, first, columns) = (d.of, d.slot, d.first, columns.clone());
-        T::fill(Fill { directions, slot, first, random, points: 0..count, columns, out });
+        let (points, columns) = (random.first..random.first + count, columns.clone());
+        let (directions, slot, first) = (d.of, d.slot, d.first);
+        T::fill(Fill { directions, slot, first, random: (random.seed, random.step), points, columns, out });
     }
 }

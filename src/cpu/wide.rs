@@ -15,7 +15,7 @@ use super::real::Real;
 use super::shared::{Drawn, Part as SharedPart, Shared, SharedGradient};
 use super::strips::{Block, Given, Strips};
 use super::vectors::{Context, Room, Vectors, fill};
-use super::{Call, PointSource};
+use super::{Call, PointSource, Random};
 use crate::jet::columns::{Columns, Directions};
 use crate::jet::hoist::{self, Dense};
 use crate::jet::{Draw, Fold, JetProgram, Op, Pointwise, Seed, Source, TensorId, Type, ValueId};
@@ -314,7 +314,7 @@ impl Wide {
         source: &dyn PointSource<T>,
         stored: &[Vec<T>],
     ) -> Vec<(usize, Vec<T>)> {
-        let context = Context { tensors: call.tensors, random: (call.seed, call.step), count: call.count, source };
+        let context = Context { tensors: call.tensors, random: call.random, count: call.count, source };
         self.shared_gradients.iter().map(|g| (g.position, g.whole(&self.vectors, context, stored))).collect()
     }
 
@@ -379,7 +379,7 @@ impl Wide {
         let fixed = |column: usize, out: &mut [T]| {
             out.iter_mut().enumerate().for_each(|(p, x)| *x = source.at(p, column));
         };
-        let context = Context { tensors: call.tensors, random: (call.seed, call.step), count: n, source };
+        let context = Context { tensors: call.tensors, random: call.random, count: n, source };
         let (before, behind) = self.vectors.margins();
         let behind = behind.max(self.columns.reach());
         for first in slab.clone().step_by(block) {
@@ -481,7 +481,7 @@ impl Wide {
         let vectors = (self.vectors.len() > 0).then(|| {
             let mut tensors = vec![vec![]; call.tensors.len()];
             self.vectors.tensors().for_each(|t| tensors[t] = call.tensors[t].to_vec());
-            Remade { vectors: self.vectors.clone(), tensors, random: (call.seed, call.step) }
+            Remade { vectors: self.vectors.clone(), tensors, random: call.random }
         });
         Streamed { parts, factors: factors.collect(), stored, vectors }
     }
@@ -513,8 +513,7 @@ struct Remade<T> {
     vectors: Vectors,
     /// By tensor: its elements, where they are read.
     tensors: Vec<Vec<T>>,
-    /// Seed and step.
-    random: (u64, u64),
+    random: Random,
 }
 
 #[derive(Debug)]

@@ -117,7 +117,7 @@ impl<T: Number> Kernels<T> {
             }
             None => (capacity, OnDevice::load(&self.device.0, &self.module, call.tensors, capacity)?),
         };
-        let results = program.run(&points, &data, (call.seed, call.step));
+        let results = program.run(&points, &data, (call.random.seed, call.random.step));
         if loaded.len() >= HELD {
             loaded.remove(0);
         }

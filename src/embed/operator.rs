@@ -374,9 +374,8 @@ impl<T: Number> Operator<T> {
         };
         let tensors = program.tensors.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
         let points = points.as_standard_layout();
-        let (seed, step) = self.draw;
         let (count, rows) = (points.nrows(), points.as_slice().unwrap_or_default());
-        let call = Call { count, points: Points::Rows(rows), data, tensors: &tensors, seed, step };
+        let call = Call { count, points: Points::Rows(rows), data, tensors: &tensors, random: self.draw.into() };
         prepared.run(rows, &call, outputs, gradients)
     }
 }

@@ -81,6 +81,19 @@ pub fn adjoint(program: &JetProgram, loss: ValueId) -> Result<JetProgram, Invali
     Ok(fuse(a.out))
 }
 
+/// The same program with one gradient for each tensor: the sum of what it had.
+pub fn summed(mut program: JetProgram) -> JetProgram {
+    let mut sums: Vec<(TensorId, ValueId)> = Vec::new();
+    for (tensor, value) in std::mem::take(&mut program.gradients) {
+        match sums.iter_mut().find(|(t, _)| *t == tensor) {
+            Some((_, sum)) => *sum = push(&mut program, Op::Add { a: *sum, b: value }),
+            None => sums.push((tensor, value)),
+        }
+    }
+    program.gradients = sums;
+    program
+}
+
 /// The vector-Jacobian product of output 0. The data row of a point becomes the program's own, followed by the cotangent of
 /// output 0 at that point (row by row). The outputs are those of the program, then `points-bar`: [1, columns] and, where the
 /// program reads data, `data-bar`: [1, data columns], the product with the Jacobian with respect to them. `gradients` are the

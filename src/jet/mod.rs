@@ -17,7 +17,7 @@ mod text;
 mod types;
 mod validate;
 
-pub use adjoint::{adjoint, mean_square, vjp};
+pub use adjoint::{adjoint, mean_square, summed, vjp};
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -1,6 +1,6 @@
 //! Values of a point set at points.
 
-use crate::cpu::{Call, Executor, Number, Points, Streamed};
+use crate::cpu::{Call, Executor, Number, Points, Random, Streamed};
 use crate::jet::{Invalid, JetProgram};
 use crate::net::{Element, Parameters, TensorSpec};
 use crate::program::Program;
@@ -80,6 +80,12 @@ impl<T: Number> Evaluator<T> {
         Ok(Evaluator { executor: Executor::new(program)?, width })
     }
 
+    /// The same, for many calls at a time: each is worked on by the thread that makes it alone.
+    pub fn alone(program: &JetProgram) -> Result<Self, Error> {
+        let evaluator = Self::new(program)?;
+        Ok(Evaluator { executor: evaluator.executor.alone(), ..evaluator })
+    }
+
     /// Numbers per point.
     pub fn width(&self) -> usize {
         self.width
@@ -134,12 +140,13 @@ impl<T: Number> Evaluator<T> {
         &self,
         tensors: &Tensors<'_, T>,
         (count, points, data): (usize, &[T], &[T]),
-        (seed, step): (u64, u64),
+        random: impl Into<Random>,
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
     ) -> Result<(), Error> {
+        let random = random.into();
         let tensors = tensors.of_program(self.program())?;
-        let call = Call { count, points: Points::Rows(points), data, tensors: &tensors, seed, step };
+        let call = Call { count, points: Points::Rows(points), data, tensors: &tensors, random };
         Ok(self.executor.run_whole(&call, outputs, gradients)?)
     }
 
@@ -148,12 +155,12 @@ impl<T: Number> Evaluator<T> {
         &self,
         tensors: &Tensors<'_, T>,
         (count, points, data): (usize, Points<'_, T>, &[T]),
-        (seed, step): (u64, u64),
+        random: impl Into<Random>,
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
     ) -> Result<Streamed<T>, Error> {
-        let tensors = tensors.of_program(self.program())?;
-        Ok(self.executor.run(&Call { count, points, data, tensors: &tensors, seed, step }, outputs, gradients)?)
+        let (tensors, random) = (tensors.of_program(self.program())?, random.into());
+        Ok(self.executor.run(&Call { count, points, data, tensors: &tensors, random }, outputs, gradients)?)
     }
 
     /// The gradients that are made in pieces at so many points, by position.

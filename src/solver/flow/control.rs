@@ -4,10 +4,10 @@
 //! error is within the tolerances is accepted; the next, or the same again, is as long as the error allows (Hairer, Norsett, Wanner,
 //! Solving Ordinary Differential Equations I, II.4).
 
-use super::runner::{Interval, Runner, Taken, Tape, cast};
+use super::runner::{Group, Runner, Taken, Way, cast};
 use crate::plan::FlowPlan;
 use crate::program::{Flow, Integrator};
-use crate::solver::{Error, Evaluator, Number, Tensors};
+use crate::solver::{Evaluator, Number, Tensors};
 
 /// Why an integration ended early.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +28,21 @@ pub enum Stopped {
     },
 }
 
+impl Stopped {
+    /// Where, as a fraction of the interval.
+    pub fn at(&self) -> f64 {
+        let (Stopped::NotFinite { at, .. } | Stopped::TooSmall { at, .. }) = *self;
+        at
+    }
+
+    /// The same, where this many trajectories come first.
+    pub(super) fn behind(mut self, first: usize) -> Self {
+        let (Stopped::NotFinite { point, .. } | Stopped::TooSmall { point, .. }) = &mut self;
+        *point += first;
+        self
+    }
+}
+
 /// Most steps of a trajectory in one interval, with those that are not accepted.
 pub(super) const MOST: usize = 100_000;
 /// What is left of an interval where a trajectory is at its end.
@@ -46,21 +61,19 @@ pub struct Control {
     pub exponent: usize,
     /// The longest step, which is also tried first.
     pub longest: f64,
-    /// Evaluations of the right side in a step.
-    pub evaluations: usize,
 }
 
 impl Control {
     /// That of a flow whose steps are chosen by the error estimate.
     pub(super) fn of(flow: &Flow, plan: &FlowPlan) -> Option<Control> {
-        let (exponent, evaluations) = (plan.exponent, plan.evaluations);
+        let exponent = plan.exponent;
         match (&flow.integrator, flow.tolerance) {
             (Integrator::Dopri5 { rtol, atol }, _) => {
-                Some(Control { rtol: *rtol, atol: *atol, exponent, longest: f64::INFINITY, evaluations })
+                Some(Control { rtol: *rtol, atol: *atol, exponent, longest: f64::INFINITY })
             }
             (_, Some(tolerance)) => {
                 let longest = flow.step.unwrap_or(f64::INFINITY) / flow.substeps as f64;
-                Some(Control { rtol: tolerance, atol: tolerance, exponent, longest, evaluations })
+                Some(Control { rtol: tolerance, atol: tolerance, exponent, longest })
             }
             _ => None,
         }
@@ -97,16 +110,15 @@ struct Clock {
 }
 
 impl<T: Number> Runner<T> {
-    /// Moves points, [count, columns], over an interval by a step that gives an estimate.
+    /// Moves a group over its interval by a step that gives an estimate.
     pub(super) fn controlled(
         &self,
         (step, tensors): (&Evaluator<T>, &Tensors<'_, T>),
-        points: &mut [f64],
-        interval: Interval<'_>,
+        group: &mut Group<'_, T>,
         control: Control,
-        mut tape: Option<&mut Tape<T>>,
-        random: (u64, u64),
-    ) -> Result<Result<(), Stopped>, Error> {
+    ) -> Way {
+        let Group { points, interval, kept, random } = group;
+        let interval = *interval;
         let (columns, (first, n)) = (self.plan.step.columns, self.plan.state);
         let clock = |length: &f64| Clock { at: 0.0, step: control.first(*length) };
         let mut clocks: Vec<Clock> = interval.lengths.iter().map(clock).collect();
@@ -122,7 +134,7 @@ impl<T: Number> Runner<T> {
             }
             let here: Vec<T> = under_way.iter().flat_map(|k| cast(&points[k * columns..][..columns])).collect();
             let data = self.data(interval, &under_way, |k| clocks[k].step * interval.lengths[k]);
-            let out = self.one(step, tensors, (&here, &data), random)?;
+            let out = self.one(step, tensors, (&here, &data), *random)?;
             let mut accepted = Taken::default();
             for (i, (k, out)) in under_way.iter().zip(out.chunks(2 * n)).enumerate() {
                 let (clock, point) = (&mut clocks[*k], &mut points[k * columns..][..columns]);
@@ -132,7 +144,7 @@ impl<T: Number> Runner<T> {
                 if error <= 1.0 {
                     clock.at += length;
                     self.moved(point, out, length * interval.lengths[*k]);
-                    if tape.is_some() {
+                    if kept.is_some() {
                         let width = self.plan.step.data_columns;
                         accepted.add(*k, &here[i * columns..][..columns], &data[i * width..][..width], &out[n..]);
                     }
@@ -141,19 +153,19 @@ impl<T: Number> Runner<T> {
                     let is_finite = out.iter().all(|x| x.f64().is_finite());
                     let why =
                         if is_finite { Stopped::TooSmall { at, point } } else { Stopped::NotFinite { at, point } };
-                    return Ok(Err(why));
+                    return Ok((taken + under_way.len(), Err(why)));
                 }
             }
             taken += under_way.len();
             under_way.retain(|k| clocks[*k].at < 1.0 - ARRIVED);
-            if let Some(tape) = tape.as_deref_mut() {
-                tape.push(accepted);
+            if let Some(kept) = kept {
+                kept.push(accepted);
             }
         }
-        self.count(control.evaluations * taken.div_ceil(clocks.len().max(1)));
-        match under_way.first() {
-            Some(k) => Ok(Err(Stopped::TooSmall { at: clocks[*k].at, point: *k })),
-            None => Ok(Ok(())),
-        }
+        let end = match under_way.first() {
+            Some(k) => Err(Stopped::TooSmall { at: clocks[*k].at, point: *k }),
+            None => Ok(()),
+        };
+        Ok((taken, end))
     }
 }

@@ -67,16 +67,16 @@ impl<T: Number> Runner<T> {
         let data = vec![T::of(time * first); count];
         let rolled = there.roll(&cast::<T>(points), &data, &clocks, steps as u32, seed)?;
         points.iter_mut().zip(rolled.points).for_each(|(p, x)| *p = x.f64());
-        let Some(control) = control else {
+        if control.is_none() {
             self.count(self.plan.evaluations * steps);
             let left = rolled.left.iter().enumerate().filter(|(_, step)| **step > 0);
             let first = left.min_by_key(|(_, step)| **step);
             let why = |(point, step): (usize, &u32)| Stopped::NotFinite { at: f64::from(*step) / steps as f64, point };
             return Ok(first.map_or(Ok(()), |first| Err(why(first))));
-        };
+        }
         let clocks = rolled.clocks.as_chunks::<{ cuda::CLOCK }>().0;
         let tries: f64 = clocks.iter().map(|c| c[3]).sum();
-        self.count(control.evaluations * (tries / count.max(1) as f64).ceil() as usize);
+        self.count(self.plan.evaluations * (tries / count.max(1) as f64).ceil() as usize);
         let stopped = clocks.iter().zip(&rolled.left).enumerate().find_map(|(point, ([at, ..], left))| match left {
             0 if *at >= 1.0 - ARRIVED => None,
             1 => Some(Stopped::NotFinite { at: *at, point }),

@@ -11,6 +11,7 @@ use super::rollout::Roll;
 use super::runner::{Interval, Runner, Tape, cast, pull, sign};
 use super::trajectories::Trajectories;
 use crate::diagnostic::Diagnostic;
+use crate::jet::summed;
 use crate::net::{Parameters, Philox, Purpose, TensorSpec};
 use crate::plan::{FlowPlan, FlowWindow, plan_window};
 use crate::program::{Fit, Program, ReportKind};
@@ -80,7 +81,7 @@ struct Sums<'a, T> {
 
 impl<T: Number> Window<T> {
     fn new(plan: FlowWindow) -> Result<Self, Error> {
-        let evaluator = Evaluator::new(&plan.program)?;
+        let evaluator = Evaluator::new(&summed(plan.program.clone()))?;
         let (outputs, gradients) = evaluator.buffers();
         let (now, next) = (Batch::default(), Batch::default());
         Ok(Window { plan, evaluator, now, next, outputs, gradients })
@@ -140,7 +141,7 @@ impl<T: Number> FlowObjective<T> {
             // the flow was planned before
             Err(e) => return Err(Error::Tensor(e.message)),
         };
-        let accurate = plan.accurate.as_ref().map(Evaluator::new).transpose()?;
+        let accurate = plan.accurate.as_ref().map(Evaluator::alone).transpose()?;
         let loss = match &plan.loss {
             Some((loss, adjoint)) => Some((Evaluator::new(loss)?, Evaluator::new(adjoint)?)),
             None => None,

@@ -1,11 +1,17 @@
 //! States over an interval, by the compiled step or with error control; and back, with gradients.
+//!
+//! Points go their way in groups of about [`GROUP`], each by itself from the start of the interval to its end and on one thread: a step
+//! of few points is short against the wait for other threads. The groups depend on nothing but the number of points.
 
 use super::control::{Control, Stopped};
-use crate::cpu::Points;
+use crate::cpu::{CHUNKS, Points, Random};
+use crate::jet::summed;
 use crate::plan::{DOPRI5_EVALUATIONS, FlowPlan};
 use crate::program::{Flow, Program};
 use crate::solver::{Error, Evaluator, Number, Tensors};
 use crate::train::in_pool;
+use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A flow, compiled for this CPU.
@@ -28,20 +34,46 @@ pub struct Interval<'a> {
     pub lengths: &'a [f64],
 }
 
+/// Points of a group.
+const GROUP: usize = 64;
+
 /// What is kept of an interval for the way back.
 #[derive(Clone, Debug, Default)]
 pub struct Tape<T> {
-    taken: Vec<Taken<T>>,
+    groups: Vec<Kept<T>>,
     /// Sum of the absolute estimates.
     pub remainder: f64,
     /// Steps of all points together.
     pub steps: usize,
 }
 
-/// A step that some of the points took.
+/// What is kept of a group.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept<T> {
+    /// Which points.
+    points: Range<usize>,
+    taken: Vec<Taken<T>>,
+    remainder: f64,
+    steps: usize,
+}
+
+/// A group on its way.
+pub(super) struct Group<'a, T> {
+    /// [count, columns]
+    pub points: &'a mut [f64],
+    pub interval: Interval<'a>,
+    /// What is kept, where something is.
+    pub kept: Option<Kept<T>>,
+    pub random: Random,
+}
+
+/// How far a group came: steps of all its points together, and what ended it early.
+pub(super) type Way = Result<(usize, Result<(), Stopped>), Error>;
+
+/// A step that some points of a group took.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Taken<T> {
-    /// Which.
+    /// Which of them.
     rows: Vec<usize>,
     /// Where they were, and their data rows.
     points: Vec<T>,
@@ -60,7 +92,7 @@ impl<T: Number> Taken<T> {
     }
 }
 
-impl<T: Number> Tape<T> {
+impl<T: Number> Kept<T> {
     /// One step more.
     pub(super) fn push(&mut self, taken: Taken<T>) {
         self.remainder += taken.estimates.iter().map(|r| r.f64().abs()).sum::<f64>();
@@ -80,8 +112,8 @@ impl<T: Number> Runner<T> {
     pub fn new(program: &Program, plan: FlowPlan) -> Result<Self, Error> {
         let flow = program.flow.clone().ok_or_else(|| Error::Tensor("flow".into()))?;
         Ok(Runner {
-            step: Evaluator::new(&plan.step)?,
-            step_adjoint: Evaluator::new(&plan.step_adjoint)?,
+            step: Evaluator::alone(&plan.step)?,
+            step_adjoint: Evaluator::alone(&summed(plan.step_adjoint.clone()))?,
             field: Evaluator::new(&plan.field)?,
             evaluations: AtomicU64::new(0),
             flow,
@@ -117,18 +149,13 @@ impl<T: Number> Runner<T> {
         tape: Option<&mut Tape<T>>,
         random: (u64, u64),
     ) -> Result<Result<(), Stopped>, Error> {
-        // a step of few points is short against the entry into the pool
-        in_pool(|| {
-            let is_controlled = self.plan.has_error_control || tape.is_none();
-            let control = match Control::of(&self.flow, &self.plan).filter(|_| is_controlled) {
-                Some(control) => control,
-                None => {
-                    let longest = interval.lengths.iter().copied().fold(0.0, f64::max);
-                    let steps = self.steps(longest).unwrap_or(1);
-                    return self.fixed(tensors, points, interval, steps, tape, random);
-                }
-            };
-            self.controlled((&self.step, tensors), points, interval, control, tape, random)
+        let is_controlled = self.plan.has_error_control || tape.is_none();
+        let control = Control::of(&self.flow, &self.plan).filter(|_| is_controlled);
+        let longest = interval.lengths.iter().copied().fold(0.0, f64::max);
+        let steps = self.steps(longest).unwrap_or(1);
+        self.grouped(points, interval, tape, random, self.plan.evaluations, &|group| match control {
+            Some(control) => self.controlled((&self.step, tensors), group, control),
+            None => self.fixed(tensors, group, steps),
         })
     }
 
@@ -141,7 +168,8 @@ impl<T: Number> Runner<T> {
         tape: &mut Tape<T>,
         random: (u64, u64),
     ) -> Result<Result<(), Stopped>, Error> {
-        self.fixed(tensors, points, interval, 1, Some(tape), random)
+        let evaluations = self.plan.evaluations;
+        self.grouped(points, interval, Some(tape), random, evaluations, &|group| self.fixed(tensors, group, 1))
     }
 
     /// Dormand and Prince, a step of which is given, within a relative tolerance.
@@ -153,8 +181,61 @@ impl<T: Number> Runner<T> {
         rtol: f64,
     ) -> Result<Result<(), Stopped>, Error> {
         let (exponent, longest, evaluations) = (5, f64::INFINITY, DOPRI5_EVALUATIONS);
-        let control = Control { rtol, atol: 0.01 * rtol, exponent, longest, evaluations };
-        self.controlled((step, tensors), points, interval, control, None, (0, 0))
+        let control = Control { rtol, atol: 0.01 * rtol, exponent, longest };
+        let way = |group: &mut Group<'_, T>| self.controlled((step, tensors), group, control);
+        self.grouped(points, interval, None, (0, 0), evaluations, &way)
+    }
+
+    /// All groups over an interval. Counts the evaluations, of which a step has so many.
+    fn grouped(
+        &self,
+        points: &mut [f64],
+        interval: Interval<'_>,
+        tape: Option<&mut Tape<T>>,
+        (seed, step): (u64, u64),
+        evaluations: usize,
+        way: &(dyn Fn(&mut Group<'_, T>) -> Way + Sync),
+    ) -> Result<Result<(), Stopped>, Error> {
+        let (count, columns) = (interval.lengths.len(), self.plan.step.columns);
+        let width = interval.inputs.len() / count.max(1);
+        let groups = count.div_ceil(GROUP);
+        let (mut work, mut rest) = (Vec::with_capacity(groups), points);
+        for k in 0..groups {
+            let range = k * count / groups..(k + 1) * count / groups;
+            let (here, after) = rest.split_at_mut(range.len() * columns);
+            rest = after;
+            let inputs = &interval.inputs[range.start * width..range.end * width];
+            work.push(Group {
+                points: here,
+                interval: Interval { inputs, lengths: &interval.lengths[range.clone()] },
+                kept: tape.is_some().then(|| Kept { points: range.clone(), ..Kept::default() }),
+                random: Random { seed, step, first: range.start },
+            });
+        }
+        let one = |mut group: Group<'_, T>| (way(&mut group), group.random.first, group.kept);
+        let done: Vec<_> = match groups {
+            1 => work.into_iter().map(one).collect(),
+            _ => in_pool(|| work.into_par_iter().map(one).collect()),
+        };
+        let (mut taken, mut stopped, mut kept) = (0, Ok(()), Vec::new());
+        for (way, first, group) in done {
+            let (steps, end) = way?;
+            taken += steps;
+            let end = end.map_err(|why| why.behind(first));
+            // the one that came least far
+            stopped = match (stopped, end) {
+                (Err(a), Err(b)) => Err(if Stopped::at(&b) < Stopped::at(&a) { b } else { a }),
+                (a, b) => a.and(b),
+            };
+            kept.extend(group);
+        }
+        self.count(evaluations * taken.div_ceil(count.max(1)));
+        if let Some(tape) = tape {
+            tape.remainder += kept.iter().map(|k| k.remainder).sum::<f64>();
+            tape.steps += kept.iter().map(|k| k.steps).sum::<usize>();
+            tape.groups.extend(kept);
+        }
+        Ok(stopped)
     }
 
     /// The right side at points: [count, n].
@@ -195,7 +276,7 @@ impl<T: Number> Runner<T> {
         step: &Evaluator<T>,
         tensors: &Tensors<'_, T>,
         (points, data): (&[T], &[T]),
-        random: (u64, u64),
+        random: Random,
     ) -> Result<Vec<T>, Error> {
         let (mut outputs, mut gradients) = step.buffers();
         let inputs = (data.len() / self.plan.step.data_columns, Points::Rows(points), data);
@@ -203,35 +284,28 @@ impl<T: Number> Runner<T> {
         Ok(outputs.swap_remove(0))
     }
 
-    fn fixed(
-        &self,
-        tensors: &Tensors<'_, T>,
-        points: &mut [f64],
-        interval: Interval<'_>,
-        steps: usize,
-        mut tape: Option<&mut Tape<T>>,
-        random: (u64, u64),
-    ) -> Result<Result<(), Stopped>, Error> {
+    fn fixed(&self, tensors: &Tensors<'_, T>, group: &mut Group<'_, T>, steps: usize) -> Way {
         let (n, columns) = (self.plan.state.1, self.plan.step.columns);
+        let interval = group.interval;
         let rows: Vec<usize> = (0..interval.lengths.len()).collect();
         let data = self.data(interval, &rows, |k| interval.lengths[k] / steps as f64);
         let width = self.step.width();
         for k in 0..steps {
-            let at: Vec<T> = cast(points);
-            let out = self.one(&self.step, tensors, (&at, &data), random)?;
-            self.count(self.plan.evaluations);
-            for ((p, s), length) in points.chunks_mut(columns).zip(out.chunks(width)).zip(interval.lengths) {
+            let at: Vec<T> = cast(group.points);
+            let out = self.one(&self.step, tensors, (&at, &data), group.random)?;
+            for ((p, s), length) in group.points.chunks_mut(columns).zip(out.chunks(width)).zip(interval.lengths) {
                 self.moved(p, s, length / steps as f64);
             }
-            if let Some(tape) = tape.as_deref_mut() {
+            if let Some(kept) = &mut group.kept {
                 let estimates = out.chunks(width).flat_map(|s| &s[n..]).copied().collect();
-                tape.push(Taken { rows: rows.clone(), points: at, data: data.clone(), estimates });
+                kept.push(Taken { rows: rows.clone(), points: at, data: data.clone(), estimates });
             }
-            if let Some(number) = points.iter().position(|x| !x.is_finite()) {
-                return Ok(Err(Stopped::NotFinite { at: (k + 1) as f64 / steps as f64, point: number / columns }));
+            if let Some(number) = group.points.iter().position(|x| !x.is_finite()) {
+                let why = Stopped::NotFinite { at: (k + 1) as f64 / steps as f64, point: number / columns };
+                return Ok(((k + 1) * rows.len(), Err(why)));
             }
         }
-        Ok(Ok(()))
+        Ok((steps * rows.len(), Ok(())))
     }
 
     /// From cotangents of the states at the end of an interval, [count, n], to those at its start: exact for the steps that were
@@ -244,10 +318,48 @@ impl<T: Number> Runner<T> {
         (weight, random): (f64, (u64, u64)),
         gradients: &mut Gradients<'_, T>,
     ) -> Result<(), Error> {
+        let n = self.plan.state.1;
+        let count = cotangents.len() / n.max(1);
+        let mut rest = cotangents;
+        // few enough that their gradients have room
+        for groups in tape.groups.chunks(CHUNKS) {
+            let mut work = Vec::with_capacity(groups.len());
+            for kept in groups {
+                let (here, after) = rest.split_at_mut(kept.points.len() * n);
+                rest = after;
+                work.push((kept, here));
+            }
+            let one = |(kept, here): (&Kept<T>, &mut [f64])| self.group_back(tensors, kept, here, count, (weight, random));
+            let done: Vec<Result<Vec<Vec<T>>, Error>> = match work.len() {
+                1 => work.into_iter().map(one).collect(),
+                _ => in_pool(|| work.into_par_iter().map(one).collect()),
+            };
+            let program = self.step_adjoint.program();
+            for sums in done {
+                for ((tensor, _), sum) in program.gradients.iter().zip(sums?) {
+                    gradients(&program.tensors[tensor.index()].name, &sum);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A group's part of the gradients, of means over `count` points.
+    fn group_back(
+        &self,
+        tensors: &Tensors<'_, T>,
+        kept: &Kept<T>,
+        cotangents: &mut [f64],
+        count: usize,
+        (weight, (seed, step)): (f64, (u64, u64)),
+    ) -> Result<Vec<Vec<T>>, Error> {
         let (first, n) = self.plan.state;
         let (own, columns) = (self.plan.step.data_columns, self.plan.step.columns);
-        let count = cotangents.len() / n;
-        for Taken { rows, points, data, estimates } in tape.taken.iter().rev().filter(|t| !t.rows.is_empty()) {
+        let program = self.step_adjoint.program();
+        let random = Random { seed, step, first: kept.points.start };
+        let lengths = program.gradients.iter().map(|(tensor, _)| program.tensors[tensor.index()].len());
+        let mut sums: Vec<Vec<T>> = lengths.map(|len| vec![T::of(0.0); len]).collect();
+        for Taken { rows, points, data, estimates } in kept.taken.iter().rev().filter(|t| !t.rows.is_empty()) {
             let mut given = Vec::with_capacity(data.len() * 3);
             for (i, (k, data)) in rows.iter().zip(data.chunks(own)).enumerate() {
                 given.extend_from_slice(data);
@@ -258,16 +370,17 @@ impl<T: Number> Runner<T> {
             }
             // a mean over the points that took the step
             let share = T::of(rows.len() as f64 / count as f64);
-            let take = &mut |name: &str, g: &[T]| match rows.len() == count {
-                true => gradients(name, g),
-                false => gradients(name, &g.iter().map(|g| *g * share).collect::<Vec<T>>()),
+            let mut next = sums.iter_mut();
+            let take = &mut |_: &str, g: &[T]| {
+                let sum = next.next().into_iter().flatten();
+                sum.zip(g).for_each(|(sum, g)| *sum += *g * share);
             };
             let bars = pull(&self.step_adjoint, tensors, points, &given, random, take)?;
             for (k, bar) in rows.iter().zip(bars.1.chunks(columns)) {
                 cotangents[k * n..(k + 1) * n].copy_from_slice(&bar[first..first + n]);
             }
         }
-        Ok(())
+        Ok(sums)
     }
 }
 
@@ -286,7 +399,7 @@ pub(super) fn pull<T: Number>(
     tensors: &Tensors<'_, T>,
     points: &[T],
     rows: &[T],
-    random: (u64, u64),
+    random: impl Into<Random>,
     gradients: &mut Gradients<'_, T>,
 ) -> Result<(Vec<f64>, Vec<f64>), Error> {
     let program = adjoint.program();
