@@ -146,8 +146,13 @@ fn on_cpu<T: Number>(case: &Case) -> Vec<Vec<f64>> {
     let (points, data) = (of(&case.points), of(&case.data));
     let tensors: Vec<Vec<T>> = case.tensors.iter().map(|t| of(t)).collect();
     let tensors: Vec<&[T]> = tensors.iter().map(Vec::as_slice).collect();
-    let call =
-        Call { count: case.count, points: Points::Rows(&points), data: &data, tensors: &tensors, random: (SEED, 2).into() };
+    let call = Call {
+        count: case.count,
+        points: Points::Rows(&points),
+        data: &data,
+        tensors: &tensors,
+        random: (SEED, 2).into(),
+    };
     let mut outputs = vec![vec![]; case.program.outputs.len()];
     let mut gradients = vec![vec![]; case.program.gradients.len()];
     executor.run_whole(&call, &mut outputs, &mut gradients).unwrap_or_else(|e| panic!("{}: {e}", case.name));

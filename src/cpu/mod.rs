@@ -192,6 +192,11 @@ impl<T: Real> Executor<T> {
         let scalar = scalar.collect();
         let mut turned = vec![false; program.ops.len()];
         program.gradients.iter().for_each(|(t, v)| turned[v.index()] = is_turned(*t));
+        for (k, op) in program.ops.iter().enumerate().rev() {
+            if let (Op::Add { a, b }, true) = (op, turned[k]) {
+                [a, b].into_iter().for_each(|v| turned[v.index()] = true);
+            }
+        }
         let streamed = |k: usize| wide.as_ref().is_some_and(|w: &Wide| w.is_streamed(program, k));
         Ok(Executor {
             schedule: Schedule::new(program, &types, &streamed),

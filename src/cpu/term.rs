@@ -66,12 +66,7 @@ impl<T: Real> Kernel for Along<'_, T> {
 
 /// Numbers `start..start + LANES`, where sigma' is a function of sigma and C coefficients of it are needed.
 #[inline(always)]
-fn known<T: Real, const C: usize>(
-    activation: Activation,
-    [x, y, bars]: [&[&[T]]; 3],
-    start: usize,
-    out: &mut Lane<T>,
-) {
+fn known<T: Real, const C: usize>(activation: Activation, [x, y, bars]: [&[&[T]]; 3], start: usize, out: &mut Lane<T>) {
     let zero = [T::zero(); LANES];
     let (mut coefficients, mut factors) = ([&zero; C], [&zero; C]);
     let mut weights = [T::one(); C];

@@ -292,8 +292,12 @@ pub fn curve_program(terms: usize, activation: Activation, [inputs, width]: [usi
         ops.push(op);
         ValueId(ops.len() as u32 - 1)
     };
-    let tensors =
-        vec![tensor("w", &[width, inputs]), tensor("b", &[width]), tensor("v", &[2, width]), tensor("c", &[2])];
+    let tensors = vec![
+        tensor("N.0.weight", &[width, inputs]),
+        tensor("b", &[width]),
+        tensor("v", &[2, width]),
+        tensor("c", &[2]),
+    ];
     let t = TensorId;
     let value = if single {
         let (mut x, mut y, mut code, mut read) = (vec![], vec![], vec![], vec![]);
@@ -358,7 +362,37 @@ proptest! {
             };
             close(&tensor.name, &sum(&single, &ours), &sum(&whole, &truth), 1e-12);
         }
+        sums_are_sums_of_entries(&single, &inputs, &ours);
         agrees_with_oracle(single, &inputs);
+    }
+}
+
+/// Gradients that are added up where they are made, however weights lie, by one thread and by several.
+fn sums_are_sums_of_entries(program: &JetProgram, inputs: &Inputs, truth: &[Vec<f64>]) {
+    let together = summed(program.clone());
+    let mut calls = (vec![vec![]; together.outputs.len()], vec![vec![]; together.gradients.len()]);
+    for wide_from in [0, WIDE] {
+        let lies = |tensor: &Tensor, values: &[f64]| match is_turned(&tensor.name, &tensor.shape, wide_from) {
+            true => lift::matrix(values, tensor.shape[0]).t().iter().copied().collect(),
+            false => values.to_vec(),
+        };
+        let tensors: Vec<Vec<f64>> = together.tensors.iter().zip(&inputs.tensors).map(|(t, v)| lies(t, v)).collect();
+        let tensors: Vec<&[f64]> = tensors.iter().map(Vec::as_slice).collect();
+        let random = (inputs.seed, inputs.step).into();
+        let points = Points::Rows(&inputs.points);
+        let call = Call { count: inputs.count, points, data: &inputs.data, tensors: &tensors, random };
+        let executor = || Executor::<f64>::with_wide(&together, wide_from).unwrap();
+        for executor in [executor(), executor().alone()] {
+            executor.run_whole(&call, &mut calls.0, &mut calls.1).unwrap();
+            for ((t, _), gradient) in together.gradients.iter().zip(&calls.1) {
+                let tensor = &program.tensors[t.index()];
+                let mut sum = vec![0.0; tensor.len()];
+                for (_, v) in program.gradients.iter().filter(|g| g.0 == *t) {
+                    sum.iter_mut().zip(&truth[v.index()]).for_each(|(s, v)| *s += v);
+                }
+                close(&tensor.name, gradient, &lies(tensor, &sum), 1e-12);
+            }
+        }
     }
 }
 

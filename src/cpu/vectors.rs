@@ -1,10 +1,10 @@
 //! Vectors with an element for each column of the points: random directions, and those that code fills. They are never
 //! stored: a block of columns is made where a first layer, or its gradient, is multiplied with it.
 
-use super::{PointSource, Random};
 use super::directions::Fill;
 use super::real::Real;
 use super::strips::{Block, Given, Strips};
+use super::{PointSource, Random};
 use crate::jet::ValueId;
 use crate::jet::columns::{Columns, Drawn};
 use std::ops::Range;

@@ -100,8 +100,13 @@ fn streamed<T: Real + Element>(program: &Program, set: &PointSet, seed: u64, kep
     });
     let values: Vec<Vec<T>> = values.collect();
     let tensors: Vec<&[T]> = values.iter().map(Vec::as_slice).collect();
-    let call =
-        Call { count: sampler.count(), points: Points::Made(&points), data: &[], tensors: &tensors, random: (seed, 3).into() };
+    let call = Call {
+        count: sampler.count(),
+        points: Points::Made(&points),
+        data: &[],
+        tensors: &tensors,
+        random: (seed, 3).into(),
+    };
     let (mut outputs, mut gradients) = (vec![vec![]; jet.outputs.len()], vec![vec![]; jet.gradients.len()]);
     executor.run_whole(&call, &mut outputs, &mut gradients).unwrap();
     for ((t, _), g) in jet.gradients.iter().zip(&mut gradients) {

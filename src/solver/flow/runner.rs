@@ -329,7 +329,8 @@ impl<T: Number> Runner<T> {
                 rest = after;
                 work.push((kept, here));
             }
-            let one = |(kept, here): (&Kept<T>, &mut [f64])| self.group_back(tensors, kept, here, count, (weight, random));
+            let one =
+                |(kept, here): (&Kept<T>, &mut [f64])| self.group_back(tensors, kept, here, count, (weight, random));
             let done: Vec<Result<Vec<Vec<T>>, Error>> = match work.len() {
                 1 => work.into_iter().map(one).collect(),
                 _ => in_pool(|| work.into_par_iter().map(one).collect()),
