@@ -34,8 +34,10 @@ pub struct Interval<'a> {
     pub lengths: &'a [f64],
 }
 
-/// Points of a group.
+/// Points of a group, at most.
 const GROUP: usize = 64;
+/// Groups that several threads share, at most, where there are few points; and the points that each of them has at least.
+const SHARED: (usize, usize) = (8, 16);
 
 /// What is kept of an interval for the way back.
 #[derive(Clone, Debug, Default)]
@@ -198,7 +200,7 @@ impl<T: Number> Runner<T> {
     ) -> Result<Result<(), Stopped>, Error> {
         let (count, columns) = (interval.lengths.len(), self.plan.step.columns);
         let width = interval.inputs.len() / count.max(1);
-        let groups = count.div_ceil(GROUP);
+        let groups = count.div_ceil(GROUP).max((count / SHARED.1).min(SHARED.0));
         let (mut work, mut rest) = (Vec::with_capacity(groups), points);
         for k in 0..groups {
             let range = k * count / groups..(k + 1) * count / groups;
