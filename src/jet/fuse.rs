@@ -6,7 +6,6 @@
 
 use super::assemble::{Item, assemble, items, rename, share};
 use super::{Address, Binary, Instruction, JetProgram, Op, Pointwise, Register, Source, Type, Unary, ValueId};
-use indexmap::IndexSet;
 use std::collections::{HashMap, HashSet};
 
 /// Elements of a sum that is written as scalar code, at most.
@@ -95,8 +94,8 @@ impl<'a> Fusion<'a> {
         let results = program.outputs.iter().map(|o| o.1).chain(program.gradients.iter().map(|g| g.1));
         results.for_each(|v| fusion.is_stored[v.index()] = true);
         for (k, op) in program.ops.iter().enumerate() {
-            let mut read = IndexSet::new();
-            op.clone().values_mut(&mut |v| _ = read.insert(*v));
+            let mut read = Vec::new();
+            op.clone().values_mut(&mut |v| _ = position(&mut read, *v));
             for value in read {
                 fusion.readers[value.index()] += 1;
                 let is_fixed = fusion.codes[k].as_ref().is_some_and(|code| reads_fixed(code, value));
@@ -139,10 +138,10 @@ impl<'a> Fusion<'a> {
         if !absorbed.contains(&true) {
             return None;
         }
-        let mut inputs = IndexSet::new();
+        let mut inputs = Vec::new();
         let mut places: Vec<usize> = Vec::new();
         for (input, absorbed) in code.inputs.iter().zip(&absorbed) {
-            places.push(if *absorbed { 0 } else { inputs.insert_full(*input).0 });
+            places.push(if *absorbed { 0 } else { position(&mut inputs, *input) });
         }
         let (mut next, mut names) = (0, HashMap::new());
         let mut block = items(&code.code, &mut next);
@@ -169,13 +168,21 @@ impl<'a> Fusion<'a> {
         simplify(&mut front, &mut names);
         front.iter_mut().for_each(|item| rename(item, &|r| resolved(r, &names)));
         share(&mut front, &mut HashMap::new());
-        let fused = Pointwise { inputs: inputs.into_iter().collect(), code: assemble(front), ..*code };
+        let fused = Pointwise { inputs, code: assemble(front), ..*code };
         if fused.code.len() > LONG.max(code.code.len()) {
             return None;
         }
         self.codes[k] = Some(fused.clone());
         Some(fused)
     }
+}
+
+/// Where an element is, which is put at the end if it is not there.
+fn position<E: PartialEq>(all: &mut Vec<E>, element: E) -> usize {
+    all.iter().position(|e| *e == element).unwrap_or_else(|| {
+        all.push(element);
+        all.len() - 1
+    })
 }
 
 /// An operation as scalar code: what is, and short sums.
@@ -193,8 +200,9 @@ fn scalar(op: &Op, ty: &Type) -> Option<Pointwise> {
                 code.push(Instruction::Binary(Binary::Add, r, r + 1));
                 code.push(Instruction::Store { row, feature, value: r + 2 });
             }
-            let inputs: IndexSet<Source> = [Source::Value(*a), Source::Value(*b)].into_iter().collect();
-            Some(Pointwise { inputs: inputs.into_iter().collect(), rows: *rows, features: *features, code })
+            let mut inputs = Vec::new();
+            [a, b].into_iter().for_each(|v| _ = position(&mut inputs, Source::Value(*v)));
+            Some(Pointwise { inputs, rows: *rows, features: *features, code })
         }
         _ => None,
     }
@@ -218,8 +226,8 @@ fn reads_fixed(code: &Pointwise, value: ValueId) -> bool {
 type Stored = HashMap<(i64, i64), Vec<Register>>;
 
 /// Puts straight code in front, with registers from `next` on; gives what it stores.
-fn place(code: &Pointwise, inputs: &mut IndexSet<Source>, next: &mut Register, front: &mut Vec<Item>) -> Stored {
-    let places: Vec<usize> = code.inputs.iter().map(|s| inputs.insert_full(*s).0).collect();
+fn place(code: &Pointwise, inputs: &mut Vec<Source>, next: &mut Register, front: &mut Vec<Item>) -> Stored {
+    let places: Vec<usize> = code.inputs.iter().map(|s| position(inputs, *s)).collect();
     let mut own = 0;
     let mut block = items(&code.code, &mut own);
     remap(&mut block, &places, &[]);
@@ -380,7 +388,7 @@ mod tests {
         if short.is_sum {
             return Op::Add { a: value(reads[0].0), b: value(reads[reads.len() - 1].0) };
         }
-        let (mut inputs, mut code) = (IndexSet::new(), Vec::new());
+        let (mut inputs, mut code) = (Vec::new(), Vec::new());
         let mut next: Register = 0;
         let mut define = |code: &mut Vec<Instruction>, i| {
             code.push(i);
@@ -390,7 +398,7 @@ mod tests {
         let mut known =
             vec![define(&mut code, Instruction::Constant(1.0)), define(&mut code, Instruction::Constant(0.5))];
         for (source, feature) in reads {
-            let input = inputs.insert_full(Source::Value(value(*source))).0 as u32;
+            let input = position(&mut inputs, Source::Value(value(*source))) as u32;
             let load = Instruction::Load { input, row: Address::fixed(0), feature: Address::fixed(*feature) };
             known.push(define(&mut code, load));
         }
@@ -416,7 +424,7 @@ mod tests {
             let value = known[(known.len() - 1).saturating_sub(k)];
             code.push(Instruction::Store { row: Address::fixed(0), feature: Address::fixed(*feature), value });
         }
-        Op::Pointwise(Pointwise { inputs: inputs.into_iter().collect(), rows: 1, features: COLUMNS, code })
+        Op::Pointwise(Pointwise { inputs, rows: 1, features: COLUMNS, code })
     }
 
     proptest! {

@@ -21,6 +21,7 @@ pub use adjoint::{adjoint, mean_square, summed, vjp};
 #[cfg(test)]
 pub(crate) mod tests;
 
+#[cfg(feature = "compiler")]
 pub(crate) use fuse::fuse;
 pub use interpreter::{Inputs, interpret};
 pub use parse::ParseError;
