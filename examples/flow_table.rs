@@ -219,7 +219,7 @@ fn estimate(
     let interval = Interval { inputs: &[], lengths: &lengths };
     let (mut points, mut tape) = (rows.points.clone(), Default::default());
     let _ = runner.single(tensors, &mut points, interval, &mut tape, (0, 0))?;
-    Ok(tape.remainder / (count * runner.plan.state.1) as f64)
+    Ok(tape.remainder() / (count * runner.plan.state.1) as f64)
 }
 
 fn pictures(

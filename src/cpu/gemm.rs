@@ -1,7 +1,7 @@
 //! Matrix products with AVX-512 or AVX2, for the matrices of a tile: a few hundred rows, up to hundreds of columns.
 //!
 //! c = alpha a b or c += alpha a b, where a has any strides (so that it may be a transpose) and the rows of b and c are
-//! contiguous. All of it lies in the second cache, so nothing is packed: a block of a few rows and one or two vectors of
+//! contiguous, or those of a copy of b. All of it lies in the second cache, so nothing is packed: a block of a few rows and one or two vectors of
 //! columns of c is held in registers, and for each k one number of each row of a is broadcast against row k of b. Columns that
 //! do not fill a vector are masked.
 //!
@@ -13,6 +13,9 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 const DEPTH: usize = 256;
 /// Rows of a that are gone through for each panel of b.
 const BLOCK: usize = 64;
+/// Numbers of a matrix b that is copied where its rows are not contiguous.
+const COPIED: usize = 1 << 16;
+
 /// Some rows of a by one or two vectors of columns of b, into c.
 struct Panel<T> {
     depth: usize,
@@ -55,7 +58,6 @@ macro_rules! kernel {
             /// # Safety
             /// The panel's matrices have R rows (a, c), `depth` columns of a and rows of b, and `LANES (V - 1) + last` columns (b, c).
             #[target_feature(enable = $features)]
-            #[allow(clippy::needless_range_loop)] // which iterators would not leave in registers
             unsafe fn micro<const R: usize, const V: usize>(p: &Panel<$float>, last: usize) {
                 // Sound: every address is inside the matrices that the caller vouches for; what a mask leaves out is not touched.
                 unsafe {
@@ -65,24 +67,25 @@ macro_rules! kernel {
                     let (mut a, mut b) = (p.a.0, p.b.0);
                     for _ in 0..p.depth {
                         let mut row = [$zero(); V];
-                        for v in 0..V {
+                        for (v, row) in row.iter_mut().enumerate() {
                             let ($from, $of) = (b.wrapping_add(v * LANES), if v + 1 < V { full } else { part });
-                            row[v] = $load;
+                            *row = $load;
                         }
-                        for r in 0..R {
+                        // not zipped: that would not stay in registers
+                        for (r, sums) in sums.iter_mut().enumerate() {
                             let x = $splat(*a.offset(r as isize * p.a.1));
-                            for v in 0..V {
-                                sums[r][v] = $fma(x, row[v], sums[r][v]);
+                            for (v, sum) in sums.iter_mut().enumerate() {
+                                *sum = $fma(x, row[v], *sum);
                             }
                         }
                         (a, b) = (a.wrapping_offset(p.a.2), b.wrapping_offset(p.b.1));
                     }
                     let alpha = $splat(p.alpha);
-                    for r in 0..R {
-                        for v in 0..V {
+                    for (r, sums) in sums.iter().enumerate() {
+                        for (v, sum) in sums.iter().enumerate() {
                             let $to = p.c.0.wrapping_offset(r as isize * p.c.1).wrapping_add(v * LANES);
                             let $under = if v + 1 < V { full } else { part };
-                            let mut $what = $mul(alpha, sums[r][v]);
+                            let mut $what = $mul(alpha, *sum);
                             if p.add {
                                 let ($from, $of) = ($to.cast_const(), $under);
                                 $what = $add($load, $what);
@@ -108,7 +111,7 @@ macro_rules! kernel {
                         match (columns > LANES, done) {
                             $((true, $rows) => micro::<$rows, 2>(&p, columns - LANES),
                             (false, $rows) => micro::<$rows, 1>(&p, columns),)*
-                            _ => {}
+                            _ => unreachable!("a piece has at most {ROWS} rows"),
                         }
                     }
                     p.a.0 = p.a.0.wrapping_offset(done as isize * p.a.1);
@@ -182,10 +185,13 @@ fn blocks<T: Copy>(
     panel: impl Fn(usize, usize, Panel<T>),
 ) -> bool {
     let ((m, depth), n) = (a.dim(), b.ncols());
-    let is_contiguous = n == 1 || b.strides()[1] == 1 && c.strides()[1] == 1;
-    if !is_contiguous || b.nrows() != depth || c.dim() != (m, n) || depth == 0 {
+    let has_rows = |strides: &[isize]| n == 1 || strides[1] == 1;
+    let is_copied = !has_rows(b.strides());
+    let is_served = has_rows(c.strides()) && (!is_copied || b.len() <= COPIED);
+    if !is_served || b.nrows() != depth || c.dim() != (m, n) || depth == 0 {
         return false;
     }
+    let b = if is_copied { b.as_standard_layout() } else { b.into() };
     let (a_row, a_k) = (a.strides()[0], a.strides()[1]);
     let (b_row, c_row) = (b.strides()[0], c.strides()[0]);
     for first in (0..depth).step_by(DEPTH) {

@@ -164,17 +164,11 @@ pub fn sign<T: Real>(x: T) -> T {
     }
 }
 
-/// y with the sign of x.
-#[inline(always)]
-fn odd<T: Real>(x: T, y: T) -> T {
-    y.flip_sign(x)
-}
-
 /// Hyperbolic tangent.
 #[inline(always)]
 pub fn tanh<T: Real>(x: T) -> T {
     let e = expm1_negative(x.abs() * T::lit(-2.0));
-    odd(x, -e / (e + T::lit(2.0)))
+    (-e / (e + T::lit(2.0))).flip_sign(x)
 }
 
 /// Half of e^|x|, and half of e^-|x|: the first without overflow where it can be.
@@ -191,7 +185,7 @@ pub fn sinh<T: Real>(x: T) -> T {
     // Near 0, where the difference cancels: -(e + e / (1 + e)) / 2 with e = exp(-|x|) - 1.
     let e = expm1_negative(-x.abs());
     let near = (e + e / (e + T::one())) * T::lit(-0.5);
-    odd(x, if x.abs() < T::one() { near } else { grown - shrunk })
+    (if x.abs() < T::one() { near } else { grown - shrunk }).flip_sign(x)
 }
 
 /// Hyperbolic cosine.

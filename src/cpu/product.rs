@@ -9,8 +9,6 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 const GROUP: usize = 32;
 /// Rows that are summed before they go into a sum in f64.
 const FEW: usize = 8;
-/// Numbers of a matrix that is copied where its rows are not contiguous.
-const COPIED: usize = 1 << 16;
 
 /// c = alpha a b, or c += alpha a b where `add`; for a [m, k], b [k, n], c [m, n] with contiguous rows or columns.
 ///
@@ -22,9 +20,7 @@ pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, add: bool,
     if c.strides()[1] != 1 && c.strides()[0] == 1 {
         return product(alpha, b.t(), a.t(), add, c.reversed_axes());
     }
-    if T::gemm(alpha, &a, &b, add, &mut c)
-        || b.len() <= COPIED && T::gemm(alpha, &a, &b.as_standard_layout().view(), add, &mut c)
-    {
+    if T::gemm(alpha, &a, &b, add, &mut c) {
         return;
     }
     general_mat_mul(alpha, &a, &b, if add { T::one() } else { T::zero() }, &mut c);

@@ -29,10 +29,10 @@ pub enum Stopped {
 }
 
 impl Stopped {
-    /// Where, as a fraction of the interval.
-    pub fn at(&self) -> f64 {
-        let (Stopped::NotFinite { at, .. } | Stopped::TooSmall { at, .. }) = *self;
-        at
+    /// Where, as a fraction of the interval, and of which trajectory.
+    pub fn place(self) -> (f64, usize) {
+        let (Stopped::NotFinite { at, point } | Stopped::TooSmall { at, point }) = self;
+        (at, point)
     }
 
     /// The same, where this many trajectories come first.
@@ -159,7 +159,7 @@ impl<T: Number> Runner<T> {
             taken += under_way.len();
             under_way.retain(|k| clocks[*k].at < 1.0 - ARRIVED);
             if let Some(kept) = kept {
-                kept.push(accepted);
+                kept.taken.push(accepted);
             }
         }
         let end = match under_way.first() {

@@ -378,9 +378,9 @@ impl<T: Number> FlowObjective<T> {
             loss += sum / count;
             bars.push(bar);
         }
-        let steps = tapes.iter().map(|t| t.steps).sum::<usize>() as f64 / count;
+        let steps = tapes.iter().map(Tape::steps).sum::<usize>() as f64 / count;
         let weight = self.fit.remainder_weight / (steps * n as f64);
-        let remainder: f64 = tapes.iter().map(|t| t.remainder).sum::<f64>() * weight / count;
+        let remainder: f64 = tapes.iter().map(Tape::remainder).sum::<f64>() * weight / count;
         // where the midpoint is fitted to a solver, the data say nothing to it
         let own = self.fit.midpoint_every.is_some();
         let is_midpoint = &self.is_midpoint;
@@ -431,7 +431,7 @@ impl<T: Number> FlowObjective<T> {
 
     /// What ended an integration `offset` rows after the first of the windows, with its time.
     fn stopped(&self, why: Stopped, rows: &[usize], offset: usize) -> ObjectiveError {
-        let (Stopped::NotFinite { at, point } | Stopped::TooSmall { at, point }) = why;
+        let (at, point) = why.place();
         let row = rows[point] + offset;
         let time = self.data.times[row] + at * self.data.interval(row);
         match why {

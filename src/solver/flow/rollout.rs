@@ -1,6 +1,5 @@
 //! Predictions from the first row of each run, compared with its other rows.
 
-use super::control::Stopped;
 use super::runner::{Interval, Runner};
 use super::trajectories::Trajectories;
 use crate::solver::{Error, Number, Tensors};
@@ -99,7 +98,7 @@ fn predicted<T: Number>(
         slopes = Some((points.clone(), slope));
         let done = runner.advance(tensors, &mut points, interval, None, (seed, 0))?;
         if let Err(why) = done {
-            let (Stopped::NotFinite { at, point } | Stopped::TooSmall { at, point }) = why;
+            let (at, point) = why.place();
             let (row, _) = active[point];
             out.left_at = Some(rows.times[row] + at * rows.interval(row));
             break;

@@ -43,10 +43,6 @@ const SHARED: (usize, usize) = (8, 16);
 #[derive(Clone, Debug, Default)]
 pub struct Tape<T> {
     groups: Vec<Kept<T>>,
-    /// Sum of the absolute estimates.
-    pub remainder: f64,
-    /// Steps of all points together.
-    pub steps: usize,
 }
 
 /// What is kept of a group.
@@ -54,9 +50,7 @@ pub struct Tape<T> {
 pub(super) struct Kept<T> {
     /// Which points.
     points: Range<usize>,
-    taken: Vec<Taken<T>>,
-    remainder: f64,
-    steps: usize,
+    pub taken: Vec<Taken<T>>,
 }
 
 /// A group on its way.
@@ -94,12 +88,19 @@ impl<T: Number> Taken<T> {
     }
 }
 
-impl<T: Number> Kept<T> {
-    /// One step more.
-    pub(super) fn push(&mut self, taken: Taken<T>) {
-        self.remainder += taken.estimates.iter().map(|r| r.f64().abs()).sum::<f64>();
-        self.steps += taken.rows.len();
-        self.taken.push(taken);
+impl<T: Number> Tape<T> {
+    fn taken(&self) -> impl Iterator<Item = &Taken<T>> {
+        self.groups.iter().flat_map(|g| &g.taken)
+    }
+
+    /// Sum of the absolute estimates.
+    pub fn remainder(&self) -> f64 {
+        self.taken().flat_map(|t| &t.estimates).map(|r| r.f64().abs()).sum()
+    }
+
+    /// Steps of all points together.
+    pub fn steps(&self) -> usize {
+        self.taken().map(|t| t.rows.len()).sum()
     }
 }
 
@@ -219,22 +220,21 @@ impl<T: Number> Runner<T> {
             1 => work.into_iter().map(one).collect(),
             _ => in_pool(|| work.into_par_iter().map(one).collect()),
         };
-        let (mut taken, mut stopped, mut kept) = (0, Ok(()), Vec::new());
+        let (mut taken, mut kept) = (0, Vec::new());
+        let mut stopped: Result<(), Stopped> = Ok(());
         for (way, first, group) in done {
             let (steps, end) = way?;
             taken += steps;
             let end = end.map_err(|why| why.behind(first));
             // the one that came least far
             stopped = match (stopped, end) {
-                (Err(a), Err(b)) => Err(if Stopped::at(&b) < Stopped::at(&a) { b } else { a }),
+                (Err(a), Err(b)) => Err(if b.place().0 < a.place().0 { b } else { a }),
                 (a, b) => a.and(b),
             };
             kept.extend(group);
         }
         self.count(evaluations * taken.div_ceil(count.max(1)));
         if let Some(tape) = tape {
-            tape.remainder += kept.iter().map(|k| k.remainder).sum::<f64>();
-            tape.steps += kept.iter().map(|k| k.steps).sum::<usize>();
             tape.groups.extend(kept);
         }
         Ok(stopped)
@@ -300,7 +300,7 @@ impl<T: Number> Runner<T> {
             }
             if let Some(kept) = &mut group.kept {
                 let estimates = out.chunks(width).flat_map(|s| &s[n..]).copied().collect();
-                kept.push(Taken { rows: rows.clone(), points: at, data: data.clone(), estimates });
+                kept.taken.push(Taken { rows: rows.clone(), points: at, data: data.clone(), estimates });
             }
             if let Some(number) = group.points.iter().position(|x| !x.is_finite()) {
                 let why = Stopped::NotFinite { at: (k + 1) as f64 / steps as f64, point: number / columns };
