@@ -9,12 +9,13 @@
 //! A first layer with very many columns is streamed: see `wide`.
 //!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `term`: along a curve;  - `lift`: first layers;
-//! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`: scalar code;
+//! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`, `elementwise`: scalar code;
 //! - `wide`, `strips`, `vectors`, `directions`, `shared`: points and weights in blocks of columns;
 //! - `math`, `real`: functions and precisions.
 
 mod activation;
 mod directions;
+mod elementwise;
 mod factor;
 mod gemm;
 mod lift;

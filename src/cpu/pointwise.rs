@@ -8,20 +8,22 @@
 
 use super::PointSource;
 use super::activation::{LANES, Lane};
+use super::elementwise;
 use super::math;
 use super::real::{Kernel, Real};
 use crate::jet::{self, Binary, Fold, Instruction, Pointwise, Source, Unary};
 
+/// offset + sum of coefficient times loop variable + register
 #[derive(Clone, Debug)]
-struct Address {
-    offset: i64,
-    terms: Vec<(usize, i64)>,
-    register: Option<usize>,
+pub(super) struct Address {
+    pub offset: i64,
+    pub terms: Vec<(usize, i64)>,
+    pub register: Option<usize>,
 }
 
 /// How a loop ends up in a register: fold, what of the body, the sum of the current part, the result.
 #[derive(Clone, Copy, Debug)]
-struct Reduction {
+pub(super) struct Reduction {
     fold: Fold,
     body: usize,
     part: usize,
@@ -29,7 +31,7 @@ struct Reduction {
 }
 
 #[derive(Clone, Debug)]
-enum Code {
+pub(super) enum Code {
     Constant {
         y: usize,
         value: f64,
@@ -135,10 +137,12 @@ impl Code {
 pub struct Compiled {
     /// What loads refer to.
     pub inputs: Vec<Source>,
-    features: usize,
-    code: Vec<Code>,
+    pub(super) features: usize,
+    pub(super) code: Vec<Code>,
     registers: usize,
     vars: usize,
+    /// Features that it does the same to, where that is all it does.
+    pub(super) each: Option<usize>,
 }
 
 impl Compiled {
@@ -156,7 +160,8 @@ impl Compiled {
             }
         }
         let registers = allot(&mut code);
-        Compiled { inputs: source.inputs.clone(), features: source.features, code, registers, vars: flat.vars.len() }
+        let (inputs, features, each) = (source.inputs.clone(), source.features, elementwise::features(&code));
+        Compiled { inputs, features, code, registers, vars: flat.vars.len(), each }
     }
 }
 
@@ -303,7 +308,7 @@ pub enum Input<'a, T> {
 /// Registers and loop variables, kept between calls.
 #[derive(Debug, Default)]
 pub struct Registers<T> {
-    lanes: Vec<Lane<T>>,
+    pub(super) lanes: Vec<Lane<T>>,
     vars: Vec<i64>,
     /// Columns of points that a loop reads: [columns, points], and the first of them.
     window: (Vec<T>, usize),
@@ -331,18 +336,23 @@ const WINDOW: usize = 64;
 impl<T: Real> Kernel for Scalar<'_, T> {
     #[inline(always)]
     fn run(self) {
-        let Compiled { code, registers, vars, features, .. } = self.code;
+        let Compiled { code, registers, vars, features, each, .. } = self.code;
         self.y.fill(T::zero());
         if self.y.is_empty() {
             return;
         }
         let lanes = &mut self.registers.lanes;
-        let vars_now = &mut self.registers.vars;
-        let window = &mut self.registers.window;
         // what an earlier call has left is overwritten before it is read
         if lanes.len() < *registers {
             lanes.resize(*registers, [T::zero(); LANES]);
         }
+        if let Some(n) = each
+            && !self.inputs.iter().any(|i| matches!(i, Input::Points(..)))
+        {
+            return self.each_feature(*n);
+        }
+        let vars_now = &mut self.registers.vars;
+        let window = &mut self.registers.window;
         vars_now.clear();
         vars_now.resize(*vars, 0);
         for first in (0..self.points).step_by(LANES) {
@@ -352,7 +362,6 @@ impl<T: Real> Kernel for Scalar<'_, T> {
             while let Some(instruction) = code.get(at) {
                 at += 1;
                 match instruction {
-                    Code::Constant { y, value } => lanes[*y] = [T::lit(*value); LANES],
                     Code::Load { y, input, row, feature } => {
                         if row.register.is_none() && feature.register.is_none() {
                             let place = (row.fixed(vars_now), feature.fixed(vars_now));
@@ -385,26 +394,6 @@ impl<T: Real> Kernel for Scalar<'_, T> {
                             for l in 0..w {
                                 lanes[*y][l] = T::lit(address.of(vars_now, lanes, l) as f64);
                             }
-                        }
-                    }
-                    Code::Unary { f, y, a } => {
-                        if let Ok([y, a]) = lanes.get_disjoint_mut([*y, *a]) {
-                            unary(*f, &a[..w], &mut y[..w]);
-                        }
-                    }
-                    Code::Power { y, a, exponent } => {
-                        if let Ok([y, a]) = lanes.get_disjoint_mut([*y, *a]) {
-                            power(*exponent, &a[..w], &mut y[..w]);
-                        }
-                    }
-                    Code::Binary { f, y, a, b } if a == b => {
-                        if let Ok([y, a]) = lanes.get_disjoint_mut([*y, *a]) {
-                            binary(*f, &a[..w], &a[..w], &mut y[..w]);
-                        }
-                    }
-                    Code::Binary { f, y, a, b } => {
-                        if let Ok([y, a, b]) = lanes.get_disjoint_mut([*y, *a, *b]) {
-                            binary(*f, &a[..w], &b[..w], &mut y[..w]);
                         }
                     }
                     Code::Begin { var, lo, hi, end, reductions } => {
@@ -458,9 +447,39 @@ impl<T: Real> Kernel for Scalar<'_, T> {
                             }
                         }
                     }
+                    instruction => arithmetic(instruction, w, lanes),
                 }
             }
         }
+    }
+}
+
+/// What only reads and writes registers, in the first `w` lanes.
+#[inline(always)]
+pub(super) fn arithmetic<T: Real>(code: &Code, w: usize, lanes: &mut [Lane<T>]) {
+    match code {
+        Code::Constant { y, value } => lanes[*y] = [T::lit(*value); LANES],
+        Code::Unary { f, y, a } => {
+            if let Ok([y, a]) = lanes.get_disjoint_mut([*y, *a]) {
+                unary(*f, &a[..w], &mut y[..w]);
+            }
+        }
+        Code::Power { y, a, exponent } => {
+            if let Ok([y, a]) = lanes.get_disjoint_mut([*y, *a]) {
+                power(*exponent, &a[..w], &mut y[..w]);
+            }
+        }
+        Code::Binary { f, y, a, b } if a == b => {
+            if let Ok([y, a]) = lanes.get_disjoint_mut([*y, *a]) {
+                binary(*f, &a[..w], &a[..w], &mut y[..w]);
+            }
+        }
+        Code::Binary { f, y, a, b } => {
+            if let Ok([y, a, b]) = lanes.get_disjoint_mut([*y, *a, *b]) {
+                binary(*f, &a[..w], &b[..w], &mut y[..w]);
+            }
+        }
+        _ => {}
     }
 }
 

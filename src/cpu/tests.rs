@@ -460,6 +460,68 @@ proptest! {
     }
 }
 
+/// Code that does the same to each of `n` features: functions of two things known, each stored in a row and from a feature on.
+/// Known are a constant, and reads of the points and of a tensor: from a feature on, and always the same.
+fn vector_code(n: usize, first: [usize; 4], functions: &[(usize, usize, usize)], stores: &[[usize; 2]]) -> Pointwise {
+    let (mut code, mut next) = (vec![], 0);
+    let mut define = |code: &mut Vec<Instruction>, instruction| {
+        code.push(instruction);
+        next += 1;
+        next - 1
+    };
+    let constant = define(&mut code, Instruction::Constant(0.75));
+    for i in 0..n {
+        let mut known = vec![constant];
+        for (input, feature) in [(0, first[0] + i), (0, first[1]), (1, first[2] + i), (1, first[3])] {
+            let (row, feature) = (Address::fixed(0), Address::fixed(feature));
+            known.push(define(&mut code, Instruction::Load { input, row, feature }));
+        }
+        for (f, a, b) in functions {
+            let (a, b) = (known[a % known.len()], known[b % known.len()]);
+            let instruction = match f {
+                0 => Instruction::Unary(Unary::Sin, a),
+                f => Instruction::Binary([Binary::Add, Binary::Sub, Binary::Mul][f - 1], a, b),
+            };
+            known.push(define(&mut code, instruction));
+        }
+        for ([row, feature], value) in stores.iter().zip(known.into_iter().rev()) {
+            let (row, feature) = (Address::fixed(*row), Address::fixed(feature + i));
+            code.push(Instruction::Store { row, feature, value });
+        }
+    }
+    Pointwise { inputs: vec![Source::Value(ValueId(0)), Source::Tensor(TensorId(0))], rows: 2, features: n + 3, code }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn what_is_done_to_each_feature_is_what_the_oracle_says(
+        (n, seed, count) in (16..70usize, any::<u64>(), 0..20usize),
+        first in prop::array::uniform4(0..3usize),
+        functions in prop::collection::vec((0..4usize, 0..64usize, 0..64usize), 4..9),
+        stores in prop::collection::vec(prop::array::uniform2(0..2usize), 1..4),
+    ) {
+        let straight = vector_code(n, first, &functions, &stores);
+        let mut program = scalar_program(straight.clone(), n + 2);
+        program.tensors[0].shape = vec![n + 2];
+        let inputs = inputs(&program, count, seed % 1000);
+        let truth = interpret(&program, &inputs).unwrap();
+        program.ops[1] = Op::Pointwise(crate::jet::reroll::reroll(straight));
+        close("y", &execute::<f64>(&program, &inputs).0[0], &truth[1], 1e-12);
+    }
+}
+
+#[test]
+fn sums_and_products_are_taken_feature_by_feature() {
+    let rolled =
+        |functions: &[_]| crate::jet::reroll::reroll(vector_code(20, [1, 0, 2, 1], functions, &[[0, 0], [1, 3]]));
+    let products = [(3, 1, 2), (1, 5, 3), (2, 6, 4), (3, 7, 0)];
+    assert_eq!(Compiled::new(&rolled(&products)).each, Some(20));
+    // a sine of what all features share is not worked out for each of them
+    let shared = [(0, 2, 2), (3, 5, 1), (1, 6, 3), (2, 7, 4)];
+    assert_eq!(Compiled::new(&rolled(&shared)).each, None);
+}
+
 #[test]
 fn a_long_sum_keeps_its_digits_and_drawn_addresses_are_checked() {
     let d = 200_000;

@@ -5,7 +5,7 @@
 //! read, and is no operation any more; and no code names what it does not read.
 
 use super::assemble::{Item, assemble, items, rename, share};
-use super::{Address, Binary, Instruction, JetProgram, Op, Pointwise, Register, Source, Type, Unary, ValueId};
+use super::{Address, Binary, Instruction, JetProgram, Op, Pointwise, Register, Source, Type, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// Elements of a sum that is written as scalar code, at most.
@@ -119,7 +119,7 @@ impl<'a> Fusion<'a> {
             _ => true,
         });
         let is_cheap = |i: &Instruction| match i {
-            Instruction::Unary(f, _) => matches!(f, Unary::Neg | Unary::Abs | Unary::Sign),
+            Instruction::Unary(f, _) => f.is_cheap(),
             Instruction::Binary(f, ..) => matches!(f, Binary::Add | Binary::Sub | Binary::Mul),
             _ => true,
         };
@@ -351,7 +351,7 @@ fn simplify(block: &mut Vec<Item>, names: &mut HashMap<Register, Register>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jet::{Fold, Inputs, interpret};
+    use crate::jet::{Fold, Inputs, Unary, interpret};
     use proptest::prelude::*;
 
     const COLUMNS: usize = 3;

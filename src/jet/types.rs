@@ -538,6 +538,13 @@ pub enum Unary {
     Sign,
 }
 
+impl Unary {
+    /// Whether it costs about as much as a sum.
+    pub fn is_cheap(self) -> bool {
+        matches!(self, Unary::Neg | Unary::Abs | Unary::Sign)
+    }
+}
+
 /// Functions of two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Binary {

@@ -22,8 +22,10 @@ use indexmap::IndexMap;
 use std::collections::{HashMap, HashSet};
 use view::{Chain, Joined, View};
 
-/// Shorter code stays as it is.
+/// Shorter code stays as it is,
 const LONG: usize = 512;
+/// unless it stores so many features.
+const VECTOR: usize = 16;
 /// Rounds of a loop, at least.
 const ROUNDS: usize = 4;
 /// Instructions that a loop saves, at least.
@@ -32,9 +34,9 @@ const SAVES: usize = 24;
 /// How often chains are put in order.
 const SORTS: usize = 2;
 
-/// The same code with loops, where it is long and repeats itself.
+/// The same code with loops, where it is long or stores a vector, and repeats itself.
 pub fn reroll(code: Pointwise) -> Pointwise {
-    if code.code.len() < LONG { code } else { rolled(code) }
+    if code.code.len() < LONG && code.features < VECTOR { code } else { rolled(code) }
 }
 
 fn rolled(code: Pointwise) -> Pointwise {

@@ -52,61 +52,85 @@ fn predicted<T: Number>(
     most: usize,
     seed: u64,
 ) -> Result<Rollout, Error> {
-    let (first, n) = runner.plan.state;
     let columns = rows.columns;
-    let mut out = Rollout::default();
-    let before = runner.evaluations();
+    // runs that have a next row: the row at hand, and the end
     let mut active: Vec<(usize, usize)> = rows.runs.iter().map(|r| (r.start, r.end.min(r.start + most))).collect();
-    let mut points: Vec<f64> = active.iter().flat_map(|(row, _)| rows.point(*row).to_vec()).collect();
-    let mut slopes: Option<(Vec<f64>, Vec<f64>)> = None;
+    let numbers = columns * active.iter().map(|(row, end)| end - row).sum::<usize>();
+    let first = active.iter().map(|(row, _)| *row);
+    let mut out = Rollout { rows: first.collect(), points: Vec::with_capacity(numbers), ..Rollout::default() };
+    out.rows.iter().for_each(|row| out.points.extend_from_slice(rows.point(*row)));
+    let before = runner.evaluations();
+    // where their points begin
+    let mut block = 0;
+    let mut slopes: Option<Vec<f64>> = None;
     let mut probes = 0;
     loop {
-        out.rows.extend(active.iter().map(|(row, _)| *row));
-        out.points.extend(&points);
-        // runs that have a next row go on
-        let goes_on: Vec<bool> = active.iter().map(|(row, end)| row + 1 < *end).collect();
-        points = points.chunks(columns).zip(&goes_on).filter(|(_, g)| **g).flat_map(|(p, _)| p.to_vec()).collect();
-        if goes_on.iter().any(|g| !g) {
-            slopes = None;
+        let (from, at) = (block, out.points.len());
+        for k in (0..active.len()).filter(|k| active[*k].0 + 1 < active[*k].1) {
+            out.points.extend_from_within(from + k * columns..from + (k + 1) * columns);
         }
-        active = active.into_iter().zip(goes_on).filter(|(_, g)| *g).map(|(a, _)| a).collect();
+        let count = active.len();
+        active.retain(|(row, end)| row + 1 < *end);
         if active.is_empty() {
             break;
         }
+        if active.len() < count {
+            slopes = None;
+        }
+        block = at;
         let inputs: Vec<f64> = match runner.plan.inputs {
-            Some(_) => active.iter().flat_map(|(row, _)| rows.values(*row).to_vec()).collect(),
+            Some(_) => active.iter().flat_map(|(row, _)| rows.values(*row)).copied().collect(),
             None => Vec::new(),
         };
         let lengths: Vec<f64> = active.iter().map(|(row, _)| rows.interval(*row)).collect();
         let interval = Interval { inputs: &inputs, lengths: &lengths };
         // how stiff it is here: slopes at two states that follow each other
-        let slope = runner.slope(tensors, &points, interval)?;
-        probes += 1;
-        if let Some((s, f)) = &slopes {
-            for (k, length) in lengths.iter().enumerate() {
-                let steps = runner.steps(*length).unwrap_or(1) as f64;
-                let (mut df, mut ds) = (0.0, 0.0);
-                for i in 0..n {
-                    df += (slope[k * n + i] - f[k * n + i]).powi(2);
-                    ds += (points[k * columns + first + i] - s[k * columns + first + i]).powi(2);
-                }
-                if ds > 0.0 && df.is_finite() {
-                    out.stiffness = out.stiffness.max((df / ds).sqrt() * length / steps);
-                }
+        let last = slopes.take();
+        if last.is_some() || active.iter().all(|(row, end)| row + 2 < *end) {
+            let (earlier, here) = out.points[from..].split_at(at - from);
+            let slope = runner.slope(tensors, here, interval)?;
+            probes += 1;
+            if let Some(last) = last {
+                let here = (here, &slope[..]);
+                out.stiffness = out.stiffness.max(stiffness(runner, (earlier, &last), here, &lengths));
             }
+            slopes = Some(slope);
         }
-        slopes = Some((points.clone(), slope));
-        let done = runner.advance(tensors, &mut points, interval, None, (seed, 0))?;
+        let done = runner.advance(tensors, &mut out.points[at..], interval, None, (seed, 0))?;
         if let Err(why) = done {
-            let (at, point) = why.place();
+            let (time, point) = why.place();
             let (row, _) = active[point];
-            out.left_at = Some(rows.times[row] + at * rows.interval(row));
+            out.left_at = Some(rows.times[row] + time * rows.interval(row));
+            out.points.truncate(at);
             break;
         }
         active.iter_mut().for_each(|(row, _)| *row += 1);
+        out.rows.extend(active.iter().map(|(row, _)| *row));
     }
     out.evaluations = runner.evaluations() - before - probes;
     Ok(out)
+}
+
+/// The largest |df| / |ds| times the length of a step, from points and slopes to those that follow.
+fn stiffness<T: Number>(
+    runner: &Runner<T>,
+    (points, slopes): (&[f64], &[f64]),
+    (next, next_slopes): (&[f64], &[f64]),
+    lengths: &[f64],
+) -> f64 {
+    let (first, n) = runner.plan.state;
+    let columns = next.len() / lengths.len();
+    let square = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (b - a).powi(2)).sum::<f64>();
+    let mut largest = 0.0f64;
+    for (k, length) in lengths.iter().enumerate() {
+        let (slope, state) = (k * n..(k + 1) * n, k * columns + first..k * columns + first + n);
+        let (df, ds) =
+            (square(&slopes[slope.clone()], &next_slopes[slope]), square(&points[state.clone()], &next[state]));
+        if ds > 0.0 && df.is_finite() {
+            largest = largest.max((df / ds).sqrt() * length / runner.steps(*length).unwrap_or(1) as f64);
+        }
+    }
+    largest
 }
 
 impl Roll {
