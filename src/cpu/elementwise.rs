@@ -3,9 +3,10 @@
 //! A row of a value is [points, features], so where a loop over all features reads and writes feature by feature, the numbers of
 //! consecutive points lie one behind the other: a register holds `LANES` of those, instead of one feature of as many points.
 
-use super::activation::{LANES, Lane};
+use super::activation::LANES;
 use super::pointwise::{Address, Code, Input, Scalar, arithmetic};
 use super::real::Real;
+use std::ops::Range;
 
 /// Features that are worth it, at least: fewer are taken apart for many points at once.
 const FEATURES: i64 = 16;
@@ -45,81 +46,103 @@ pub fn features(code: &[Code]) -> Option<usize> {
     found.map(|n| n as usize)
 }
 
+/// Whether such code stores each of `rows` rows of as many features once.
+pub fn is_whole(code: &[Code], n: usize, rows: usize, features: usize) -> bool {
+    let mut stored = vec![false; rows];
+    let is_first = |code: &Code| match code {
+        Code::Store { row, feature, .. } => {
+            let stored = stored.get_mut(row.offset as usize);
+            feature.offset == 0 && stored.is_some_and(|s| !std::mem::replace(s, true))
+        }
+        _ => true,
+    };
+    features == n && code.iter().all(is_first) && stored.iter().all(|s| *s)
+}
+
 impl<T: Real> Scalar<'_, T> {
     /// Runs code whose loops have `n` features. No points are made on the way.
     #[inline(always)]
     pub(super) fn each_feature(self, n: usize) {
         let lanes = &mut self.registers.lanes;
-        for first in (0..self.points * n).step_by(LANES) {
-            let w = LANES.min(self.points * n - first);
+        let (points, features) = (self.points, self.code.features);
+        let (mut point, mut feature) = (0, 0);
+        for first in (0..points * n).step_by(LANES) {
+            let w = LANES.min(points * n - first);
+            let at = |row: &Address, offset: &Address| Place {
+                n,
+                points,
+                at: (point, feature),
+                to: (row.offset as usize, offset.offset as usize),
+            };
             for code in &self.code.code {
                 match code {
                     Code::Load { y, input, row, feature } => {
-                        let place = Place { first, n, row: row.offset as usize, feature: feature.offset as usize };
-                        place.load(&self.inputs[*input], self.points, !feature.terms.is_empty(), &mut lanes[*y][..w]);
+                        let y = &mut lanes[*y][..w];
+                        at(row, feature).load(&self.inputs[*input], !feature.terms.is_empty(), y);
                     }
-                    Code::Store { row, feature, a } => {
-                        let place = Place { first, n, row: row.offset as usize, feature: feature.offset as usize };
-                        place.add(&lanes[*a], w, self.points, self.code.features, self.y);
+                    Code::Store { row, a, .. } if self.code.is_whole => {
+                        let y = &mut self.y[row.offset as usize * points * n + first..][..w];
+                        y.copy_from_slice(&lanes[*a][..w]);
                     }
+                    Code::Store { row, feature, a } => at(row, feature).add(&lanes[*a][..w], features, self.y),
                     code => arithmetic(code, w, lanes),
                 }
             }
+            feature += w;
+            while feature >= n {
+                (point, feature) = (point + 1, feature - n);
+            }
         }
     }
 }
 
-/// Features of consecutive points: the number of the first, how many a point has, and what is added to row and feature.
+/// Some features of consecutive points.
 struct Place {
-    first: usize,
+    /// Features of a point.
     n: usize,
-    row: usize,
-    feature: usize,
+    points: usize,
+    /// Point and feature that they begin with.
+    at: (usize, usize),
+    /// What is added to row and feature.
+    to: (usize, usize),
 }
 
 impl Place {
-    /// For each point: where its numbers lie in a value of so many features, and in the lanes.
+    /// For each point: where its row begins in a value of so many features, its feature, and where its numbers are in the lanes.
     #[inline(always)]
-    fn each(&self, w: usize, points: usize, features: usize, mut f: impl FnMut(usize, std::ops::Range<usize>)) {
-        let (mut point, mut i, mut at) = (self.first / self.n, self.first % self.n, 0);
-        while at < w {
-            let len = (self.n - i).min(w - at);
-            f((self.row * points + point) * features + self.feature + i, at..at + len);
-            (point, i, at) = (point + 1, 0, at + len);
+    fn each(&self, w: usize, features: usize, mut f: impl FnMut(usize, usize, Range<usize>)) {
+        let ((mut point, mut feature), mut begin) = (self.at, 0);
+        while begin < w {
+            let len = (self.n - feature).min(w - begin);
+            f((self.to.0 * self.points + point) * features + self.to.1, feature, begin..begin + len);
+            (point, feature, begin) = (point + 1, 0, begin + len);
         }
     }
 
     #[inline(always)]
-    fn load<T: Real>(&self, input: &Input<T>, points: usize, moves: bool, y: &mut [T]) {
+    fn load<T: Real>(&self, input: &Input<T>, moves: bool, y: &mut [T]) {
         match *input {
-            Input::Value { elements, features, .. } if moves && features == self.n && self.feature == 0 => {
-                y.copy_from_slice(&elements[self.row * points * features + self.first..][..y.len()]);
-            }
-            Input::Value { elements, features, .. } if moves => self.each(y.len(), points, features, |from, lanes| {
-                let len = lanes.len();
-                y[lanes].copy_from_slice(&elements[from..from + len]);
+            Input::Value { elements, features, .. } => self.each(y.len(), features, |row, feature, lanes| {
+                let y = &mut y[lanes];
+                match moves {
+                    true => y.copy_from_slice(&elements[row + feature..][..y.len()]),
+                    false => y.fill(elements[row]),
+                }
             }),
-            Input::Value { elements, features, .. } => self.each(y.len(), points, features, |from, lanes| {
-                y[lanes.clone()].fill(elements[from - (self.first + lanes.start) % self.n]);
+            Input::Tensor(elements) if moves => self.each(y.len(), 0, |row, feature, lanes| {
+                let y = &mut y[lanes];
+                y.copy_from_slice(&elements[row + feature..][..y.len()]);
             }),
-            Input::Tensor(elements) if moves => self.each(y.len(), 0, 0, |from, lanes| {
-                let len = lanes.len();
-                y[lanes].copy_from_slice(&elements[from..from + len]);
-            }),
-            Input::Tensor(elements) => y.fill(elements[self.feature]),
+            Input::Tensor(elements) => y.fill(elements[self.to.1]),
             Input::Points(..) => y.fill(T::lit(f64::NAN)),
         }
     }
 
     #[inline(always)]
-    fn add<T: Real>(&self, a: &Lane<T>, w: usize, points: usize, features: usize, y: &mut [T]) {
-        if features == self.n && self.feature == 0 {
-            let y = &mut y[self.row * points * features + self.first..][..w];
-            return y.iter_mut().zip(&a[..w]).for_each(|(y, a)| *y += *a);
-        }
-        self.each(w, points, features, |to, lanes| {
-            let len = lanes.len();
-            y[to..to + len].iter_mut().zip(&a[lanes]).for_each(|(y, a)| *y += *a);
+    fn add<T: Real>(&self, a: &[T], features: usize, y: &mut [T]) {
+        self.each(a.len(), features, |row, feature, lanes| {
+            let a = &a[lanes];
+            y[row + feature..][..a.len()].iter_mut().zip(a).for_each(|(y, a)| *y += *a);
         });
     }
 }

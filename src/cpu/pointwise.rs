@@ -143,6 +143,8 @@ pub struct Compiled {
     vars: usize,
     /// Features that it does the same to, where that is all it does.
     pub(super) each: Option<usize>,
+    /// And each result is stored once.
+    pub(super) is_whole: bool,
 }
 
 impl Compiled {
@@ -161,7 +163,8 @@ impl Compiled {
         }
         let registers = allot(&mut code);
         let (inputs, features, each) = (source.inputs.clone(), source.features, elementwise::features(&code));
-        Compiled { inputs, features, code, registers, vars: flat.vars.len(), each }
+        let is_whole = each.is_some_and(|n| elementwise::is_whole(&code, n, source.rows, features));
+        Compiled { inputs, features, code, registers, vars: flat.vars.len(), each, is_whole }
     }
 }
 
@@ -337,7 +340,6 @@ impl<T: Real> Kernel for Scalar<'_, T> {
     #[inline(always)]
     fn run(self) {
         let Compiled { code, registers, vars, features, each, .. } = self.code;
-        self.y.fill(T::zero());
         if self.y.is_empty() {
             return;
         }
@@ -346,10 +348,12 @@ impl<T: Real> Kernel for Scalar<'_, T> {
         if lanes.len() < *registers {
             lanes.resize(*registers, [T::zero(); LANES]);
         }
-        if let Some(n) = each
-            && !self.inputs.iter().any(|i| matches!(i, Input::Points(..)))
-        {
-            return self.each_feature(*n);
+        let each = each.filter(|_| !self.inputs.iter().any(|i| matches!(i, Input::Points(..))));
+        if each.is_none() || !self.code.is_whole {
+            self.y.fill(T::zero());
+        }
+        if let Some(n) = each {
+            return self.each_feature(n);
         }
         let vars_now = &mut self.registers.vars;
         let window = &mut self.registers.window;

@@ -18,23 +18,67 @@ const CHEAP: usize = 16;
 const LONG: usize = 384;
 
 /// The same program with fewer operations: outputs and gradients have the same numbers, but for the order of sums.
-pub fn fuse(program: JetProgram) -> JetProgram {
+pub fn fuse(mut program: JetProgram) -> JetProgram {
     let Ok(types) = program.types() else { return program };
-    let mut fusion = Fusion::new(&program, &types);
-    let mut out = program;
+    trim(&mut program);
+    let mut out = uncopied(program, &types);
+    let mut fusion = Fusion::new(&out, &types);
     for k in 0..out.ops.len() {
         if let Some(code) = fusion.fused(k) {
             out.ops[k] = Op::Pointwise(code);
         }
-        if let Op::Pointwise(code) = &mut out.ops[k] {
-            trim(code);
-        }
     }
+    trim(&mut out);
     swept(out)
 }
 
-/// Drops the inputs that code does not read.
-fn trim(code: &mut Pointwise) {
+/// What reads a copy of a value reads the value. Points and data are no values that anything may read.
+fn uncopied(mut program: JetProgram, types: &[Type]) -> JetProgram {
+    let mut originals: Vec<ValueId> = Vec::new();
+    for k in 0..program.ops.len() {
+        program.ops[k].values_mut(&mut |v| *v = originals[v.index()]);
+        let copied = match &program.ops[k] {
+            Op::Pointwise(code) => copied(code).filter(|v| types[v.index()] == types[k]),
+            _ => None,
+        };
+        let is_value = |v: &ValueId| !matches!(program.ops[v.index()], Op::Points | Op::Data);
+        originals.push(copied.filter(is_value).unwrap_or(ValueId(k as u32)));
+    }
+    program
+}
+
+/// The value whose first elements code stores where they were, if it does that and no more.
+fn copied(code: &Pointwise) -> Option<ValueId> {
+    let [Source::Value(value)] = code.inputs[..] else { return None };
+    let mut places = HashSet::new();
+    let is_copy = match &code.code[..] {
+        [Instruction::Loop { var, lo: 0, hi, body, .. }] => {
+            let each = Address { offset: 0, terms: vec![(*var, 1)], register: None };
+            let load = Instruction::Load { input: 0, row: Address::fixed(0), feature: each.clone() };
+            let store = Instruction::Store { row: Address::fixed(0), feature: each, value: 0 };
+            code.rows == 1 && *hi == code.features as i64 && body[..] == [load, store]
+        }
+        straight => {
+            let loads: Vec<_> = straight.iter().filter(|i| !matches!(i, Instruction::Store { .. })).collect();
+            let is_moved = |i: &Instruction| match i {
+                Instruction::Load { .. } => true,
+                Instruction::Store { row, feature, value } => match loads.get(*value as usize) {
+                    Some(Instruction::Load { row: from_row, feature: from, .. }) => {
+                        let place = row.as_fixed().zip(feature.as_fixed());
+                        row == from_row && feature == from && place.is_some_and(|place| places.insert(place))
+                    }
+                    _ => false,
+                },
+                _ => false,
+            };
+            straight.iter().all(is_moved) && places.len() == code.rows * code.features
+        }
+    };
+    is_copy.then_some(value)
+}
+
+/// Drops the inputs that scalar code does not read.
+fn trim(program: &mut JetProgram) {
     fn loads(code: &mut [Instruction], each: &mut dyn FnMut(&mut u32)) {
         for instruction in code {
             match instruction {
@@ -44,13 +88,16 @@ fn trim(code: &mut Pointwise) {
             }
         }
     }
-    let mut read = vec![false; code.inputs.len()];
-    loads(&mut code.code, &mut |input| read[*input as usize] = true);
-    let mut next = 0;
-    let places: Vec<u32> = read.iter().map(|read| (next, next += u32::from(*read)).0).collect();
-    loads(&mut code.code, &mut |input| *input = places[*input as usize]);
-    let mut read = read.into_iter();
-    code.inputs.retain(|_| read.next() == Some(true));
+    for op in &mut program.ops {
+        let Op::Pointwise(code) = op else { continue };
+        let mut read = vec![false; code.inputs.len()];
+        loads(&mut code.code, &mut |input| read[*input as usize] = true);
+        let mut next = 0;
+        let places: Vec<u32> = read.iter().map(|read| (next, next += u32::from(*read)).0).collect();
+        loads(&mut code.code, &mut |input| *input = places[*input as usize]);
+        let mut read = read.into_iter();
+        code.inputs.retain(|_| read.next() == Some(true));
+    }
 }
 
 /// Without scalar code and sums that nothing refers to.
