@@ -126,7 +126,7 @@ fn distance(a: &Rollout, b: &Rollout) -> f64 {
 }
 
 /// A prediction is timed so often, after a first one; the median counts.
-const PREDICTIONS: usize = 5;
+const PREDICTIONS: usize = 21;
 
 fn row(problem: &Problem, (name, method): (&str, &str), steps: usize, out: &Path) -> Result<String, Box<dyn Error>> {
     let folder = PathBuf::from("examples/flows");

@@ -2,7 +2,7 @@
 //!
 //! The adjoint writes an operation for each value that an operation reads, and one for each sum of two adjoints; steps of a flow
 //! are made of many short ones. Where nothing but scalar code reads a short value, at fixed places, it is worked out where it is
-//! read, and is no operation any more; and no code names what it does not read.
+//! read, and is no operation any more. No code names what it does not read, and what reads a copy reads the original.
 
 use super::assemble::{Item, assemble, items, rename, share};
 use super::{Address, Binary, Instruction, JetProgram, Op, Pointwise, Register, Source, Type, ValueId};
