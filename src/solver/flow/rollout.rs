@@ -54,7 +54,8 @@ fn predicted<T: Number>(
 ) -> Result<Rollout, Error> {
     let columns = rows.columns;
     // runs that have a next row: the row at hand, and the end
-    let mut active: Vec<(usize, usize)> = rows.runs.iter().map(|r| (r.start, r.end.min(r.start + most))).collect();
+    let mut active: Vec<(usize, usize)> =
+        rows.runs.iter().map(|r| (r.start, r.end.min(r.start.saturating_add(most)))).collect();
     let numbers = columns * active.iter().map(|(row, end)| end - row).sum::<usize>();
     let first = active.iter().map(|(row, _)| *row);
     let mut out = Rollout { rows: first.collect(), points: Vec::with_capacity(numbers), ..Rollout::default() };
