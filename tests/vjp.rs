@@ -25,7 +25,7 @@ fn numbers(n: usize, seed: usize) -> Vec<f64> {
 #[track_caller]
 fn check(text: &str) {
     let (program, jet) = planned(text);
-    let product = vjp(&jet).unwrap_or_else(|e| panic!("{text}\n{e}"));
+    let product = vjp(&jet, true).unwrap_or_else(|e| panic!("{text}\n{e}"));
     let values = Evaluator::<f64>::new(&jet).expect("a valid program");
     let evaluator = Evaluator::<f64>::new(&product).expect("a valid program");
     let parameters = Parameters::<f64>::initial(&program, 3);
@@ -39,11 +39,11 @@ fn check(text: &str) {
     evaluator
         .run_into(&parameters, (POINTS, &points, &rows), (7, 0), &mut outputs, &mut gradients)
         .expect("shapes fit");
-    let sum = |parameters: &Parameters<f64>, points: &[f64]| -> f64 {
-        let values = values.run(parameters, POINTS, points, &data, 7, 0).expect("shapes fit");
+    let sum = |parameters: &Parameters<f64>, points: &[f64], data: &[f64]| -> f64 {
+        let values = values.run(parameters, POINTS, points, data, 7, 0).expect("shapes fit");
         values.iter().zip(&cotangent).map(|(v, c)| v * c).sum()
     };
-    let here = sum(&parameters, &points);
+    let here = sum(&parameters, &points, &data);
     let again: f64 = outputs[0].iter().zip(&cotangent).map(|(v, c)| v * c).sum();
     assert!((here - again).abs() < 1e-12 * (1.0 + here.abs()), "{text}: {here} and {again}");
     let difference = |f: &dyn Fn(f64) -> f64| {
@@ -63,8 +63,16 @@ fn check(text: &str) {
     let points_bar = bar("points-bar").expect("always there");
     assert_eq!(points_bar.len(), points.len());
     for k in 0..points.len() {
-        let wanted = difference(&|h| sum(&parameters, &moved(&points, k, h)));
+        let wanted = difference(&|h| sum(&parameters, &moved(&points, k, h), &data));
         compare(format!("points-bar {k}"), points_bar[k], wanted, scale(&points_bar));
+    }
+    if own > 0 {
+        let data_bar = bar("data-bar").expect("the program reads data");
+        assert_eq!(data_bar.len(), data.len());
+        for k in 0..data.len() {
+            let wanted = difference(&|h| sum(&parameters, &points, &moved(&data, k, h)));
+            compare(format!("data-bar {k}"), data_bar[k], wanted, scale(&data_bar));
+        }
     }
     for (t, spec) in parameters.specs().iter().enumerate().filter(|(_, s)| s.is_learned()) {
         let mine = product.gradients.iter().zip(&gradients);
@@ -76,7 +84,7 @@ fn check(text: &str) {
             let wanted = difference(&|h| {
                 let mut moved = parameters.clone();
                 moved.values_mut()[t][e] += h;
-                sum(&moved, &points)
+                sum(&moved, &points, &data)
             });
             compare(format!("gradient of {} {e}", spec.name), found, wanted, wanted.abs());
         }
@@ -125,6 +133,6 @@ fn products_with_respect_to_data() {
 fn draws_whose_probabilities_move_with_the_point_have_no_product() {
     let text = format!("{FIELD}output a = sum(i in 0..5: x[i]^2*d(N(x), x[i], x[i]))\nestimate a by importance(2)\n");
     let (_, jet) = planned(&text);
-    let error = vjp(&jet).expect_err("not differentiable").to_string();
+    let error = vjp(&jet, true).expect_err("not differentiable").to_string();
     assert!(error.contains("probabilities"), "{error}");
 }

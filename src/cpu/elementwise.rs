@@ -36,7 +36,9 @@ pub fn features(code: &[Code]) -> Option<usize> {
                 moves(row, inside) == Some(false) && moves(feature, inside) == Some(true)
             }
             Code::Unary { f, .. } => inside.is_some() || f.is_cheap(),
-            Code::Constant { .. } | Code::Power { .. } | Code::Binary { .. } => true,
+            Code::Binary { f, .. } => inside.is_some() || f.is_cheap(),
+            Code::Power { .. } => inside.is_some(),
+            Code::Constant { .. } => true,
             Code::Begin { .. } | Code::Index { .. } => false,
         };
         if !is_fine {

@@ -334,7 +334,7 @@ pub fn curve_program(terms: usize, activation: Activation, [inputs, width]: [usi
         outputs: vec![("y".into(), value)],
         ..Default::default()
     };
-    vjp(&program).unwrap()
+    vjp(&program, true).unwrap()
 }
 
 proptest! {

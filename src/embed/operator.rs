@@ -334,7 +334,7 @@ impl<T: Number> Operator<T> {
             };
             return Err(ShapeError { what: what.into(), expected, found }.into());
         }
-        let prepare = || Prepared::new(&vjp(self.program())?, &self.shared.device);
+        let prepare = || Prepared::new(&vjp(self.program(), false)?, &self.shared.device);
         let prepared = self.shared.gradient.get_or_init(prepare);
         let prepared = prepared.as_ref().map_err(|e| Error::Unsupported(e.to_string()))?;
         let program = prepared.executor.program();

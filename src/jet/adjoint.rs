@@ -1,4 +1,4 @@
-//! From a program to the program of its gradient with respect to parameters and points.
+//! From a program to the program of its gradient with respect to parameters, points and data.
 //!
 //! The loss is the mean over the points of a per-point number. Operations are walked backwards, each adding the
 //! adjoint of what it reads: the transpose of a layer, the transposed product with sigma'(h) for an activation in
@@ -65,7 +65,7 @@ fn push(program: &mut JetProgram, op: Op) -> ValueId {
 /// Appends the gradient of the mean of a per-point value of shape [1, 1] with respect to all learned tensors that it
 /// depends on. A tensor that is used in several places has several entries in `gradients`, to be added.
 pub fn adjoint(program: &JetProgram, loss: ValueId) -> Result<JetProgram, Invalid> {
-    let mut a = Adjoint::new(program.clone(), false)?;
+    let mut a = Adjoint::new(program.clone(), &[])?;
     let one = Pointwise {
         inputs: Vec::new(),
         rows: 1,
@@ -95,12 +95,13 @@ pub fn summed(mut program: JetProgram) -> JetProgram {
 }
 
 /// The vector-Jacobian product of output 0. The data row of a point becomes the program's own, followed by the cotangent of
-/// output 0 at that point (row by row). The outputs are those of the program, then `points-bar`: [1, columns], the product with the
-/// Jacobian with respect to the points. `gradients` are the products with respect to learned tensors, *means* over the points.
+/// output 0 at that point (row by row). The outputs are those of the program, then `points-bar`: [1, columns] and, where the
+/// program reads data and `data` says that it is wanted, `data-bar`: [1, data columns], the product with the Jacobian with respect
+/// to them. `gradients` are the products with respect to learned tensors, *means* over the points.
 ///
 /// # Errors
 /// Where output 0 is reduced, or depends on draws whose probabilities depend on the point: those have no derivative.
-pub fn vjp(program: &JetProgram) -> Result<JetProgram, Invalid> {
+pub fn vjp(program: &JetProgram, data: bool) -> Result<JetProgram, Invalid> {
     let mut out = program.clone();
     let broken = |why: &str| Invalid::Result { name: "output 0".into(), why: why.into() };
     let (_, value) = *out.outputs.first().ok_or_else(|| broken("there is none"))?;
@@ -109,7 +110,7 @@ pub fn vjp(program: &JetProgram) -> Result<JetProgram, Invalid> {
     };
     let own = out.data_columns;
     out.data_columns += rows * features;
-    let mut a = Adjoint::new(out, true)?;
+    let mut a = Adjoint::new(out, &[Op::Points, Op::Data][..1 + usize::from(data)])?;
     let weighted = |op: &Op| match op {
         Op::SampleWeighted { weights, .. } => a.active[weights.index()],
         _ => false,
@@ -117,17 +118,30 @@ pub fn vjp(program: &JetProgram) -> Result<JetProgram, Invalid> {
     if a.out.ops.iter().any(weighted) {
         return Err(broken("drawn with probabilities that depend on the point: no derivative with respect to points"));
     }
-    let data = push(&mut a.out, Op::Data);
-    let cotangent = Copy { value: data, from: own, rows, features };
+    let row = push(&mut a.out, Op::Data);
+    let cotangent = Copy { value: row, from: own, rows, features };
     let seed = push(&mut a.out, Op::Pointwise(cotangent.code()));
     a.bars.insert(value, seed);
     a.walk(value);
-    let inputs = program.ops.iter().enumerate().filter(|(_, op)| **op == Op::Points).map(|(k, _)| ValueId(k as u32));
-    let bars: Vec<ValueId> = inputs.filter_map(|v| a.bars.get(&v).copied()).collect();
-    let bar = bars.into_iter().reduce(|x, y| push(&mut a.out, Op::Add { a: x, b: y }));
-    let zero = Pointwise { rows: 1, features: a.out.columns, ..Pointwise::default() };
-    let bar = bar.unwrap_or_else(|| push(&mut a.out, Op::Pointwise(zero)));
-    a.out.outputs.push(("points-bar".into(), bar));
+    let mut wanted = vec![("points-bar", a.out.columns, Op::Points)];
+    if data && program.ops.contains(&Op::Data) {
+        wanted.push(("data-bar", own, Op::Data));
+    }
+    for (name, width, op) in wanted {
+        let inputs = program.ops.iter().enumerate().filter(|(_, o)| **o == op).map(|(k, _)| ValueId(k as u32));
+        let bars: Vec<ValueId> = inputs.filter_map(|v| a.bars.get(&v).copied()).collect();
+        let narrowed = bars.into_iter().map(|b| match op {
+            Op::Data => {
+                let copy = Copy { value: b, from: 0, rows: 1, features: width };
+                push(&mut a.out, Op::Pointwise(copy.code()))
+            }
+            _ => b,
+        });
+        let bar = narrowed.collect::<Vec<_>>().into_iter().reduce(|x, y| push(&mut a.out, Op::Add { a: x, b: y }));
+        let zero = Pointwise { rows: 1, features: width, ..Pointwise::default() };
+        let bar = bar.unwrap_or_else(|| push(&mut a.out, Op::Pointwise(zero)));
+        a.out.outputs.push((name.into(), bar));
+    }
     Ok(fuse(a.out))
 }
 
@@ -222,7 +236,7 @@ fn unshare(bar: ValueId, weight: TensorId, block: usize, rows: usize, features: 
 
 struct Adjoint {
     out: JetProgram,
-    /// Which values of the program depend on learned tensors, or on points where their adjoints are wanted.
+    /// Which values of the program depend on learned tensors, or on points and data where those are wanted.
     active: Vec<bool>,
     types: Vec<Type>,
     bars: HashMap<ValueId, ValueId>,
@@ -243,11 +257,11 @@ impl Adjoint {
         self.out.tensors[t.index()].learned
     }
 
-    /// Nothing walked yet; `points`: their adjoints are wanted.
-    fn new(out: JetProgram, points: bool) -> Result<Self, Invalid> {
+    /// Nothing walked yet; `inputs`: the operations whose adjoints are wanted.
+    fn new(out: JetProgram, inputs: &[Op]) -> Result<Self, Invalid> {
         let types = out.types()?;
         let mut a = Adjoint { out, active: Vec::new(), types, bars: HashMap::new(), terms: HashMap::new() };
-        a.mark(points);
+        a.mark(inputs);
         Ok(a)
     }
 
@@ -264,7 +278,7 @@ impl Adjoint {
         }
     }
 
-    fn mark(&mut self, points: bool) {
+    fn mark(&mut self, inputs: &[Op]) {
         for op in &self.out.ops {
             let tensors: Vec<TensorId> = match op {
                 Op::Linear { weight, bias, .. } | Op::Share { weight, bias, .. } => vec![*weight, *bias],
@@ -278,7 +292,7 @@ impl Adjoint {
                 }
                 _ => Vec::new(),
             };
-            let active = points && *op == Op::Points
+            let active = inputs.contains(op)
                 || tensors.iter().any(|t| self.out.tensors[t.index()].learned)
                 || op.arguments().iter().any(|v| self.active[v.index()]);
             self.active.push(active);

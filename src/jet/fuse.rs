@@ -47,7 +47,7 @@ fn uncopied(mut program: JetProgram, types: &[Type]) -> JetProgram {
     program
 }
 
-/// The value whose first elements code stores where they were, if it does that and no more.
+/// The value that code copies, if it does that and no more; there may be more of it than is copied.
 fn copied(code: &Pointwise) -> Option<ValueId> {
     let [Source::Value(value)] = code.inputs[..] else { return None };
     let mut places = HashSet::new();
@@ -167,7 +167,7 @@ impl<'a> Fusion<'a> {
         });
         let is_cheap = |i: &Instruction| match i {
             Instruction::Unary(f, _) => f.is_cheap(),
-            Instruction::Binary(f, ..) => matches!(f, Binary::Add | Binary::Sub | Binary::Mul),
+            Instruction::Binary(f, ..) => f.is_cheap(),
             _ => true,
         };
         is_straight

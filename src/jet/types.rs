@@ -559,3 +559,10 @@ pub enum Binary {
     /// 1 where a >= b, else 0
     AtLeast,
 }
+
+impl Binary {
+    /// Whether it costs about as much as a sum.
+    pub fn is_cheap(self) -> bool {
+        matches!(self, Binary::Add | Binary::Sub | Binary::Mul)
+    }
+}

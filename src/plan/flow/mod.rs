@@ -132,8 +132,8 @@ impl<'p> FlowPlanner<'p> {
         };
         let broken = |e: jet::Invalid| Diagnostic::error(flow.span, format!("no gradient of this flow: {e}"));
         let step_adjoint = match has_estimate == weighs_estimate {
-            true => vjp(&step),
-            false => vjp(&self.step(flow, false)?.0),
+            true => vjp(&step, false),
+            false => vjp(&self.step(flow, false)?.0, false),
         };
         let step_adjoint = step_adjoint.map_err(broken)?;
         let accurate = match program.fit.as_ref().is_some_and(|fit| fit.midpoint_every.is_some()) {
@@ -145,7 +145,7 @@ impl<'p> FlowPlanner<'p> {
         };
         let loss = match self.loss()? {
             Some(loss) => {
-                let adjoint = vjp(&loss).map_err(broken)?;
+                let adjoint = vjp(&loss, false).map_err(broken)?;
                 Some((loss, adjoint))
             }
             None => None,

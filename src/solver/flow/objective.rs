@@ -336,8 +336,7 @@ impl<T: Number> FlowObjective<T> {
         let rows = &now.rows;
         let call = (rows.len(), now.points.as_slice(), now.data.as_slice());
         let run = || evaluator.run_whole(tensors, call, (self.seed, step), outputs, gradients);
-        // this thread gathers while another awakes and begins
-        rayon::join(|| self.fill(plan, step + 1, next), run).1?;
+        rayon::join(run, || self.fill(plan, step + 1, next)).0?;
         let mut found = [0.0; 2];
         for parts in window.outputs[0].chunks(2) {
             found.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part.f64() / rows.len() as f64);
