@@ -88,12 +88,11 @@ pub fn emit(args: &args::Emit, loaded: &Loaded) -> Done {
         _ if args.gradient => return Err(refused("what trains a flow on a device is printed with --step")),
         _ => {
             let options = super::emit::options(args, loaded);
-            let module = match (args.step, loaded.program.flow.as_ref().and_then(|flow| steps_of(flow, &plan))) {
-                (true, _) => training_step(loaded, plan, &options)?,
-                (_, Some(rollout)) => {
-                    cuda::rollout(&plan.step, rollout, &options).map_err(|e| loaded.failure(e.into()))?
+            let module = match (args.step, &loaded.program.flow) {
+                (false, Some(flow)) => {
+                    cuda::rollout(&plan.step, steps_of(flow, &plan), &options).map_err(|e| loaded.failure(e.into()))?
                 }
-                _ => return Err(refused(INPUTS)),
+                _ => training_step(loaded, plan, &options)?,
             };
             return super::emit::deliver(args, &[module]);
         }
@@ -102,8 +101,6 @@ pub fn emit(args: &args::Emit, loaded: &Loaded) -> Done {
     write_or_print(args.out.as_deref(), &format!("{program}\n"))
 }
 
-const INPUTS: &str = "a device rolls out flows without inputs from data";
-
 /// The module that trains the flow.
 fn training_step(loaded: &Loaded, plan: FlowPlan, options: &cuda::Options) -> Result<cuda::Module, Failure> {
     let program = &loaded.program;
@@ -111,10 +108,12 @@ fn training_step(loaded: &Loaded, plan: FlowPlan, options: &cuda::Options) -> Re
         return Err(Failure::Input(format!("{}: there is no `fit`, or no `train` statement", loaded.name)));
     };
     let parameters = Parameters::<f32>::initial(program, 0);
-    let module = FlowObjective::new(program, plan, &parameters, &loaded.folder(), training.batch, 0)
-        .and_then(|objective| objective.on_device())
-        .and_then(|condition| training_module(&[condition], (parameters.specs(), training), options));
-    module.map_err(|e| loaded.failure(e))
+    let objective = FlowObjective::new(program, plan, &parameters, &loaded.folder(), training.batch, 0);
+    let Some(condition) = objective.map_err(|e| loaded.failure(e))?.condition() else {
+        let why = "steps of lengths of their own, long windows and `midpoint_every` are trained by several modules in turn, not by one";
+        return Err(Failure::Input(format!("{}: {why}", loaded.name)));
+    };
+    training_module(&[condition], (parameters.specs(), training), options).map_err(|e| loaded.failure(e))
 }
 
 /// `jetc eval` of a flow: states after `--until`, from initial points.
@@ -136,22 +135,13 @@ pub fn eval<T: Number>(
         return Err(Failure::Input(format!("{}: say for how long the flow runs: --until T", loaded.name)));
     };
     let columns = plan.step.columns;
-    let runner = Runner::<T>::new(&loaded.program, plan)?;
+    let runner = Runner::<T>::on(device, &loaded.program, plan)?;
     let mut points = points.to_vec();
-    let there = if device.runs_modules() { runner.roll(device, parameters, &mut points, until, seed) } else { None };
-    let done = match there {
-        Some(done) => {
-            let done = done.map_err(|e| loaded.failure(e))?;
-            warn_of_cache();
-            done
-        }
-        None => {
-            let lengths = vec![until; points.len() / columns.max(1)];
-            let interval = Interval { inputs: &[], lengths: &lengths };
-            runner.advance(&Tensors::of(parameters), &mut points, interval, None, (seed, 0))?
-        }
-    };
-    match done {
+    let lengths = vec![until; points.len() / columns.max(1)];
+    let interval = Interval { inputs: &[], lengths: &lengths };
+    let done = runner.advance(&Tensors::of(parameters), &mut points, interval, None, (seed, 0));
+    warn_of_cache();
+    match done.map_err(|e| loaded.failure(e))? {
         Ok(()) => Ok(points),
         Err(Stopped::NotFinite { at, .. }) => {
             Err(Failure::Work(format!("a state is not finite after {:.6} of {until}", at * until)))

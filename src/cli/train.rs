@@ -4,11 +4,10 @@ use super::args::{Precision, Train};
 use super::source::{Loaded, device, load, warn_of_cache};
 use super::{Done, Failure, print};
 use crate::cuda::Device;
-use crate::device::Device as Choice;
 use crate::net::Parameters;
 use crate::plan::{Options as PlanOptions, Plan, plan};
 use crate::solver::flow::FlowObjective;
-use crate::solver::{DeviceStepper, Error, Number, SolverObjective};
+use crate::solver::{DeviceStepper, Number, SolverObjective};
 use crate::train::{self as training, Flow, Measurement, Objective, Observer, Options, Outcome, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -90,17 +89,9 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded, device: &Device) -> Done {
     let batch = options.training.batch;
     let mut objective = FlowObjective::new(program, plan, &parameters, &loaded.folder(), batch, args.seed)
         .map_err(|e| loaded.failure(e))?;
-    let there = if device.runs_modules() { Some(objective.on_device()) } else { None };
-    let there = match there.transpose() {
-        Err(Error::Diagnostic(why)) if args.device.is_none_or(|d| d == Choice::Auto) => {
-            eprintln!("note: this runs on the CPU: {}", why.notes.join("; "));
-            None
-        }
-        there => there.map_err(|e| loaded.failure(e))?,
-    };
-    let outcome = match there {
+    options.device = device.to_string();
+    let outcome = match objective.condition().filter(|_| device.runs_modules()) {
         Some(condition) => {
-            options.device = device.to_string();
             let reports = (objective.reports(), objective.measures());
             let training = (&options.training, args.seed);
             let stepper = DeviceStepper::on(device, vec![condition], &parameters, training, reports);
@@ -108,7 +99,10 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded, device: &Device) -> Done {
             let mut stepper = stepper.map_err(|e| loaded.failure(e))?;
             drive(args, &options, |watcher| training::train_with(&mut stepper, &mut parameters, &options, watcher))?
         }
-        None => drive(args, &options, |watcher| training::train(&mut objective, &mut parameters, &options, watcher))?,
+        None => {
+            objective = objective.on(device)?;
+            drive(args, &options, |watcher| training::train(&mut objective, &mut parameters, &options, watcher))?
+        }
     };
     #[cfg(feature = "plot")]
     super::pictures::flow(loaded, &objective, &parameters, &outcome, (&out, args.seed))?;

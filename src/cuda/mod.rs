@@ -61,7 +61,7 @@ pub use device::Device;
 pub use emitter::emit;
 pub use error::Error;
 pub use module::{Bound, Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Precision, Role};
-pub use on_device::{OnDevice, Results, Rolled, precision, roles};
+pub use on_device::{OnDevice, Results, Rolled, arithmetic, precision, roles};
 pub use rollout::{CLOCK, Rollout, Tolerance, rollout};
 pub use runner::Runner;
 use std::collections::BTreeMap;

@@ -15,6 +15,11 @@ pub fn precision<T: Number>() -> Precision {
     }
 }
 
+/// What a checkpoint says of the numbers of a run on a device.
+pub fn arithmetic<T: Number>() -> String {
+    format!("{} by CUDA kernels", T::NAME)
+}
+
 /// All outputs and all gradients of a program.
 pub type Results<T> = (Vec<Vec<T>>, Vec<Vec<T>>);
 
@@ -87,7 +92,7 @@ impl<T: Number> OnDevice<T> {
         data: &[T],
         clocks: &[f64],
         steps: u32,
-        seed: u64,
+        random: (u64, u64),
     ) -> Result<Rolled<T>, Error> {
         let count = self.runner.bound().count as usize;
         for (id, role) in roles(self.runner.module()) {
@@ -98,7 +103,7 @@ impl<T: Number> OnDevice<T> {
                 _ => {}
             }
         }
-        self.write(points, data, (seed, 0))?;
+        self.write(points, data, random)?;
         self.runner.call(1)?;
         let missing = |what: &str| Error::Module { module: String::new(), what: what.into() };
         let module = self.runner.module();

@@ -93,7 +93,7 @@ impl Compiler {
                 "{name}: the flow reads inputs from a data set, which has none here"
             )));
         }
-        let runner = Runner::new(&program, plan).map_err(|e| failed(e, &device))?;
+        let runner = Runner::on(device.device(), &program, plan).map_err(|e| failed(e, &device))?;
         Ok(FlowMap { inputs: inputs(&program), runner, device, program })
     }
 }
@@ -136,15 +136,9 @@ impl<T: Number> FlowMap<T> {
         }
         let mut moved: Vec<f64> = points.iter().map(|x| x.f64()).collect();
         if points.nrows() > 0 && time > 0.0 {
-            let there = match self.device.device() {
-                device if device.runs_modules() => self.runner.roll(device, parameters, &mut moved, time, 0),
-                _ => None,
-            };
-            let done = there.unwrap_or_else(|| {
-                let lengths = vec![time; points.nrows()];
-                let interval = Interval { inputs: &[], lengths: &lengths };
-                self.runner.advance(&Tensors::of(parameters), &mut moved, interval, None, (0, 0))
-            });
+            let lengths = vec![time; points.nrows()];
+            let interval = Interval { inputs: &[], lengths: &lengths };
+            let done = self.runner.advance(&Tensors::of(parameters), &mut moved, interval, None, (0, 0));
             done.map_err(|e| failed(e, &self.device))?.map_err(|stopped| match stopped {
                 Stopped::NotFinite { at, point } => {
                     Error::Left { point, time: at * time, why: "a number is not finite" }

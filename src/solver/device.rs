@@ -4,7 +4,7 @@ use super::evaluator::{Error, Tensors};
 use super::measure::Meter;
 use super::objective::load_data;
 use crate::cpu::Number;
-use crate::cuda::{self, Device, LOSSES, Module, OnDevice, Role, Runner, precision, roles, runner};
+use crate::cuda::{self, Device, LOSSES, Module, OnDevice, Role, Runner, arithmetic, precision, roles, runner};
 use crate::jet::JetProgram;
 use crate::net::{Parameters, TensorSpec};
 use crate::plan::Plan;
@@ -258,7 +258,7 @@ impl<T: Number> Stepper<T> for DeviceStepper<'_, T> {
     }
 
     fn arithmetic(&self) -> String {
-        format!("{} by CUDA kernels", T::NAME)
+        arithmetic::<T>()
     }
 
     fn keeps_logarithms(&self) -> bool {

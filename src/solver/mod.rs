@@ -8,6 +8,7 @@ pub mod flow;
 mod measure;
 mod objective;
 mod picture;
+mod placed;
 mod variance;
 mod verify;
 

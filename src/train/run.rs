@@ -24,6 +24,10 @@ pub trait Objective<T>: Send + Sync {
     fn conditions(&self) -> Vec<String>;
     /// Labels of the reports, in the order of `measure`'s result.
     fn reports(&self) -> Vec<String>;
+    /// How it computes, where not by this CPU: a run is resumed only by the same.
+    fn arithmetic(&self) -> Option<String> {
+        None
+    }
     /// Weighted loss of each condition at step `step`, and the gradient of their sum for each tensor but those that have a
     /// `row_length`.
     fn step(

@@ -167,6 +167,10 @@ impl<T: Element> Stepper<T> for OnHost<'_, T> {
         self.objective.reports()
     }
 
+    fn arithmetic(&self) -> String {
+        self.objective.arithmetic().unwrap_or_else(|| T::NAME.into())
+    }
+
     fn begin(&mut self, beginning: Beginning<'_, T>) -> Result<(), ObjectiveError> {
         let gradient = |(k, values): (usize, &Vec<T>)| match self.objective.row_length(k) {
             Some(_) => vec![],

@@ -2,7 +2,7 @@
 
 use super::objective::FlowObjective;
 use super::runner::{Interval, Runner};
-use super::verify::random_start;
+use super::verify::{random_inputs, random_start};
 use crate::plan::FlowPlan;
 use crate::solver::agreement::{Compared, STEPS, training};
 use crate::solver::verify::relative;
@@ -12,7 +12,7 @@ use crate::train::{Objective, Silent, train, train_with};
 /// The time of a rollout whose flow does not say how long a step is.
 const TIME: f64 = 0.5;
 
-/// Compares a rollout from random points and the first training steps, where the device takes them.
+/// Compares a rollout from random points, and the first training steps.
 pub fn compare<T: Number>(
     on: &Compared<'_>,
     plan: &FlowPlan,
@@ -20,29 +20,34 @@ pub fn compare<T: Number>(
     out: &mut Vec<Verification>,
 ) -> Result<(), Error> {
     let (program, seed, parameters) = (on.program, on.seed, on.parameters.cast::<T>());
-    let runner = Runner::<T>::new(program, plan.clone())?;
+    let (here, there) = (Runner::<T>::new(program, plan.clone())?, Runner::<T>::on(on.device, program, plan.clone())?);
     let start = random_start(program, seed);
     let count = start.len() / program.columns().max(1);
     let time = program.flow.as_ref().and_then(|f| f.step).map_or(TIME, |step| step * STEPS as f64);
-    let mut there = start.clone();
-    if let Some(rolled) = runner.roll(on.device, &parameters, &mut there, time, seed) {
-        let lengths = vec![time; count];
-        let (mut here, interval) = (start, Interval { inputs: &[], lengths: &lengths });
-        let end = runner.advance(&Tensors::of(&parameters), &mut here, interval, None, (seed, 0))?;
-        // both stop, or neither
-        let relative = if rolled?.is_ok() == end.is_ok() { relative(&there, &here) } else { f64::INFINITY };
-        let what = format!("states after {time} in {}", T::NAME);
-        out.push(Verification { name: "rollout".into(), what, relative, tolerance });
+    let (lengths, inputs) = (vec![time; count], random_inputs(plan, seed));
+    let interval = Interval { inputs: &inputs, lengths: &lengths };
+    let mut ends = Vec::new();
+    for runner in [&there, &here] {
+        let mut points = start.clone();
+        let end = runner.advance(&Tensors::of(&parameters), &mut points, interval, None, (seed, 0))?;
+        ends.push((points, end.is_ok()));
     }
+    // both stop, or neither
+    let relative = if ends[0].1 == ends[1].1 { relative(&ends[0].0, &ends[1].0) } else { f64::INFINITY };
+    let what = format!("states after {time} in {}", T::NAME);
+    out.push(Verification { name: "rollout".into(), what, relative, tolerance });
     let (Some(options), true) = (on.options(), program.fit.is_some()) else { return Ok(()) };
     let batch = options.training.batch;
-    let mut objective = FlowObjective::new(program, plan.clone(), &parameters, on.folder, batch, seed)?;
-    let Ok(condition) = objective.on_device() else { return Ok(()) };
-    let there = {
-        let reports = (objective.reports(), objective.measures());
-        let place = (&options.training, seed);
-        let mut stepper = DeviceStepper::on(on.device, vec![condition], &parameters, place, reports)?;
-        train_with(&mut stepper, &mut parameters.clone(), &options, &mut Silent)
+    let make = || FlowObjective::new(program, plan.clone(), &parameters, on.folder, batch, seed);
+    let mut objective = make()?;
+    let there = match objective.condition() {
+        Some(condition) => {
+            let reports = (objective.reports(), objective.measures());
+            let place = (&options.training, seed);
+            let mut stepper = DeviceStepper::on(on.device, vec![condition], &parameters, place, reports)?;
+            train_with(&mut stepper, &mut parameters.clone(), &options, &mut Silent)
+        }
+        None => train(&mut make()?.on(on.device)?, &mut parameters.clone(), &options, &mut Silent),
     };
     let here = train(&mut objective, &mut parameters.clone(), &options, &mut Silent);
     out.push(training::<T>(there, here, tolerance));

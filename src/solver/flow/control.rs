@@ -7,7 +7,8 @@
 use super::runner::{Group, Runner, Taken, Way, cast};
 use crate::plan::FlowPlan;
 use crate::program::{Flow, Integrator};
-use crate::solver::{Evaluator, Number, Tensors};
+use crate::solver::placed::Placed;
+use crate::solver::{Number, Tensors};
 
 /// Why an integration ended early.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -113,7 +114,7 @@ impl<T: Number> Runner<T> {
     /// Moves a group over its interval by a step that gives an estimate.
     pub(super) fn controlled(
         &self,
-        (step, tensors): (&Evaluator<T>, &Tensors<'_, T>),
+        (step, tensors): (&Placed<T>, &Tensors<'_, T>),
         group: &mut Group<'_, T>,
         control: Control,
     ) -> Way {

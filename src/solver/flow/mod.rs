@@ -2,14 +2,14 @@
 //!
 //! - `trajectories`: runs of a data set, and windows of them;
 //! - `runner`: states over an interval by the compiled step, forwards, and backwards with its vector-Jacobian product;
-//! - `device`: rollouts elsewhere than on the CPU;
+//! - `kernel`: rollouts on a device, an interval at a time;
 //! - `control`: steps of lengths chosen by the error estimate;
 //! - `objective`: what training minimises; `rollout`: what the report of that name measures;
 //! - `verify`: the step against its definition in small steps, its gradient against differences; `agreement`: a device against the CPU.
 
 pub(super) mod agreement;
 mod control;
-mod device;
+mod kernel;
 mod objective;
 mod rollout;
 mod runner;
@@ -17,7 +17,7 @@ mod trajectories;
 mod verify;
 
 pub use control::Stopped;
-pub use device::steps_of;
+pub use kernel::steps_of;
 pub use objective::FlowObjective;
 pub use rollout::{Rollout, rollout};
 pub use runner::{Interval, Runner};

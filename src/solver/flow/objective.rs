@@ -10,13 +10,14 @@ use super::control::Stopped;
 use super::rollout::Roll;
 use super::runner::{Interval, Runner, Tape, cast, pull, sign};
 use super::trajectories::Trajectories;
-use crate::diagnostic::Diagnostic;
-use crate::jet::summed;
+use crate::cuda::{Device, arithmetic};
+use crate::jet::{JetProgram, summed};
 use crate::net::{Parameters, Philox, Purpose, TensorSpec};
 use crate::plan::{FlowPlan, FlowWindow, plan_window};
 use crate::program::{Fit, Program, ReportKind};
 use crate::solver::measure::Meter;
 use crate::solver::objective::{all, load_data};
+use crate::solver::placed::Placed;
 use crate::solver::{Error, Evaluator, Measure, Number, Tensors, Trained};
 use crate::train::{Measurement, Objective, ObjectiveError, Sampler, Table, dealt};
 use std::borrow::Cow;
@@ -34,24 +35,26 @@ pub struct FlowObjective<T> {
     data: Trajectories,
     windows: Vec<usize>,
     batch: usize,
-    loss: Option<(Evaluator<T>, Evaluator<T>)>,
+    /// The vector-Jacobian product of the loss at a row, where it is not the mean square.
+    loss: Option<Placed<T>>,
     /// Whole windows, where they are short.
     window: Option<Window<T>>,
     specs: Vec<TensorSpec>,
     fixed: Vec<Vec<T>>,
     learned: Vec<usize>,
     /// A step of an accurate solver, where the midpoint is fitted to one.
-    accurate: Option<Evaluator<T>>,
+    accurate: Option<Placed<T>>,
     /// By learned tensor: whether it belongs to the midpoint or correction alone.
     is_midpoint: Vec<bool>,
     meters: Vec<Report<T>>,
     seed: u64,
+    is_there: bool,
 }
 
 /// A window as one program, and what it needs.
 struct Window<T> {
     plan: FlowWindow,
-    evaluator: Evaluator<T>,
+    evaluator: Placed<T>,
     /// The windows of the step that is taken, and those of the one after, which are gathered meanwhile.
     now: Batch<T>,
     next: Batch<T>,
@@ -84,7 +87,7 @@ impl<T: Number> Window<T> {
         let evaluator = Evaluator::new(&summed(plan.program.clone()))?;
         let (outputs, gradients) = evaluator.buffers();
         let (now, next) = (Batch::default(), Batch::default());
-        Ok(Window { plan, evaluator, now, next, outputs, gradients })
+        Ok(Window { plan, evaluator: Placed::Here(evaluator.into()), now, next, outputs, gradients })
     }
 }
 
@@ -121,7 +124,7 @@ impl<T: Number> FlowObjective<T> {
         }
         let specs = parameters.specs().to_vec();
         let learned: Vec<usize> = (0..specs.len()).filter(|k| specs[*k].is_learned()).collect();
-        let reads = |program: &crate::jet::JetProgram, name: &str| program.tensors.iter().any(|t| t.name == name);
+        let reads = |program: &JetProgram, name: &str| program.tensors.iter().any(|t| t.name == name);
         let is_midpoint = learned.iter().map(|k| {
             let name = &specs[*k].name;
             plan.learned.as_ref().is_some_and(|l| reads(l, name)) && !reads(&plan.field, name)
@@ -141,11 +144,9 @@ impl<T: Number> FlowObjective<T> {
             // the flow was planned before
             Err(e) => return Err(Error::Tensor(e.message)),
         };
-        let accurate = plan.accurate.as_ref().map(Evaluator::alone).transpose()?;
-        let loss = match &plan.loss {
-            Some((loss, adjoint)) => Some((Evaluator::new(loss)?, Evaluator::new(adjoint)?)),
-            None => None,
-        };
+        let here = |program: Result<Evaluator<T>, Error>| Ok::<_, Error>(Placed::Here(program?.into()));
+        let accurate = plan.accurate.as_ref().map(|step| here(Evaluator::alone(step))).transpose()?;
+        let loss = plan.loss.as_ref().map(|(_, adjoint)| here(Evaluator::new(adjoint))).transpose()?;
         let mut meters = Vec::new();
         for (k, report) in program.reports.iter().enumerate() {
             meters.push(match report.kind {
@@ -174,7 +175,30 @@ impl<T: Number> FlowObjective<T> {
             is_midpoint,
             meters,
             seed,
+            is_there: false,
         })
+    }
+
+    /// The same with all programs on a device, if it runs modules; Adam stays here. For what [`FlowObjective::condition`] says no to.
+    ///
+    /// # Errors
+    /// Where a program breaks a rule of the representation: a defect of the compiler.
+    pub fn on(mut self, device: &Device) -> Result<Self, Error> {
+        if !device.runs_modules() {
+            return Ok(self);
+        }
+        let plan = self.runner.plan.clone();
+        let there = |program: &JetProgram, copied: usize| Placed::there(device, program, copied);
+        self.accurate = plan.accurate.as_ref().map(|step| there(step, step.data_columns)).transpose()?;
+        self.loss = plan.loss.as_ref().map(|(loss, adjoint)| there(adjoint, loss.data_columns)).transpose()?;
+        if let Some(window) = &mut self.window {
+            let program = &window.plan.program;
+            window.evaluator = there(program, program.data_columns)?;
+            (window.outputs, window.gradients) = window.evaluator.buffers();
+        }
+        self.runner = Runner::on(device, &self.program, plan)?;
+        self.is_there = true;
+        Ok(self)
     }
 
     /// Takes steps one by one, as for windows that are too long for one program. The results are the same within rounding.
@@ -247,7 +271,7 @@ impl<T: Number> FlowObjective<T> {
         let columns = self.data.columns;
         let horizon = self.fit.horizon as f64;
         let (mut sum, mut bars) = (0.0, Vec::with_capacity(rows.len() * n));
-        let Some((_, adjoint)) = &self.loss else {
+        let Some(adjoint) = &self.loss else {
             let scale = 1.0 / (horizon * n as f64);
             for (p, row) in points.chunks(columns).zip(rows) {
                 let exact = &self.data.point(row + offset)[first..first + n];
@@ -271,25 +295,16 @@ impl<T: Number> FlowObjective<T> {
         Ok((sum, bars))
     }
 
-    /// What training does at each step, for a device.
-    ///
-    /// # Errors
-    /// Where the host has to lend a hand: says why.
-    pub fn on_device(&self) -> Result<Trained<'static>, Error> {
-        let span = self.fit.span;
-        let refused = |why: &str| Diagnostic::error(span, "this is trained on the CPU only").note(why).into();
-        if self.fit.midpoint_every.is_some() {
-            return Err(refused("`midpoint_every` compares with an accurate solver"));
-        }
-        let Some(window) = &self.window else {
-            return Err(refused("a device takes steps of fixed length, and short windows"));
-        };
+    /// A condition that is all of a training step, for a module that trains by itself; none where steps are of lengths of their own,
+    /// windows too long for one program, or a midpoint is fitted to an accurate solver.
+    pub fn condition(&self) -> Option<Trained<'static>> {
+        let window = self.window.as_ref().filter(|_| self.fit.midpoint_every.is_none())?;
         let mut table = Table { rows: self.windows.len(), ..Table::default() };
         for row in &self.windows {
             self.window(&window.plan, *row, &mut |x| table.points.push(x), &mut |x| table.values.push(x));
         }
         let sampler = Sampler::rows(&self.program, Arc::new(table), self.batch, self.seed);
-        Ok(Trained { name: "data".into(), program: Cow::Owned(window.plan.program.clone()), sampler })
+        Some(Trained { name: "data".into(), program: Cow::Owned(window.plan.program.clone()), sampler })
     }
 
     /// Point and data row of the window that begins at a row.
@@ -335,7 +350,7 @@ impl<T: Number> FlowObjective<T> {
         self.fill(plan, step, now);
         let rows = &now.rows;
         let call = (rows.len(), now.points.as_slice(), now.data.as_slice());
-        let run = || evaluator.run_whole(tensors, call, (self.seed, step), outputs, gradients);
+        let run = || evaluator.run(tensors, call, (self.seed, step).into(), outputs, gradients);
         rayon::join(run, || self.fill(plan, step + 1, next)).0?;
         let mut found = [0.0; 2];
         for parts in window.outputs[0].chunks(2) {
@@ -459,6 +474,10 @@ impl<T: Number> Objective<T> for FlowObjective<T> {
             Report::Rollout(r) => r.label.clone(),
         };
         self.meters.iter().map(label).collect()
+    }
+
+    fn arithmetic(&self) -> Option<String> {
+        self.is_there.then(arithmetic::<T>)
     }
 
     fn step(

@@ -1,27 +1,33 @@
 //! States over an interval, by the compiled step or with error control; and back, with gradients.
 //!
 //! Points go their way in groups of about [`GROUP`], each by itself from the start of the interval to its end and on one thread: a step
-//! of few points is short against the wait for other threads. The groups depend on nothing but the number of points.
+//! of few points is short against the wait for other threads. The groups depend on nothing but the number of points. On a device
+//! all points are one group.
 
 use super::control::{Control, Stopped};
-use crate::cpu::{CHUNKS, Points, Random};
+use super::kernel::Kernel;
+use crate::cpu::{CHUNKS, Random};
+use crate::cuda::Device;
 use crate::jet::summed;
 use crate::plan::{DOPRI5_EVALUATIONS, FlowPlan};
 use crate::program::{Flow, Program};
+use crate::solver::placed::Placed;
 use crate::solver::{Error, Evaluator, Number, Tensors};
 use crate::train::in_pool;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A flow, compiled for this CPU.
+/// A flow, compiled for this CPU or a device.
 pub struct Runner<T> {
     /// What runs.
     pub plan: FlowPlan,
     flow: Flow,
-    step: Evaluator<T>,
-    step_adjoint: Evaluator<T>,
+    step: Placed<T>,
+    step_adjoint: Placed<T>,
     field: Evaluator<T>,
+    /// Takes whole intervals at once, where nothing is kept for the way back.
+    kernel: Option<Kernel<T>>,
     evaluations: AtomicU64,
 }
 
@@ -108,25 +114,47 @@ impl<T: Number> Tape<T> {
 pub type Gradients<'a, T> = dyn FnMut(&str, &[T]) + 'a;
 
 impl<T: Number> Runner<T> {
-    /// Compiles the programs of a plan.
+    /// Compiles the programs of a plan for this CPU.
     ///
     /// # Errors
     /// Where a program breaks a rule of the representation: a defect of the compiler.
     pub fn new(program: &Program, plan: FlowPlan) -> Result<Self, Error> {
+        let step = Placed::Here(Evaluator::alone(&plan.step)?.into());
+        let adjoint = Placed::Here(Evaluator::alone(&summed(plan.step_adjoint.clone()))?.into());
+        Self::of(program, plan, (step, adjoint), None)
+    }
+
+    /// The same for a device, if it runs modules. They are loaded when they are called first.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn on(device: &Device, program: &Program, plan: FlowPlan) -> Result<Self, Error> {
+        if !device.runs_modules() {
+            return Self::new(program, plan);
+        }
+        let own = plan.step.data_columns;
+        let step = Placed::there(device, &plan.step, own)?;
+        let adjoint = Placed::there(device, &plan.step_adjoint, own)?;
+        let kernel = program.flow.as_ref().map(|flow| Kernel::new(device, flow, &plan)).transpose()?;
+        Self::of(program, plan, (step, adjoint), kernel)
+    }
+
+    fn of(
+        program: &Program,
+        plan: FlowPlan,
+        (step, step_adjoint): (Placed<T>, Placed<T>),
+        kernel: Option<Kernel<T>>,
+    ) -> Result<Self, Error> {
         let flow = program.flow.clone().ok_or_else(|| Error::Tensor("flow".into()))?;
         Ok(Runner {
-            step: Evaluator::alone(&plan.step)?,
-            step_adjoint: Evaluator::alone(&summed(plan.step_adjoint.clone()))?,
+            step,
+            step_adjoint,
+            kernel,
             field: Evaluator::new(&plan.field)?,
             evaluations: AtomicU64::new(0),
             flow,
             plan,
         })
-    }
-
-    /// The flow.
-    pub(super) fn flow(&self) -> &Flow {
-        &self.flow
     }
 
     /// Evaluations of the right side so far, of each trajectory.
@@ -152,6 +180,9 @@ impl<T: Number> Runner<T> {
         tape: Option<&mut Tape<T>>,
         random: (u64, u64),
     ) -> Result<Result<(), Stopped>, Error> {
+        if let (Some(kernel), None) = (&self.kernel, &tape) {
+            return kernel.roll(self, tensors, points, interval, random);
+        }
         let is_controlled = self.plan.has_error_control || tape.is_none();
         let control = Control::of(&self.flow, &self.plan).filter(|_| is_controlled);
         let longest = interval.lengths.iter().copied().fold(0.0, f64::max);
@@ -178,7 +209,7 @@ impl<T: Number> Runner<T> {
     /// Dormand and Prince, a step of which is given, within a relative tolerance.
     pub fn accurate(
         &self,
-        (step, tensors): (&Evaluator<T>, &Tensors<'_, T>),
+        (step, tensors): (&Placed<T>, &Tensors<'_, T>),
         points: &mut [f64],
         interval: Interval<'_>,
         rtol: f64,
@@ -201,7 +232,10 @@ impl<T: Number> Runner<T> {
     ) -> Result<Result<(), Stopped>, Error> {
         let (count, columns) = (interval.lengths.len(), self.plan.step.columns);
         let width = interval.inputs.len() / count.max(1);
-        let groups = count.div_ceil(GROUP).max((count / SHARED.1).min(SHARED.0));
+        let groups = match self.step {
+            Placed::Here(_) => count.div_ceil(GROUP).max((count / SHARED.1).min(SHARED.0)),
+            Placed::There(_) => 1,
+        };
         let (mut work, mut rest) = (Vec::with_capacity(groups), points);
         for k in 0..groups {
             let range = k * count / groups..(k + 1) * count / groups;
@@ -247,8 +281,7 @@ impl<T: Number> Runner<T> {
         let data = self.data(interval, &rows, |_| 0.0);
         let (mut outputs, mut gradients) = self.field.buffers();
         let points: Vec<T> = cast(points);
-        let inputs = (rows.len(), Points::Rows(&points), data.as_slice());
-        self.field.run_streamed(tensors, inputs, (0, 0), &mut outputs, &mut gradients)?;
+        self.field.run_whole(tensors, (rows.len(), &points, &data), (0, 0), &mut outputs, &mut gradients)?;
         Ok(outputs[0].iter().map(|x| x.f64()).collect())
     }
 
@@ -275,14 +308,14 @@ impl<T: Number> Runner<T> {
     /// One step: the next states and the estimates, [count, n] each.
     pub(super) fn one(
         &self,
-        step: &Evaluator<T>,
+        step: &Placed<T>,
         tensors: &Tensors<'_, T>,
         (points, data): (&[T], &[T]),
         random: Random,
     ) -> Result<Vec<T>, Error> {
         let (mut outputs, mut gradients) = step.buffers();
-        let inputs = (data.len() / self.plan.step.data_columns, Points::Rows(points), data);
-        step.run_streamed(tensors, inputs, random, &mut outputs, &mut gradients)?;
+        let count = data.len() / self.plan.step.data_columns;
+        step.run(tensors, (count, points, data), random, &mut outputs, &mut gradients)?;
         Ok(outputs.swap_remove(0))
     }
 
@@ -291,10 +324,10 @@ impl<T: Number> Runner<T> {
         let interval = group.interval;
         let rows: Vec<usize> = (0..interval.lengths.len()).collect();
         let data = self.data(interval, &rows, |k| interval.lengths[k] / steps as f64);
-        let width = self.step.width();
         for k in 0..steps {
             let at: Vec<T> = cast(group.points);
             let out = self.one(&self.step, tensors, (&at, &data), group.random)?;
+            let width = out.len() / rows.len().max(1);
             for ((p, s), length) in group.points.chunks_mut(columns).zip(out.chunks(width)).zip(interval.lengths) {
                 self.moved(p, s, length / steps as f64);
             }
@@ -398,7 +431,7 @@ pub(super) fn cast<T: Number>(numbers: &[f64]) -> Vec<T> {
 
 /// Runs a vector-Jacobian product: output 0 and the product with respect to the points.
 pub(super) fn pull<T: Number>(
-    adjoint: &Evaluator<T>,
+    adjoint: &Placed<T>,
     tensors: &Tensors<'_, T>,
     points: &[T],
     rows: &[T],
@@ -408,7 +441,7 @@ pub(super) fn pull<T: Number>(
     let program = adjoint.program();
     let (mut outputs, mut results) = adjoint.buffers();
     let count = points.len() / program.columns.max(1);
-    adjoint.run_whole(tensors, (count, points, rows), random, &mut outputs, &mut results)?;
+    adjoint.run(tensors, (count, points, rows), random.into(), &mut outputs, &mut results)?;
     for ((tensor, _), gradient) in program.gradients.iter().zip(&results) {
         gradients(&program.tensors[tensor.index()].name, gradient);
     }

@@ -3,7 +3,7 @@
 use super::runner::{Interval, Runner, Tape};
 use crate::diagnostic::Diagnostic;
 use crate::net::{Parameters, Philox, Purpose};
-use crate::plan::plan_flow;
+use crate::plan::{FlowPlan, plan_flow};
 use crate::program::{Flow, Integrator, Program, Scheme};
 use crate::solver::{Error, Tensors, Verification};
 
@@ -40,14 +40,11 @@ fn compare(
     other: &Program,
     parameters: &Parameters<f64>,
     seed: u64,
-    plan: crate::plan::FlowPlan,
-    reference: Option<crate::plan::FlowPlan>,
+    plan: FlowPlan,
+    reference: Option<FlowPlan>,
 ) -> Result<Vec<Verification>, Error> {
     let mut out = Vec::new();
-    let random = Philox::new(seed, Purpose::Verify.stream(0), 0);
-    let points = random_start(program, seed);
-    let width = plan.inputs.map_or(0, |(_, columns)| columns);
-    let inputs: Vec<f64> = (0..POINTS * width).map(|k| random.uniform(1 << 20 | k as u64)).collect();
+    let (points, inputs) = (random_start(program, seed), random_inputs(&plan, seed));
     let runner = Runner::<f64>::new(program, plan)?;
     let tensors = Tensors::of(parameters);
     if let Some(reference) = reference.filter(|_| !runner.plan.has_error_control) {
@@ -65,6 +62,13 @@ fn compare(
 pub(super) fn random_start(program: &Program, seed: u64) -> Vec<f64> {
     let random = Philox::new(seed, Purpose::Verify.stream(0), 0);
     (0..POINTS * program.columns()).map(|k| 2.0 * random.uniform(k as u64) - 1.0).collect()
+}
+
+/// Random inputs for them: [POINTS, columns].
+pub(super) fn random_inputs(plan: &FlowPlan, seed: u64) -> Vec<f64> {
+    let random = Philox::new(seed, Purpose::Verify.stream(0), 0);
+    let width = plan.inputs.map_or(0, |(_, columns)| columns);
+    (0..POINTS * width).map(|k| random.uniform(1 << 20 | k as u64)).collect()
 }
 
 /// The order of a step: halving one divides its error by 2^(order + 1), until rounding.
