@@ -78,7 +78,7 @@ fn step(text: &str, precision: Precision) -> Module {
 }
 
 fn request<'a>(module: &'a Module, arch: &str) -> Request<'a> {
-    Request { module, arch: arch.parse().expect("known"), kind: Kind::Cubin }
+    Request { module, arch: arch.parse().expect("known"), kind: Kind::Cubin, part: None }
 }
 
 /// Nothing spills. Registers and shared memory on a Hopper are in the snapshot.
@@ -105,6 +105,25 @@ fn training_steps_compile_for_every_architecture_without_spills() {
         }
     }
     insta::assert_snapshot!(table);
+}
+
+/// The parts of a module that a device compiles at a time have all kernels between them, each once, and spill no more than the whole.
+#[test]
+fn the_parts_of_a_module_are_the_whole() {
+    let module = step(&(poisson(64) + "solve wall on boundary: u = 0\n"), Precision::Tf32x3);
+    let (parts, mut kernels) = (module.parts(), Vec::new());
+    assert!(parts.len() >= 3 && parts.len() < module.kernels.len(), "{parts:?}");
+    for part in &parts {
+        let compiled = nvrtc().compile(&Request { part: Some(part), ..request(&module, "sm_90") });
+        let found = resources(&compiled.unwrap_or_else(|e| panic!("{e}")).log);
+        assert_eq!(found.len(), part.len(), "{found:?}");
+        assert!(found.iter().all(|r| r.spills == (0, 0)), "{found:?}");
+        kernels.extend(found.into_iter().map(|r| r.kernel));
+    }
+    kernels.sort();
+    let mut all: Vec<String> = module.kernels.iter().map(|k| k.name.clone()).collect();
+    all.sort();
+    assert_eq!(kernels, all);
 }
 
 /// Estimators, with points that are stored and with a first layer that is streamed: nothing spills.
@@ -229,6 +248,7 @@ fn keys_of_compilations_differ() {
         Key::of(&Request { kind: Kind::Ptx, ..base }, (12, 9)),
         Key::of(&request(&a, "sm_80"), (12, 9)),
         Key::of(&request(&b, "sm_90"), (12, 9)),
+        Key::of(&Request { part: Some(&[]), ..base }, (12, 9)),
     ];
     for (i, a) in all.iter().enumerate() {
         assert!(all[..i].iter().all(|b| a != b), "{i}");

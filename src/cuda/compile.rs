@@ -1,6 +1,7 @@
 //! What compiling a module takes and gives, whoever compiles.
 
-use super::module::Module;
+use super::module::{KernelId, Module};
+use super::text::without;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -79,6 +80,8 @@ pub struct Request<'a> {
     pub arch: Arch,
     /// What.
     pub kind: Kind,
+    /// Which kernels of the module; none: all.
+    pub part: Option<&'a [KernelId]>,
 }
 
 impl Request<'_> {
@@ -88,13 +91,17 @@ impl Request<'_> {
             Kind::Cubin => self.arch.to_string(),
             Kind::Ptx => self.arch.compute(),
         };
-        vec![
+        let mut options = vec![
             format!("--gpu-architecture={target}"),
             "--std=c++17".into(),
             "--generate-line-info".into(),
             // registers and spills of every kernel, into the log
             "--ptxas-options=-v".into(),
-        ]
+        ];
+        let kernels = self.module.kernels.iter().enumerate();
+        let others = kernels.filter(|(k, _)| self.part.is_some_and(|part| !part.contains(&KernelId(*k as u32))));
+        options.extend(others.map(|(_, kernel)| format!("--define-macro={}", without(&kernel.name))));
+        options
     }
 }
 

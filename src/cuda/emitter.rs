@@ -4,7 +4,7 @@ use super::gather::Pad;
 use super::layout::{Home, Layout, pitch};
 use super::rollout::{CLOCK, Rollout, Tolerance};
 use super::scalar::is_own;
-use super::text::{Text, identifier, number, tensor_name};
+use super::text::{Text, identifier, number, optional, tensor_name};
 use super::wide::Wide;
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, Module, Options, Precision, Role};
 use crate::jet::powers::Powers;
@@ -286,13 +286,15 @@ impl<'a> Emitter<'a> {
             head += &parameter;
         }
         self.text.line("");
+        let mut kernel = Text::default();
         if let Some(source) = &self.options.source {
-            self.text.line(format!("#line {} {:?}", source.line(&self.program.name), source.file));
+            kernel.line(format!("#line {} {:?}", source.line(&self.program.name), source.file));
         }
-        self.text.line(head);
+        kernel.line(head);
         let body = std::mem::take(&mut self.body);
-        body.text.lines().for_each(|l| self.text.line(l.trim_start()));
-        self.text.line("}");
+        body.text.lines().for_each(|l| kernel.line(l.trim_start()));
+        kernel.line("}");
+        self.text.append(optional(&name, kernel));
         let kernel = Kernel { name, grid, threads: threads as u32, shared: shared as u32, arguments, count: None };
         self.kernels.push(kernel);
         self.launches.push(KernelId(self.kernels.len() as u32 - 1));

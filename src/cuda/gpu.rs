@@ -99,7 +99,7 @@ impl Gpu {
         if needed > free {
             return Err(Error::Memory { module: module.name.clone(), count, needed, free, total });
         }
-        let code = load::first_that_loads(module, self.arch(), |image| Code::new(self, module, image))?;
+        let code = load::first_that_loads(module, self.arch(), |images| Code::new(self, module, images))?;
         code.allow_shared(module)?;
         // SAFETY: made here, destroyed by `Stream`.
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
@@ -302,23 +302,29 @@ impl Runner for Loaded {
 #[derive(Debug)]
 struct Code {
     gpu: Arc<Gpu>,
-    handle: sys::CUmodule,
+    /// By image.
+    handles: Vec<sys::CUmodule>,
     /// By kernel.
     functions: Vec<sys::CUfunction>,
 }
 
 impl Code {
-    fn new(gpu: &Arc<Gpu>, module: &Module, image: Image<'_>) -> Result<Self, Error> {
-        let what = format!("loading the kernels of `{}` ({})", module.name, image.kind.name());
-        // SAFETY: an image that NVRTC made: it tells its own length, or ends in a zero byte.
-        let handle = unsafe { result::module::load_data(image.bytes.as_ptr().cast()) }.map_err(failed(&what))?;
-        let mut code = Code { gpu: gpu.clone(), handle, functions: vec![] };
-        for k in &module.kernels {
-            let trouble = failed(&format!("kernel `{}` of `{}`", k.name, module.name));
-            let name = CString::new(k.name.as_str()).unwrap_or_default();
-            // SAFETY: the module was loaded above, and is unloaded after its functions.
-            let function = unsafe { result::module::get_function(handle, name) }.map_err(&trouble)?;
-            code.functions.push(function);
+    /// Of images that have all kernels between them, each once.
+    fn new(gpu: &Arc<Gpu>, module: &Module, images: &[Image<'_>]) -> Result<Self, Error> {
+        let mut code =
+            Code { gpu: gpu.clone(), handles: vec![], functions: vec![std::ptr::null_mut(); module.kernels.len()] };
+        for image in images {
+            let what = format!("loading the kernels of `{}` ({})", module.name, image.kind.name());
+            // SAFETY: an image that NVRTC made: it tells its own length, or ends in a zero byte.
+            let handle = unsafe { result::module::load_data(image.bytes.as_ptr().cast()) }.map_err(failed(&what))?;
+            code.handles.push(handle);
+            for id in image.part {
+                let k = &module.kernels[id.index()];
+                let trouble = failed(&format!("kernel `{}` of `{}`", k.name, module.name));
+                let name = CString::new(k.name.as_str()).unwrap_or_default();
+                // SAFETY: the module was loaded above, and is unloaded after its functions.
+                code.functions[id.index()] = unsafe { result::module::get_function(handle, name) }.map_err(&trouble)?;
+            }
         }
         Ok(code)
     }
@@ -380,8 +386,10 @@ fn release(gpu: &Gpu, free: impl FnOnce() -> Result<(), DriverError>) {
 
 impl Drop for Code {
     fn drop(&mut self) {
-        // SAFETY: its functions are not used any more. Likewise below: each is released once, by its owner.
-        release(&self.gpu, || unsafe { result::module::unload(self.handle) });
+        for handle in &self.handles {
+            // SAFETY: its functions are not used any more. Likewise below: each is released once, by its owner.
+            release(&self.gpu, || unsafe { result::module::unload(*handle) });
+        }
     }
 }
 

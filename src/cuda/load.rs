@@ -3,14 +3,17 @@
 use super::cache::{Cache, Key};
 use super::compile::{Arch, Compiled, Kind, Request};
 use super::error::Error;
-use super::module::Module;
+use super::module::{KernelId, Module};
 use super::nvrtc::Nvrtc;
+use rayon::prelude::*;
 
 /// Code to be loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
     /// What it is.
     pub kind: Kind,
+    /// The kernels in it.
+    pub part: &'a [KernelId],
     /// A cubin, or PTX that ends in a zero byte.
     pub bytes: &'a [u8],
 }
@@ -21,19 +24,19 @@ pub struct Image<'a> {
 /// Where there is no NVRTC, or the text does not compile.
 pub fn compile(module: &Module, arch: Arch, kind: Kind) -> Result<Compiled, Error> {
     let nvrtc = Nvrtc::find()?;
-    let request = Request { module, arch, kind };
+    let request = Request { module, arch, kind, part: None };
     Cache::shared().get_or(Key::of(&request, nvrtc.version()), || Ok(nvrtc.compile(&request)?))
 }
 
-/// What `load` makes of the first form of a module that it accepts: machine code, or else PTX. What came from the cache and
-/// is not accepted is forgotten, and made anew once.
+/// What `load` makes of the first form of a module that it accepts: machine code, or else PTX, one image for each of the
+/// [`parts`](Module::parts), which are compiled at a time. What came from the cache and is not accepted is forgotten, and made anew once.
 ///
 /// # Errors
 /// Where nothing can be compiled, or the last form is not accepted either.
 pub fn first_that_loads<T>(
     module: &Module,
     arch: Arch,
-    mut load: impl FnMut(Image<'_>) -> Result<T, Error>,
+    mut load: impl FnMut(&[Image<'_>]) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let nvrtc = Nvrtc::find()?;
     let mut forms = Vec::new();
@@ -44,28 +47,27 @@ pub fn first_that_loads<T>(
     if let Some(number) = nvrtc.known().iter().copied().filter(|n| *n <= arch.number).max() {
         forms.push((Arch { number, suffix: None }, Kind::Ptx));
     }
+    let parts = module.parts();
+    let cache = Cache::shared();
     let mut last = None;
     for (arch, kind) in forms {
-        let request = Request { module, arch, kind };
-        let key = Key::of(&request, nvrtc.version());
-        let cached = Cache::shared().get(key);
-        let mut attempts = vec![cached.clone()];
-        attempts.extend(cached.is_some().then_some(None));
-        for attempt in attempts {
-            let compiled = match attempt {
-                Some(found) => found,
-                None => {
-                    let made = nvrtc.compile(&request)?;
-                    Cache::shared().put(key, &made);
-                    made
-                }
-            };
-            match load(Image { kind, bytes: &compiled.image }) {
+        let requests = parts.iter().map(|part| Request { module, arch, kind, part: Some(part) });
+        let requests: Vec<(Request<'_>, Key)> = requests.map(|r| (r, Key::of(&r, nvrtc.version()))).collect();
+        // the second time nothing comes from the cache
+        for _ in 0..2 {
+            let made = requests.par_iter().map(|(request, key)| cache.get_or(*key, || nvrtc.compile(request)));
+            let made = made.collect::<Result<Vec<_>, _>>()?;
+            let images: Vec<_> =
+                parts.iter().zip(&made).map(|(part, m)| Image { kind, part, bytes: &m.image }).collect();
+            match load(&images) {
                 Ok(loaded) => return Ok(loaded),
                 Err(e) => {
-                    Cache::shared().remove(key);
+                    requests.iter().for_each(|(_, key)| cache.remove(*key));
                     last = Some(e);
                 }
+            }
+            if made.iter().all(|m| m.took.is_some()) {
+                break;
             }
         }
     }

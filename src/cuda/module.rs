@@ -6,6 +6,7 @@
 //! Launches run one after the other: each sees all that the earlier ones wrote. What a call returns is a function of its
 //! inputs alone: no launch may depend on the order in which its blocks run.
 
+use super::text::without;
 use crate::ids::ids;
 
 ids! {
@@ -195,7 +196,28 @@ impl Element {
     }
 }
 
+/// Bytes of text from which a kernel is compiled by itself: a short one takes less time than to begin anew.
+const LONG: usize = 4096;
+
 impl Module {
+    /// Kernels that are compiled together, in parts that take about as long: each long one by itself, and the others.
+    pub fn parts(&self) -> Vec<Vec<KernelId>> {
+        let length = |kernel: &Kernel| {
+            let begin = self.text.find(&format!("#ifndef {}\n", without(&kernel.name)))?;
+            self.text[begin..].find("#endif")
+        };
+        let (mut parts, mut others) = (Vec::new(), Vec::new());
+        for (k, kernel) in self.kernels.iter().enumerate() {
+            let id = KernelId(k as u32);
+            match length(kernel) {
+                Some(length) if length >= LONG => parts.push(vec![id]),
+                _ => others.push(id),
+            }
+        }
+        parts.extend((!others.is_empty()).then_some(others));
+        parts
+    }
+
     /// Lengths and grids for so many points.
     pub fn bind(&self, count: u32) -> Bound {
         let counts: Vec<u32> = self.kernels.iter().map(|k| k.count.unwrap_or(count)).collect();

@@ -6,7 +6,7 @@
 //! layer with very many inputs is updated in a pass of its own, see `wide_pass`: its points are never stored.
 
 use super::emitter::{self, Descent, Parts};
-use super::text::{Text, identifier, tensor_name};
+use super::text::{Text, identifier, optional, tensor_name};
 use super::wide::Wide;
 use super::wide_pass::{self, Streaming};
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Options, Precision, Role};
@@ -211,10 +211,12 @@ impl<'a> Step<'a> {
         self.text.line("");
         // a block that takes much shared memory is alone on its processor, and may have all registers
         let bounds = if shared > ALONE { format!("{threads}, 1") } else { threads.to_string() };
-        self.text.line(format!("extern \"C\" __global__ void __launch_bounds__({bounds}) {name}("));
-        self.text.line(format!("    {}, unsigned count) {{", parameters.join(",\n    ")));
-        body.text.lines().for_each(|l| self.text.line(l.trim_start()));
-        self.text.line("}");
+        let mut text = Text::default();
+        text.line(format!("extern \"C\" __global__ void __launch_bounds__({bounds}) {name}("));
+        text.line(format!("    {}, unsigned count) {{", parameters.join(",\n    ")));
+        body.text.lines().for_each(|l| text.line(l.trim_start()));
+        text.line("}");
+        self.text.append(optional(&name, text));
         let arguments = arguments.iter().map(|a| a.0).collect();
         let (threads, shared) = (threads as u32, shared as u32);
         self.kernels.push(Kernel { name, grid, threads, shared, arguments, count: Some(0) });
@@ -331,7 +333,9 @@ impl<'a> Step<'a> {
         self.text.append(body);
         self.text.line("}");
         for kernel in &module.kernels {
-            self.text.line(format!("using condition_{k}::{};", kernel.name));
+            let mut using = Text::default();
+            using.line(format!("using condition_{k}::{};", kernel.name));
+            self.text.append(optional(&kernel.name, using));
         }
         let Some((wide, mut piece)) = wide.zip(piece) else { return Ok(None) };
         let mut text = Text::default();

@@ -36,6 +36,20 @@ impl Text {
     }
 }
 
+/// The macro that leaves a kernel out: kernels are compiled in parts, all at a time.
+pub fn without(kernel: &str) -> String {
+    format!("WITHOUT_{kernel}")
+}
+
+/// Text that belongs to a kernel, and can be left out with it.
+pub fn optional(kernel: &str, text: Text) -> Text {
+    let mut out = Text::default();
+    out.line(format!("#ifndef {}", without(kernel)));
+    out.append(text);
+    out.line("#endif");
+    out
+}
+
 /// A literal.
 pub fn number(value: f64, precision: Precision) -> String {
     let single = precision != Precision::Fp64;
