@@ -301,24 +301,25 @@ impl<T: Number> FlowObjective<T> {
         let window = self.window.as_ref().filter(|_| self.fit.midpoint_every.is_none())?;
         let mut table = Table { rows: self.windows.len(), ..Table::default() };
         for row in &self.windows {
-            self.window(&window.plan, *row, &mut |x| table.points.push(x), &mut |x| table.values.push(x));
+            self.window(&window.plan, *row, |x| x, &mut table.points, &mut table.values);
         }
         let sampler = Sampler::rows(&self.program, Arc::new(table), self.batch, self.seed);
         Some(Trained { name: "data".into(), program: Cow::Owned(window.plan.program.clone()), sampler })
     }
 
-    /// Point and data row of the window that begins at a row.
-    fn window(&self, plan: &FlowWindow, row: usize, point: &mut dyn FnMut(f64), data: &mut dyn FnMut(f64)) {
+    /// Appends point and data row of the window that begins at a row.
+    fn window<N>(&self, plan: &FlowWindow, row: usize, of: impl Fn(f64) -> N, points: &mut Vec<N>, data: &mut Vec<N>) {
         let (first, n) = self.runner.plan.state;
-        self.data.point(row).iter().for_each(|x| point(*x));
+        let put = |to: &mut Vec<N>, from: &[f64]| to.extend(from.iter().map(|x| of(*x)));
+        put(points, self.data.point(row));
         for j in row..row + self.fit.horizon {
-            self.data.values(j)[..plan.interval - 1].iter().for_each(|x| data(*x));
-            data(self.data.interval(j) / plan.steps as f64);
+            put(data, &self.data.values(j)[..plan.interval - 1]);
+            data.push(of(self.data.interval(j) / plan.steps as f64));
         }
-        for j in row..row + self.fit.horizon {
+        for j in row + 1..=row + self.fit.horizon {
             match self.fit.loss {
-                Some(_) => self.data.values(j + 1).iter().for_each(|x| data(*x)),
-                None => self.data.point(j + 1)[first..first + n].iter().for_each(|x| data(*x)),
+                Some(_) => put(data, self.data.values(j)),
+                None => put(data, &self.data.point(j)[first..first + n]),
             }
         }
     }
@@ -333,7 +334,7 @@ impl<T: Number> FlowObjective<T> {
         points.clear();
         data.clear();
         for row in rows {
-            self.window(plan, *row, &mut |x| points.push(T::of(x)), &mut |x| data.push(T::of(x)));
+            self.window(plan, *row, T::of, points, data);
         }
     }
 
