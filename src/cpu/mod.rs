@@ -36,6 +36,7 @@ mod wide;
 #[cfg(test)]
 mod wide_tests;
 
+#[cfg(feature = "cli")]
 pub(crate) use product::product;
 pub use real::Real;
 pub use wide::Streamed;
