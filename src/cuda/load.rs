@@ -5,7 +5,8 @@ use super::compile::{Arch, Compiled, Kind, Request};
 use super::error::Error;
 use super::module::{KernelId, Module};
 use super::nvrtc::Nvrtc;
-use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 /// Code to be loaded.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +56,8 @@ pub fn first_that_loads<T>(
         let requests: Vec<(Request<'_>, Key)> = requests.map(|r| (r, Key::of(&r, nvrtc.version()))).collect();
         // the second time nothing comes from the cache
         for _ in 0..2 {
-            let made = requests.par_iter().map(|(request, key)| cache.get_or(*key, || nvrtc.compile(request)));
-            let made = made.collect::<Result<Vec<_>, _>>()?;
+            let made = each(&requests, |(request, key)| cache.get_or(*key, || nvrtc.compile(request)));
+            let made = made.into_iter().collect::<Result<Vec<_>, _>>()?;
             let images: Vec<_> =
                 parts.iter().zip(&made).map(|(part, m)| Image { kind, part, bytes: &m.image }).collect();
             match load(&images) {
@@ -78,4 +79,19 @@ pub fn first_that_loads<T>(
             "`jetc doctor --install-nvrtc` fetches a newer one",
         )
     }))
+}
+
+/// `work` of each, several at a time, in order. By threads of its own: one of the pool's that waits takes up other work meanwhile, which
+/// may want a lock that its caller holds.
+fn each<A: Sync, R: Send>(all: &[A], work: impl Fn(&A) -> R + Sync) -> Vec<R> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(all.len());
+    let left = Mutex::new(all.iter().enumerate());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let some = || std::iter::from_fn(next).map(|(k, a)| (k, work(a))).collect::<Vec<_>>();
+    let mut done: Vec<(usize, R)> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(some)).collect();
+        threads.into_iter().flat_map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    done.sort_by_key(|(k, _)| *k);
+    done.into_iter().map(|(_, r)| r).collect()
 }

@@ -55,7 +55,7 @@ impl<T: Number> Placed<T> {
         (vec![Vec::new(); program.outputs.len()], vec![Vec::new(); program.gradients.len()])
     }
 
-    /// All outputs and gradients; gradients are means over the `count` points.
+    /// All outputs and gradients; gradients are means over the `count` points, which on a device are the first of their draws.
     ///
     /// # Errors
     /// Where a tensor is missing, a length is wrong, or the device refuses or fails.

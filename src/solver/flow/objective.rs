@@ -48,7 +48,6 @@ pub struct FlowObjective<T> {
     is_midpoint: Vec<bool>,
     meters: Vec<Report<T>>,
     seed: u64,
-    is_there: bool,
 }
 
 /// A window as one program, and what it needs.
@@ -175,7 +174,6 @@ impl<T: Number> FlowObjective<T> {
             is_midpoint,
             meters,
             seed,
-            is_there: false,
         })
     }
 
@@ -197,7 +195,6 @@ impl<T: Number> FlowObjective<T> {
             (window.outputs, window.gradients) = window.evaluator.buffers();
         }
         self.runner = Runner::on(device, &self.program, plan)?;
-        self.is_there = true;
         Ok(self)
     }
 
@@ -478,7 +475,7 @@ impl<T: Number> Objective<T> for FlowObjective<T> {
     }
 
     fn arithmetic(&self) -> Option<String> {
-        self.is_there.then(arithmetic::<T>)
+        self.runner.is_there().then(arithmetic::<T>)
     }
 
     fn step(

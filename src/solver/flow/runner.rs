@@ -157,6 +157,11 @@ impl<T: Number> Runner<T> {
         })
     }
 
+    /// Whether a device takes the steps.
+    pub(super) fn is_there(&self) -> bool {
+        self.kernel.is_some()
+    }
+
     /// Evaluations of the right side so far, of each trajectory.
     pub fn evaluations(&self) -> u64 {
         self.evaluations.load(Ordering::Relaxed)
@@ -232,9 +237,9 @@ impl<T: Number> Runner<T> {
     ) -> Result<Result<(), Stopped>, Error> {
         let (count, columns) = (interval.lengths.len(), self.plan.step.columns);
         let width = interval.inputs.len() / count.max(1);
-        let groups = match self.step {
-            Placed::Here(_) => count.div_ceil(GROUP).max((count / SHARED.1).min(SHARED.0)),
-            Placed::There(_) => 1,
+        let groups = match self.is_there() {
+            true => 1,
+            false => count.div_ceil(GROUP).max((count / SHARED.1).min(SHARED.0)),
         };
         let (mut work, mut rest) = (Vec::with_capacity(groups), points);
         for k in 0..groups {
