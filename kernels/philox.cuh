@@ -87,7 +87,7 @@ __device__ inline void sample(int k, int length, int from, bool shared, int n, w
         for (int s = i - 1; s >= 0; --s) {
             if (r[s] == q) q = (real)s;
         }
-        y[p * pitch + i] = (real)(from + whole(q));
+        y[p * pitch + i] = (real)from + q;
     }
 }
 

@@ -1,7 +1,7 @@
 // Sums in a fixed order.
 
 // The sum over the threads of a block, the same bits in each: in warps, then over the warps. `pad` holds a number per warp. With barriers.
-__device__ inline real block_sum(real x, real* pad) {
+static __device__ NOINLINE real block_sum(real x, real* pad) {
     x = warp_sum(x);
     __syncthreads();
     if (threadIdx.x % 32 == 0) pad[threadIdx.x / 32] = x;
@@ -17,7 +17,7 @@ __device__ inline real warp_max(real x) {
     return x;
 }
 
-__device__ inline real block_max(real x, real* pad) {
+static __device__ NOINLINE real block_max(real x, real* pad) {
     x = warp_max(x);
     __syncthreads();
     if (threadIdx.x % 32 == 0) pad[threadIdx.x / 32] = x;

@@ -367,7 +367,7 @@ impl Emitter<'_> {
                 let (name, draws, first) = (format!("drawn_{k}_{number}"), packs.draws, lift.first);
                 let threads = packs.threads;
                 self.line("const auto drawn = [=](int d) {");
-                self.line(format!("return (int)(whole({kept}[(d / {seeds} * {rows} + {row}) * {of_point} + {name}[d % {seeds}].at]) - {first});"));
+                self.line(format!("return (int){kept}[(d / {seeds} * {rows} + {row}) * {of_point} + {name}[d % {seeds}].at] - {first};"));
                 self.line("};");
                 self.line(format!("const int listed = own_draws<TILE, {draws}, {threads}>(drawn, found, list);"));
                 self.line(format!(
@@ -579,7 +579,9 @@ impl Emitter<'_> {
             let ((rows, draws), kept) = (self.shape(value), self.argument(self.kept[&value]));
             self.line("{");
             self.line("const auto column = [=](wide_word d) {");
-            self.line(format!("return (int)(whole({kept}[(d / {count} * {rows} + {row}) * {draws} + {name}[d % {count}].at]) - {first});"));
+            self.line(format!(
+                "return (int){kept}[(d / {count} * {rows} + {row}) * {draws} + {name}[d % {count}].at] - {first};"
+            ));
             self.line("};");
             self.line("const auto add = [=](wide_word d, int o) {");
             let b = bar_at(&format!("(d / {count})"), &format!("{name}[d % {count}].kind"), "o");

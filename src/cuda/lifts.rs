@@ -70,7 +70,7 @@ impl Emitter<'_> {
     /// The number of the column within the lift that seed `seed` of point p means.
     fn column(&self, value: ValueId, row: u32, first: usize) -> String {
         let pitch = self.pitch(value);
-        format!("(int)(whole(v{}[({row} * n + p) * {pitch} + seed.at]) - {first})", value.0)
+        format!("(int)v{}[({row} * n + p) * {pitch} + seed.at] - {first}", value.0)
     }
 
     /// A loop over the seeds of row r; `each` is given their kind and what they refer to.

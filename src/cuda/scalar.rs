@@ -6,11 +6,12 @@
 //! reads not a number and stores nothing.
 
 use super::emitter::Emitter;
+use crate::jet::ranges::{Range, Ranges};
 use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Source, Unary, ValueId};
 use std::collections::HashMap;
 
 /// Iterations that are shared out, at least.
-const LONG: i64 = 16;
+const LONG: i64 = 8;
 /// Iterations that a block shares out, at least.
 const VERY_LONG: i64 = 192;
 /// Points of a tile above which a warp takes each, however long the loops.
@@ -36,6 +37,7 @@ struct Writer<'a, 'b> {
     value: ValueId,
     next: u32,
     constants: HashMap<u32, f64>,
+    ranges: Ranges,
     /// Within a loop that is shared out.
     shared: bool,
     /// The result's elements are written once each.
@@ -69,6 +71,7 @@ impl Emitter<'_> {
             Group::Block => self.line("const int lane = threadIdx.x, lanes = blockDim.x;"),
         }
         let once = covers(code);
+        let ranges = Ranges::of(code, self.program, &self.types);
         let mut writer = Writer {
             emitter: self,
             code,
@@ -77,6 +80,7 @@ impl Emitter<'_> {
             value: ValueId(k as u32),
             next: 0,
             constants: HashMap::new(),
+            ranges,
             shared: false,
             once,
             many: false,
@@ -134,7 +138,7 @@ impl Writer<'_, '_> {
                 self.emitter.literal(*c)
             }
             Instruction::Load { input, row, feature } => self.load(*input as usize, row, feature),
-            Instruction::Index(address) => format!("(real)({})", text(address)),
+            Instruction::Index(address) => self.index(address),
             Instruction::Unary(f, a) if self.calls && is_long(*f) => {
                 unary(*f, &format!("r{a}")).replacen("jet_", "call_", 1)
             }
@@ -152,18 +156,30 @@ impl Writer<'_, '_> {
         self.line(format!("const real r{r} = {value};"));
     }
 
+    /// An address as a number. Reals hold all whole numbers below 2^24.
+    fn index(&self, address: &Address) -> String {
+        let exact = |r: Range| r.0.abs().max(r.1.abs()) < 1 << 24;
+        match address.register {
+            Some(r) if address.terms.is_empty() && self.ranges.address(address).is_some_and(exact) => {
+                binary(Binary::Add, &format!("r{r}"), &format!("{}", address.offset)).replace("+ -", "- ")
+            }
+            _ => format!("(real)({})", text(address, "whole")),
+        }
+    }
+
     /// Declares an address that holds a register; its name.
     fn checked(&mut self, address: &Address) -> String {
         self.addresses += 1;
         let name = format!("at{}", self.addresses);
-        self.line(format!("const long long {name} = {};", text(address)));
+        self.line(format!("const long long {name} = {};", text(address, "whole")));
         name
     }
 
     /// The address as text, and what must hold for it to be in range.
     fn place(&mut self, address: &Address, size: usize) -> (String, Option<String>) {
-        if address.register.is_none() {
-            return (text(address), None);
+        let fits = |r: Range| 0 <= r.0 && r.1 < (size as i64).min(i32::MAX.into());
+        if address.register.is_none() || self.ranges.address(address).is_some_and(fits) {
+            return (text(address, "(int)"), None);
         }
         let name = self.checked(address);
         let inside = format!("{name} >= 0 && {name} < {size}");
@@ -174,7 +190,7 @@ impl Writer<'_, '_> {
         let Some(source) = self.code.inputs.get(input).copied() else {
             let width = self.emitter.wide.as_ref().map_or(0, |w| w.columns.len());
             let sums = self.emitter.named("column_sums");
-            return format!("{sums}[(size_t)(first + p) * {width} + {}]", text(feature));
+            return format!("{sums}[(size_t)(first + p) * {width} + {}]", text(feature, "(int)"));
         };
         let (element, inside) = match source {
             Source::Tensor(t) => {
@@ -282,11 +298,11 @@ pub(super) fn element(v: ValueId, row: &str, feature: &str, pitch: usize) -> Str
     if feature == "0" { format!("v{}[{scaled}]", v.0) } else { format!("v{}[{scaled} + {feature}]", v.0) }
 }
 
-/// An address as an expression.
-fn text(address: &Address) -> String {
+/// An address as an expression; `whole` makes a whole number of a register.
+fn text(address: &Address, whole: &str) -> String {
     let mut parts: Vec<String> = Vec::new();
     if let Some(r) = address.register {
-        parts.push(format!("whole(r{r})"));
+        parts.push(format!("{whole}(r{r})"));
     }
     for (var, c) in address.terms.iter().filter(|t| t.1 != 0) {
         parts.push(if *c == 1 { format!("i{var}") } else { format!("{c} * i{var}") });

@@ -1,9 +1,8 @@
 //! Takes what runs over the columns out of scalar code.
 //!
 //! A loop over columns that only sums becomes a sum of [`Columns`], and its result a load from the input behind the code's own,
-//! [1, sums]. Short loops around such loops, or around loads
-//! at drawn columns (over the draws), are unrolled. Code that fills a table with an element
-//! for each column, as the components of a direction, becomes a vector, and is not run at all.
+//! [1, sums]. Short loops around such loops (over the draws) are unrolled. Code that fills a table with an element for each
+//! column, as the components of a direction, becomes a vector, and is not run at all.
 
 use super::columns::{Argument, Columns, Directions, Drawn, Node, Sum, Vector};
 use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Source, ValueId};
@@ -49,12 +48,12 @@ pub fn sums(
     Some(Pointwise { code: body, ..code.clone() })
 }
 
-/// Whether loops read the points: those that [`sums`] left.
+/// Whether loops read the points column by column: those that [`sums`] left. Those over draws may.
 #[cfg(any(feature = "compiler", feature = "cuda"))]
 pub fn has_reading_loops(code: &Pointwise, is_points: &dyn Fn(Source) -> bool) -> bool {
     fn reads(body: &[Instruction], within: bool, is_points: &dyn Fn(u32) -> bool) -> bool {
         body.iter().any(|i| match i {
-            Instruction::Load { input, .. } => within && is_points(*input),
+            Instruction::Load { input, feature, .. } => within && feature.register.is_none() && is_points(*input),
             Instruction::Loop { body, .. } => reads(body, true, is_points),
             _ => false,
         })
@@ -122,7 +121,7 @@ impl<'a> Hoist<'a> {
                 }
                 self.forget(begin);
                 let is_short = (1..=ROUNDS).contains(&(hi - lo));
-                if outermost && is_short && (self.has_long_loops(body) || self.has_drawn_loads(body)) {
+                if outermost && is_short && self.has_long_loops(body) {
                     out.extend(self.unrolled((*var, *lo, *hi), body, reductions)?);
                     continue;
                 }
@@ -223,17 +222,6 @@ impl<'a> Hoist<'a> {
         };
         body.iter().any(|i| match i {
             Instruction::Loop { var, body, .. } => reads(*var, body) || self.has_long_loops(body),
-            _ => false,
-        })
-    }
-
-    /// Whether points are read at drawn columns inside.
-    fn has_drawn_loads(&self, body: &[Instruction]) -> bool {
-        body.iter().any(|i| match i {
-            Instruction::Load { input, feature, .. } => {
-                feature.register.is_some() && (self.is_points)(self.inputs[*input as usize])
-            }
-            Instruction::Loop { body, .. } => self.has_drawn_loads(body),
             _ => false,
         })
     }

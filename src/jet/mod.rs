@@ -10,6 +10,7 @@ mod interpreter;
 mod parse;
 pub mod powers;
 pub mod random;
+pub mod ranges;
 #[cfg(feature = "compiler")]
 pub(crate) mod reroll;
 mod reverse;

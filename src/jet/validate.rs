@@ -110,6 +110,22 @@ impl Op {
 }
 
 impl Op {
+    /// First column and number of columns that row `row` of a draw can name. `shape`: rows and features of a value.
+    pub(super) fn drawn(
+        &self,
+        row: u32,
+        shape: impl FnOnce(ValueId) -> Option<(usize, usize)>,
+    ) -> Option<(usize, usize)> {
+        match self {
+            Op::Sample { first, len, .. } if row == 0 => Some((*first, *len)),
+            Op::SampleWeighted { weights, first, .. } if row < 2 => {
+                let (n, m) = shape(*weights)?;
+                Some(if row == 0 { (first[0], n) } else { (first[1], m) })
+            }
+            _ => None,
+        }
+    }
+
     /// Every value that the operation names, those too that it does not need.
     pub(crate) fn values_mut(&mut self, each: &mut dyn FnMut(&mut ValueId)) {
         match self {
@@ -505,16 +521,10 @@ impl Checker<'_> {
         Ok(Type::PerPoint { rows: *rows, features: *features })
     }
 
-    /// First column and number of columns that row `row` of a draw can name.
     fn drawn(&self, value: ValueId, row: u32) -> Checked<(usize, usize)> {
-        match &self.program.ops[value.index()] {
-            Op::Sample { first, len, .. } if row == 0 => Ok((*first, *len)),
-            Op::SampleWeighted { weights, first, .. } if row < 2 => {
-                let (n, m) = self.value(*weights)?;
-                Ok(if row == 0 { (first[0], n) } else { (first[1], m) })
-            }
-            other => Err(format!("row {row} of value {} ({}) holds no columns", value.0, other.name())),
-        }
+        let op = &self.program.ops[value.index()];
+        let columns = op.drawn(row, |v| self.value(v).ok());
+        columns.ok_or_else(|| format!("row {row} of value {} ({}) holds no columns", value.0, op.name()))
     }
 
     fn pointwise(&self, pointwise: &Pointwise) -> Checked {

@@ -202,6 +202,9 @@ impl Graph {
             };
             return self.delta(of(s).plus(-1, &of(t)));
         }
+        if self.extremes(&index).is_some_and(|(first, last)| last < 0 || 0 < first) {
+            return self.int(0);
+        }
         if index.terms[0].1 < 0 {
             return self.intern(Node::Delta(Index::default().plus(-1, &index)));
         }

@@ -192,11 +192,26 @@ impl Emitter<'_, '_> {
         if inside || !index.is_drawn() {
             return address;
         }
-        let value = self.define(depth, Instruction::Index(address));
-        let (first, last) = (self.constant(0.0), self.constant(len.saturating_sub(1) as f64));
-        let above = self.binary(depth, Binary::Max, value, first);
-        let within = self.binary(depth, Binary::Min, above, last);
+        let last = len.saturating_sub(1) as i64;
+        let (below, above) = self.graph.extremes(index).map_or((true, true), |(lo, hi)| (lo < 0, hi > last));
+        let mut within = self.whole(address, depth);
+        if below {
+            let first = self.constant(0.0);
+            within = self.binary(depth, Binary::Max, within, first);
+        }
+        if above {
+            let last = self.constant(last as f64);
+            within = self.binary(depth, Binary::Min, within, last);
+        }
         Address { offset: 0, terms: Vec::new(), register: Some(within) }
+    }
+
+    /// An address as a number.
+    fn whole(&mut self, address: Address, depth: usize) -> Register {
+        match address {
+            Address { offset: 0, register: Some(drawn), ref terms } if terms.is_empty() => drawn,
+            address => self.define(depth, Instruction::Index(address)),
+        }
     }
 
     fn node(&mut self, id: Id, depth: usize) -> Register {
@@ -247,7 +262,7 @@ impl Emitter<'_, '_> {
             }
             Node::IndexValue(index) => {
                 let address = self.address(&index, depth);
-                self.define(depth, Instruction::Index(address))
+                self.whole(address, depth)
             }
             Node::Delta(index) => self.indicator(&index, 0, 1, depth),
             Node::Inside(index, lo, hi) => self.indicator(&index, lo, hi, depth),
@@ -333,13 +348,24 @@ impl Emitter<'_, '_> {
         }
     }
 
+    /// 1 where lo <= index < hi, else 0: what holds always is not asked.
     fn indicator(&mut self, index: &Index, lo: i64, hi: i64, depth: usize) -> Register {
+        let (least, most) = self.graph.extremes(index).unwrap_or((i64::MIN, i64::MAX));
         let address = self.address(index, depth);
-        let value = self.define(depth, Instruction::Index(address));
-        let (lo, hi) = (self.constant(lo as f64), self.constant((hi - 1) as f64));
-        let above = self.binary(depth, Binary::AtLeast, value, lo);
-        let below = self.binary(depth, Binary::AtLeast, hi, value);
-        self.binary(depth, Binary::Mul, above, below)
+        let value = self.whole(address, depth);
+        let above = (least < lo).then(|| {
+            let lo = self.constant(lo as f64);
+            self.binary(depth, Binary::AtLeast, value, lo)
+        });
+        let below = (most >= hi).then(|| {
+            let last = self.constant((hi - 1) as f64);
+            self.binary(depth, Binary::AtLeast, last, value)
+        });
+        match (above, below) {
+            (Some(above), Some(below)) => self.binary(depth, Binary::Mul, above, below),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => self.constant(1.0),
+        }
     }
 
     fn powers(&mut self, factors: &[(Id, i32)], depth: usize) -> Option<Register> {

@@ -23,7 +23,7 @@ use std::collections::{HashMap, HashSet};
 use view::{Chain, Joined, View};
 
 /// Shorter code stays as it is,
-const LONG: usize = 512;
+const LONG: usize = 64;
 /// unless it stores so many features.
 const VECTOR: usize = 16;
 /// Rounds of a loop, at least.

@@ -22,7 +22,9 @@ impl Reroll {
                 Item::Define(r, _) if chains.contains_key(r) => {
                     let Some(mut chain) = chains.remove(r) else { continue };
                     chain.terms.sort_by_cached_key(|(negative, t)| {
-                        (*negative, shapes.get(t).copied().unwrap_or(0), view.describe(None, *t).1)
+                        let (tokens, offsets) = view.describe(None, *t);
+                        let tokens = mixed(&|h| tokens.hash(h));
+                        (*negative, shapes.get(t).copied().unwrap_or(0), tokens, offsets)
                     });
                     view.orders.insert(*r, chain.terms.iter().map(|t| t.1).collect());
                     chain.define(&mut || self.fresh(), &mut out);
@@ -45,12 +47,13 @@ impl View<'_> {
     }
 }
 
+fn mixed(parts: &dyn Fn(&mut FxHasher)) -> u64 {
+    let mut hasher = FxHasher::default();
+    parts(&mut hasher);
+    hasher.finish()
+}
+
 fn shape(item: &Item, shapes: &mut HashMap<Register, u64>) {
-    let mixed = |parts: &dyn Fn(&mut FxHasher)| {
-        let mut hasher = FxHasher::default();
-        parts(&mut hasher);
-        hasher.finish()
-    };
     let of = |r: &Register, shapes: &HashMap<Register, u64>| shapes.get(r).copied().unwrap_or(u64::from(*r));
     match item {
         Item::Define(r, instruction) => {
