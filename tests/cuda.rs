@@ -374,6 +374,13 @@ fn training_by_kernels_is_training_on_the_cpu_and_can_be_resumed() {
     for (a, b) in here.iter().zip(&there) {
         assert!((a - b).abs() <= 1e-9 * a.abs(), "{here:?} {there:?}");
     }
+    // what is measured is the device that was asked for
+    for (device, step) in [("cpu", "gradient): "), ("host", "update): ")] {
+        let output = jetc(at, &["bench", "f.jet", "--points", "9", "--seconds", "0.01", "--device", device]);
+        let said = text(&output);
+        assert!(output.status.success() && said.contains(&format!("; on {device}\nrollout: ")), "{said}");
+        assert!(said.contains(step), "{said}");
+    }
     // bits depend on what computes them: no other device goes on from there
     let other = jetc(at, &["train", "t.jet", "--precision", "f64", "--out", "parts", "--resume", "--device", "cpu"]);
     assert_eq!(other.status.code(), Some(2));

@@ -1,23 +1,24 @@
 //! `bench`: how fast a program runs here.
 
 use super::args::{Bench, Precision};
-use super::source::{Loaded, device_of, load};
+use super::source::{Loaded, device, load};
 use super::{Done, print};
 use crate::cuda::{self, Device, ceilings};
 use crate::net::Parameters;
 use crate::plan::{Options, plan};
+use crate::program::Training;
 use crate::solver::{DeviceStepper, Evaluator, Number, SolverObjective, on_device};
-use crate::train::{Adam, Beginning, Moments, Objective, Stepper, Stuck, descend};
+use crate::train::{Adam, Beginning, Moments, Objective, ObjectiveError, Stepper, Stuck, descend};
 use std::time::Instant;
 
 /// `jetc bench FILE`
 pub fn bench(args: &Bench) -> Done {
     let loaded = load(&args.source)?;
-    let device = device_of(&loaded, Some(args.device))?;
+    let device = device(Some(args.device))?;
     if loaded.program.flow.is_some() {
         return match args.precision {
-            Precision::F32 => super::flow::bench::<f32>(args, &loaded),
-            Precision::F64 => super::flow::bench::<f64>(args, &loaded),
+            Precision::F32 => super::flow::bench::<f32>(args, &loaded, &device),
+            Precision::F64 => super::flow::bench::<f64>(args, &loaded, &device),
         };
     }
     if device.runs_modules() {
@@ -142,31 +143,8 @@ fn there<T: Number>(args: &Bench, loaded: &Loaded, device: &Device) -> Done {
             DeviceStepper::<T>::new(device, program, &plan, &parameters, (&loaded.folder(), 0), &training)
                 .map_err(|e| loaded.failure(e))?;
         let memory = stepper.bytes() as f64 / 1e6;
-        let values: Vec<Vec<T>> = parameters
-            .specs()
-            .iter()
-            .zip(parameters.values())
-            .filter(|(s, _)| s.is_learned())
-            .map(|(_, v)| v.clone())
-            .collect();
-        let moments = Moments::zeros(values.iter().map(Vec::len));
-        let logarithmic = vec![false; values.len()];
-        let failed = |e: crate::train::ObjectiveError| super::Failure::Work(e.to_string());
-        stepper
-            .begin(Beginning { step: 0, values, moments, logarithmic: &logarithmic, training: &training })
-            .map_err(failed)?;
         let batch = if measured.is_some() { 256 } else { 1 };
-        // So slowly that the problem stays as it is.
-        let rates = vec![1e-6; batch];
-        let mut losses = Vec::new();
-        let (rate, first) = measure(args.seconds, &mut || {
-            losses.clear();
-            stepper.run(&rates, &mut losses).map_err(|e| match e {
-                Stuck::Failed(e) => failed(e),
-                Stuck::Gradient(_) => super::Failure::Work("a gradient is not finite".into()),
-            })
-        })?;
-        let rate = rate * batch as f64;
+        let (rate, first) = steps_there(args.seconds, &mut stepper, &parameters, &training, batch)?;
         let (flops, bytes) = work(program, &plan);
         let bytes = bytes * size_of::<T>() as f64 / 4.0;
         print(&format!(
@@ -180,8 +158,35 @@ fn there<T: Number>(args: &Bench, loaded: &Loaded, device: &Device) -> Done {
     Ok(())
 }
 
+/// Training steps per second of a device, `batch` a call, and the seconds that the first call takes.
+pub(super) fn steps_there<T: Number>(
+    seconds: f64,
+    stepper: &mut DeviceStepper<T>,
+    parameters: &Parameters<T>,
+    training: &Training,
+    batch: usize,
+) -> Result<(f64, f64), super::Failure> {
+    let learned = parameters.specs().iter().zip(parameters.values()).filter(|(s, _)| s.is_learned());
+    let values: Vec<Vec<T>> = learned.map(|(_, v)| v.clone()).collect();
+    let moments = Moments::zeros(values.iter().map(Vec::len));
+    let logarithmic = vec![false; values.len()];
+    let failed = |e: ObjectiveError| super::Failure::Work(e.to_string());
+    stepper.begin(Beginning { step: 0, values, moments, logarithmic: &logarithmic, training }).map_err(failed)?;
+    // So slowly that the problem stays as it is.
+    let rates = vec![1e-6; batch];
+    let mut losses = Vec::new();
+    let (rate, first) = measure(seconds, &mut || {
+        losses.clear();
+        stepper.run(&rates, &mut losses).map_err(|e| match e {
+            Stuck::Failed(e) => failed(e),
+            Stuck::Gradient(_) => super::Failure::Work("a gradient is not finite".into()),
+        })
+    })?;
+    Ok((rate * batch as f64, first))
+}
+
 /// Calls per second, the first one aside, and the seconds that the first one takes.
-fn measure(seconds: f64, f: &mut dyn FnMut() -> Done) -> Result<(f64, f64), super::Failure> {
+pub(super) fn measure(seconds: f64, f: &mut dyn FnMut() -> Done) -> Result<(f64, f64), super::Failure> {
     let start = Instant::now();
     f()?;
     let first = start.elapsed().as_secs_f64();

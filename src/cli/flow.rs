@@ -1,6 +1,7 @@
 //! What `check`, `plan`, `emit`, `eval` and `bench` do with a file that has a `flow`.
 
 use super::args::{self, Target};
+use super::bench::{measure, steps_there};
 use super::source::{Loaded, warn_of_cache, write_or_print};
 use super::{Done, Failure, print};
 use crate::cuda::{self, Device};
@@ -8,7 +9,7 @@ use crate::net::{Metadata, Parameters};
 use crate::plan::{FlowPlan, plan_flow};
 use crate::program::Program;
 use crate::solver::flow::{FlowObjective, Interval, Runner, Stopped, steps_of};
-use crate::solver::{Number, Tensors, training_module};
+use crate::solver::{DeviceStepper, Number, Tensors, training_module};
 use crate::train::Objective;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -154,10 +155,10 @@ pub fn eval<T: Number>(
 }
 
 /// `jetc bench` of a flow: steps of trajectories, and of training where the data are there.
-pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded) -> Done {
+pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded, device: &Device) -> Done {
     let start = Instant::now();
     let plan = planned(loaded)?;
-    print(&format!("compiled in {:.3} s", start.elapsed().as_secs_f64()));
+    print(&format!("compiled in {:.3} s; on {device}", start.elapsed().as_secs_f64()));
     let program = &loaded.program;
     let parameters = Parameters::<T>::initial(program, 0);
     let tensors = Tensors::of(&parameters);
@@ -168,17 +169,8 @@ pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded) -> Done {
     let inputs = vec![0.0; count * width];
     let lengths = vec![program.flow.as_ref().and_then(|f| f.step).unwrap_or(0.01); count];
     let interval = Interval { inputs: &inputs, lengths: &lengths };
-    let runner = Runner::<T>::new(program, plan.clone())?;
-    let measure = |what: &mut dyn FnMut() -> Done| -> Result<f64, Failure> {
-        what()?;
-        let (start, mut calls) = (Instant::now(), 0);
-        while calls == 0 || start.elapsed().as_secs_f64() < args.seconds {
-            what()?;
-            calls += 1;
-        }
-        Ok(f64::from(calls) / start.elapsed().as_secs_f64())
-    };
-    let rate = measure(&mut || {
+    let runner = Runner::<T>::on(device, program, plan.clone())?;
+    let (rate, _) = measure(args.seconds, &mut || {
         let mut moved = points.clone();
         let _ = runner.advance(&tensors, &mut moved, interval, None, (0, 0))?;
         Ok(())
@@ -188,18 +180,29 @@ pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded) -> Done {
         "rollout: {steps:.3e} trajectory steps/s ({count} at a time, {evaluations} evaluations each), {:.2} GFLOP/s",
         steps * flops / 1e9
     ));
-    let Some(training) = program.training.as_ref().filter(|_| program.fit.is_some()) else { return Ok(()) };
+    let Some(mut training) = program.training.clone().filter(|_| program.fit.is_some()) else { return Ok(()) };
     let objective = FlowObjective::<T>::new(program, plan, &parameters, &loaded.folder(), training.batch, 0);
     let Ok(mut objective) = objective else {
         print("training is not measured: the data set cannot be read");
         return Ok(());
     };
+    if let Some(condition) = objective.condition().filter(|_| device.runs_modules()) {
+        training.steps = training.steps.max(1 << 20);
+        let reports = (objective.reports(), objective.measures());
+        let mut stepper = DeviceStepper::on(device, vec![condition], &parameters, (&training, 0), reports)
+            .map_err(|e| loaded.failure(e))?;
+        let batch = if matches!(device, Device::Cuda(_)) { 256 } else { 1 };
+        let (rate, _) = steps_there(args.seconds, &mut stepper, &parameters, &training, batch)?;
+        print(&format!("training step (rollout, loss, gradient, update): {rate:.1} steps/s"));
+        return Ok(());
+    }
+    objective = objective.on(device)?;
     let learned = parameters.specs().iter().zip(parameters.values()).filter(|(s, _)| s.is_learned());
     let tensors: Vec<Vec<T>> = learned.map(|(_, v)| v.clone()).collect();
     let mut gradients = vec![vec![]; tensors.len()];
     let mut losses = vec![0.0; objective.conditions().len()];
     let mut step = 0;
-    let rate = measure(&mut || {
+    let (rate, _) = measure(args.seconds, &mut || {
         step += 1;
         objective.step(step, &tensors, &mut gradients, &mut losses).map_err(|e| Failure::Work(e.to_string()))
     })?;

@@ -136,18 +136,6 @@ pub fn device(choice: Option<Choice>) -> Result<Device, Failure> {
     Ok(device)
 }
 
-/// The same where flows are served on the CPU only.
-pub fn device_of(loaded: &Loaded, choice: Option<Choice>) -> Result<Device, Failure> {
-    match choice {
-        _ if loaded.program.flow.is_none() => device(choice),
-        None | Some(Choice::Auto | Choice::Cpu) => Ok(Device::Cpu { why: None }),
-        Some(_) => {
-            let what = "of a flow, other devices than the CPU serve `eval`, `train` and `verify`; leave out --device";
-            Err(Failure::Input(format!("{}: {what}", loaded.name)))
-        }
-    }
-}
-
 /// Says why compiled kernels are not kept, if they are not.
 pub fn warn_of_cache() {
     if let Some(warning) = Cache::shared().take_warning() {
