@@ -17,6 +17,9 @@ const VERY_LONG: i64 = 192;
 /// Points of a tile above which a warp takes each, however long the loops.
 const FEW_POINTS: usize = 4;
 
+/// Every real holds all whole numbers below this.
+const EXACT: i64 = 1 << 24;
+
 /// More functions than these are called, not compiled each where it stands: that takes NVRTC seconds.
 const MANY: usize = 4;
 
@@ -156,11 +159,17 @@ impl Writer<'_, '_> {
         self.line(format!("const real r{r} = {value};"));
     }
 
-    /// An address as a number. Reals hold all whole numbers below 2^24.
+    /// The range of an address that holds a register, where all of it is exact.
+    fn range(&self, address: &Address) -> Option<Range> {
+        let exact = |r: &Range| r.0.abs().max(r.1.abs()) < EXACT;
+        self.ranges.register(address.register?).filter(exact)?;
+        self.ranges.address(address).filter(exact)
+    }
+
+    /// An address as a number.
     fn index(&self, address: &Address) -> String {
-        let exact = |r: Range| r.0.abs().max(r.1.abs()) < 1 << 24;
         match address.register {
-            Some(r) if address.terms.is_empty() && self.ranges.address(address).is_some_and(exact) => {
+            Some(r) if address.terms.is_empty() && self.range(address).is_some() => {
                 binary(Binary::Add, &format!("r{r}"), &format!("{}", address.offset)).replace("+ -", "- ")
             }
             _ => format!("(real)({})", text(address, "whole")),
@@ -177,8 +186,8 @@ impl Writer<'_, '_> {
 
     /// The address as text, and what must hold for it to be in range.
     fn place(&mut self, address: &Address, size: usize) -> (String, Option<String>) {
-        let fits = |r: Range| 0 <= r.0 && r.1 < (size as i64).min(i32::MAX.into());
-        if address.register.is_none() || self.ranges.address(address).is_some_and(fits) {
+        let fits = |r: Range| 0 <= r.0 && r.1 < size as i64;
+        if address.register.is_none() || self.range(address).is_some_and(fits) {
             return (text(address, "(int)"), None);
         }
         let name = self.checked(address);
