@@ -1,4 +1,4 @@
-// Sums in a fixed order.
+// Sums in a fixed order. What scalar code may ask for many times is called, not inlined, which saves NVRTC's time.
 
 // The sum over the threads of a block, the same bits in each: in warps, then over the warps. `pad` holds a number per warp. With barriers.
 static __device__ NOINLINE real block_sum(real x, real* pad) {

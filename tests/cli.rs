@@ -273,6 +273,33 @@ fn files(folder: &Path) -> Vec<String> {
     names
 }
 
+/// What was printed and is not there is an error, unless nobody wanted to read on.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_output() {
+    let folder = TempDir::new().unwrap();
+    fs::write(
+        folder.path().join("a.jet"),
+        "space x\nnet N = mlp(width = 4, depth = 2, activation = tanh)\noutput r = lap(N(x))\n",
+    )
+    .unwrap();
+    for arguments in [&["check", "a.jet"][..], &["plan", "a.jet"], &["emit", "a.jet"], &["doctor"]] {
+        let run = |to: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_jetc"));
+            let command = command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).stdout(to);
+            command.stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let full = run(full.into()).wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&full.stderr);
+        assert_eq!(full.status.code(), Some(2), "{arguments:?}: {err}");
+        assert!(err.contains("cannot write to standard output: No space left on device"), "{arguments:?}: {err}");
+        let mut closed = run(Stdio::piped());
+        drop(closed.stdout.take());
+        assert_eq!(closed.wait().unwrap().code(), Some(0), "{arguments:?}");
+    }
+}
+
 #[test]
 fn arguments() {
     let folder = TempDir::new().unwrap();

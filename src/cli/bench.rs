@@ -37,9 +37,9 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
     let program = &loaded.program;
     let start = Instant::now();
     let plan = plan(program, Options::default()).map_err(|e| loaded.say(&e))?;
-    print(&format!("compiled in {:.3} s", start.elapsed().as_secs_f64()));
+    print(&format!("compiled in {:.3} s", start.elapsed().as_secs_f64()))?;
     let peak = gemm_peak::<T>();
-    print(&format!("matrix product peak of this machine, all threads: {:.1} GFLOP/s", peak / 1e9));
+    print(&format!("matrix product peak of this machine, all threads: {:.1} GFLOP/s", peak / 1e9))?;
     loaded.make_room::<T>(4, args.points.max(program.conditions.iter().map(|c| c.count).sum()))?;
     let parameters = Parameters::<T>::initial(program, 0);
     if let Some(set) = plan.sets.iter().find(|s| s.condition.is_none()) {
@@ -60,7 +60,7 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
             points * rows,
             flops / 1e9,
             100.0 * flops / peak
-        ));
+        ))?;
     }
     if plan.sets.iter().any(|s| s.training.is_some()) {
         let mut objective = SolverObjective::<T>::new(program, &plan, &parameters, &loaded.folder(), 0)
@@ -89,7 +89,7 @@ fn run<T: Number>(args: &Bench, loaded: &Loaded) -> Done {
             100.0 * rate * flops / peak,
             rate * bytes / 1e9,
             1e3 * first
-        ));
+        ))?;
     }
     Ok(())
 }
@@ -103,7 +103,7 @@ fn there<T: Number>(args: &Bench, loaded: &Loaded, device: &Device) -> Done {
     let measured = matches!(device, Device::Cuda(_)).then(|| ceilings::measure(device)).transpose()?;
     if let Some(c) = measured {
         let (bytes, flops) = (c.bytes / 1e9, c.flops / 1e12);
-        print(&format!("{device}: measured ceilings {bytes:.0} GB/s, {flops:.1} TFLOP/s in f32 without tensor cores"));
+        print(&format!("{device}: measured ceilings {bytes:.0} GB/s, {flops:.1} TFLOP/s in f32 without tensor cores"))?;
     }
     let shares = |flops: f64, bytes: f64| match measured {
         Some(c) => format!(
@@ -131,7 +131,7 @@ fn there<T: Number>(args: &Bench, loaded: &Loaded, device: &Device) -> Done {
             args.points,
             flops / 1e9,
             shares(flops, 0.0)
-        ));
+        ))?;
     }
     if plan.sets.iter().any(|s| s.training.is_some()) {
         let mut training = program
@@ -153,7 +153,7 @@ fn there<T: Number>(args: &Bench, loaded: &Loaded, device: &Device) -> Done {
             rate * bytes / 1e9,
             shares(rate * flops, rate * bytes),
             1e3 * first
-        ));
+        ))?;
     }
     Ok(())
 }

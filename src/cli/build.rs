@@ -30,6 +30,6 @@ fn run<T: Number>(args: &Build, loaded: &Loaded) -> Done {
     let parameters: Parameters<T> = loaded.parameters(args.weights.as_deref(), args.seed)?;
     parameters.save(&args.out, &artifact.metadata)?;
     let names: Vec<&str> = artifact.parts.iter().flat_map(|p| &p.quantities).map(|q| q.name.as_str()).collect();
-    print(&format!("{}: {}", args.out.display(), names.join(", ")));
+    print(&format!("{}: {}", args.out.display(), names.join(", ")))?;
     Ok(())
 }

@@ -13,22 +13,22 @@ pub fn cache(action: &Action) -> Done {
         return Err(Failure::Input("there is no home folder for a cache; set JETC_CACHE_DIR".into()));
     };
     match action {
-        Action::Path => print(&folder.display().to_string()),
+        Action::Path => print(&folder.display().to_string())?,
         Action::Ls => {
             let entries = entries(cache, folder)?;
-            entries.iter().for_each(|e| print(&e.to_string()));
+            entries.iter().try_for_each(|e| print(&e.to_string()))?;
             let bytes: u64 = entries.iter().map(|e| e.bytes).sum();
-            print(&format!("{} entries, {:.1} MB", entries.len(), bytes as f64 / 1e6));
+            print(&format!("{} entries, {:.1} MB", entries.len(), bytes as f64 / 1e6))?;
         }
         Action::Clear => {
             let deleted = cache.clear().map_err(unusable(folder))?;
-            print(&format!("{deleted} files deleted from {}", folder.display()));
+            print(&format!("{deleted} files deleted from {}", folder.display()))?;
         }
         Action::Verify => {
             let entries = entries(cache, folder)?;
             let damaged: Vec<&Entry> = entries.iter().filter(|e| e.kind.is_none()).collect();
-            damaged.iter().for_each(|e| print(&e.to_string()));
-            print(&format!("{} of {} entries are whole", entries.len() - damaged.len(), entries.len()));
+            damaged.iter().try_for_each(|e| print(&e.to_string()))?;
+            print(&format!("{} of {} entries are whole", entries.len() - damaged.len(), entries.len()))?;
             if !damaged.is_empty() {
                 return Err(Failure::Work("damaged entries are made again when they are needed".into()));
             }

@@ -14,28 +14,28 @@ pub fn doctor(args: &Doctor) -> Done {
     if args.install_nvrtc {
         return install();
     }
-    line("jetc", format!("{} ({} {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH));
+    line("jetc", format!("{} ({} {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH))?;
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    line("processor", format!("{cores} threads; {}", cpu_features()));
-    line("CPU backend", "ready: nothing more is needed to check, plan, evaluate and train".into());
-    cuda();
+    line("processor", format!("{cores} threads; {}", cpu_features()))?;
+    line("CPU backend", "ready: nothing more is needed to check, plan, evaluate and train".into())?;
+    cuda()?;
     let compiler = std::env::var("CXX").ok().filter(|c| !c.is_empty());
     let compiler = compiler.into_iter().chain(["c++", "g++", "clang++"].map(String::from)).find_map(|c| version(&c));
     let without = "not found; needed only to run kernels on the CPU (--device host), to check them";
-    line("C++ compiler", compiler.unwrap_or_else(|| without.into()));
-    line("Python", version("python3").unwrap_or_else(|| "not found; needed only by --install-nvrtc".into()));
+    line("C++ compiler", compiler.unwrap_or_else(|| without.into()))?;
+    line("Python", version("python3").unwrap_or_else(|| "not found; needed only by --install-nvrtc".into()))?;
     Ok(())
 }
 
-fn line(what: &str, found: String) {
-    print(&format!("{what:<18}{found}"));
+fn line(what: &str, found: String) -> Done {
+    print(&format!("{what:<18}{found}"))
 }
 
 /// Driver, devices, NVRTC and the cache of kernels.
-fn cuda() {
+fn cuda() -> Done {
     match driver::version() {
-        Ok((major, minor)) => line("NVIDIA driver", format!("supports CUDA {major}.{minor}")),
-        Err(e) => line("NVIDIA driver", format!("not usable: {e}")),
+        Ok((major, minor)) => line("NVIDIA driver", format!("supports CUDA {major}.{minor}"))?,
+        Err(e) => line("NVIDIA driver", format!("not usable: {e}"))?,
     }
     if driver::version().is_ok() {
         match driver::devices() {
@@ -43,10 +43,10 @@ fn cuda() {
                 for d in devices {
                     let memory = d.memory as f64 / 1e9;
                     let what = format!("{}, {}, {memory:.1} GB, {} multiprocessors", d.name, d.arch, d.processors);
-                    line(&format!("cuda:{}", d.ordinal), what);
+                    line(&format!("cuda:{}", d.ordinal), what)?;
                 }
             }
-            Err(e) => line("GPU", format!("not usable: {e}")),
+            Err(e) => line("GPU", format!("not usable: {e}"))?,
         }
     }
     match Nvrtc::find() {
@@ -54,9 +54,9 @@ fn cuda() {
             let (major, minor) = found.version();
             let known = |n: Option<&u32>| n.map_or("nothing".into(), |n| format!("sm_{n}"));
             let range = format!("{} to {}", known(found.known().first()), known(found.known().last()));
-            line("NVRTC", format!("{major}.{minor}, {range}: {}", found.path().display()));
+            line("NVRTC", format!("{major}.{minor}, {range}: {}", found.path().display()))?;
         }
-        Err(e) => line("NVRTC", format!("not usable: {e}")),
+        Err(e) => line("NVRTC", format!("not usable: {e}"))?,
     }
     let cache = Cache::shared();
     let what = match (cache.folder(), cache.entries()) {
@@ -64,7 +64,7 @@ fn cuda() {
         (Some(folder), Err(e)) => format!("{}: {e}", folder.display()),
         (None, _) => "none: there is no home folder; set JETC_CACHE_DIR".into(),
     };
-    line("kernel cache", what);
+    line("kernel cache", what)
 }
 
 /// Fetches NVRTC from the Python package index, with pip, into jetc's own folder.
@@ -95,11 +95,10 @@ fn install() -> Done {
         std::fs::remove_dir_all(&folder).map_err(|e| wrong(format!("cannot replace {}: {e}", folder.display())))?;
     }
     std::fs::rename(fresh.path(), &folder).map_err(|e| wrong(format!("cannot write {}: {e}", folder.display())))?;
-    print(&format!("installed {WHEEL} into {} (delete that folder to undo it)", folder.display()));
+    print(&format!("installed {WHEEL} into {} (delete that folder to undo it)", folder.display()))?;
     match Nvrtc::find() {
         Ok(found) => {
-            print(&format!("NVRTC {}.{} is used: {}", found.version().0, found.version().1, found.path().display()));
-            Ok(())
+            print(&format!("NVRTC {}.{} is used: {}", found.version().0, found.version().1, found.path().display()))
         }
         Err(e) => Err(Failure::Work(e.to_string())),
     }

@@ -158,7 +158,7 @@ pub fn eval<T: Number>(
 pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded, device: &Device) -> Done {
     let start = Instant::now();
     let plan = planned(loaded)?;
-    print(&format!("compiled in {:.3} s; on {device}", start.elapsed().as_secs_f64()));
+    print(&format!("compiled in {:.3} s; on {device}", start.elapsed().as_secs_f64()))?;
     let program = &loaded.program;
     let parameters = Parameters::<T>::initial(program, 0);
     let tensors = Tensors::of(&parameters);
@@ -179,11 +179,11 @@ pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded, device: &Device) ->
     print(&format!(
         "rollout: {steps:.3e} trajectory steps/s ({count} at a time, {evaluations} evaluations each), {:.2} GFLOP/s",
         steps * flops / 1e9
-    ));
+    ))?;
     let Some(mut training) = program.training.clone().filter(|_| program.fit.is_some()) else { return Ok(()) };
     let objective = FlowObjective::<T>::new(program, plan, &parameters, &loaded.folder(), training.batch, 0);
     let Ok(mut objective) = objective else {
-        print("training is not measured: the data set cannot be read");
+        print("training is not measured: the data set cannot be read")?;
         return Ok(());
     };
     if let Some(condition) = objective.condition().filter(|_| device.runs_modules()) {
@@ -193,7 +193,7 @@ pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded, device: &Device) ->
             .map_err(|e| loaded.failure(e))?;
         let batch = if matches!(device, Device::Cuda(_)) { 256 } else { 1 };
         let (rate, _) = steps_there(args.seconds, &mut stepper, &parameters, &training, batch)?;
-        print(&format!("training step (rollout, loss, gradient, update): {rate:.1} steps/s"));
+        print(&format!("training step (rollout, loss, gradient, update): {rate:.1} steps/s"))?;
         return Ok(());
     }
     objective = objective.on(device)?;
@@ -206,6 +206,6 @@ pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded, device: &Device) ->
         step += 1;
         objective.step(step, &tensors, &mut gradients, &mut losses).map_err(|e| Failure::Work(e.to_string()))
     })?;
-    print(&format!("training step (rollout, loss, gradient): {rate:.1} steps/s"));
+    print(&format!("training step (rollout, loss, gradient): {rate:.1} steps/s"))?;
     Ok(())
 }

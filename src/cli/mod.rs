@@ -89,14 +89,18 @@ fn run(command: Command) -> Done {
         }
         Command::Man { directory } => {
             clap_mangen::generate_to(Args::command(), &directory)?;
-            println!("man pages written to {}", directory.display());
-            Ok(())
+            print(&format!("man pages written to {}", directory.display()))
         }
     }
 }
 
-/// Prints to standard output; a closed pipe (`jetc plan ... | head`) is no error.
-pub(crate) fn print(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// Prints to standard output; a closed pipe (`jetc plan ... | head`) is no error, a full disk is.
+pub(crate) fn print(text: &str) -> Done {
+    use std::io::{ErrorKind, Write};
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Input(format!("cannot write to standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
 }

@@ -15,7 +15,7 @@ pub fn check(source: &args::Source) -> Done {
     if !wrong.is_empty() {
         return Err(loaded.say(&wrong));
     }
-    print(&format!("{}: no errors", loaded.name));
+    print(&format!("{}: no errors", loaded.name))?;
     Ok(())
 }
 

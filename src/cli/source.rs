@@ -119,9 +119,8 @@ pub fn write_or_print(out: Option<&Path>, text: &str) -> Result<(), Failure> {
     match out {
         None => print(text.trim_end()),
         Some(path) => write_atomically(path, |file| file.write_all(text.as_bytes()))
-            .map_err(|e| Failure::Input(format!("cannot write {}: {e}", path.display())))?,
+            .map_err(|e| Failure::Input(format!("cannot write {}: {e}", path.display()))),
     }
-    Ok(())
 }
 
 /// The device that a `--device` argument means; a GPU if possible where there is none. Where it is not possible that is said,

@@ -74,7 +74,7 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan, device: &Device) -
     };
     #[cfg(feature = "plot")]
     super::pictures::pictures(loaded, &parameters, &outcome, &out)?;
-    summary(&outcome, &out);
+    summary(&outcome, &out)?;
     ended(&outcome)
 }
 
@@ -106,7 +106,7 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded, device: &Device) -> Done {
     };
     #[cfg(feature = "plot")]
     super::pictures::flow(loaded, &objective, &parameters, &outcome, (&out, args.seed))?;
-    summary(&outcome, &out);
+    summary(&outcome, &out)?;
     ended(&outcome)
 }
 
@@ -140,7 +140,7 @@ fn ended(outcome: &Outcome) -> Done {
     if outcome.finished {
         return Ok(());
     }
-    print(&format!("stopped at step {}; continue with --resume", outcome.step));
+    print(&format!("stopped at step {}; continue with --resume", outcome.step))?;
     Err(Failure::Stopped)
 }
 
@@ -202,12 +202,12 @@ impl Observer for Watcher {
     }
 }
 
-fn summary(outcome: &Outcome, out: &Path) {
+fn summary(outcome: &Outcome, out: &Path) -> Done {
     for m in &outcome.measurements {
-        print(&measurement_line(m));
+        print(&measurement_line(m))?;
     }
     let rate = outcome.steps_per_second.map_or(String::new(), |r| format!(", {r:.1} steps/s"));
-    print(&format!("{} steps in {:.1} s{rate}; results in {}", outcome.step, outcome.seconds, out.display()));
+    print(&format!("{} steps in {:.1} s{rate}; results in {}", outcome.step, outcome.seconds, out.display()))
 }
 
 fn measurement_line(m: &Measurement) -> String {

@@ -39,7 +39,7 @@ pub fn verify(args: &Verify) -> Done {
     let mut failed = 0;
     for r in &results {
         let verdict = if r.passed() { "agrees" } else { "DIFFERS" };
-        print(&format!("{verdict:<8}{:<14}{:<44}{:.1e} (at most {:.0e})", r.name, r.what, r.relative, r.tolerance));
+        print(&format!("{verdict:<8}{:<14}{:<44}{:.1e} (at most {:.0e})", r.name, r.what, r.relative, r.tolerance))?;
         failed += usize::from(!r.passed());
     }
     if failed > 0 {

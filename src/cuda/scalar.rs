@@ -7,7 +7,7 @@
 
 use super::emitter::Emitter;
 use crate::jet::ranges::{Range, Ranges};
-use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Source, Unary, ValueId};
+use crate::jet::{Address, Binary, Fold, Instruction, Pointwise, Register, Source, Unary, ValueId};
 use std::collections::HashMap;
 
 /// Iterations that are shared out, at least.
@@ -168,19 +168,17 @@ impl Writer<'_, '_> {
 
     /// An address as a number.
     fn index(&self, address: &Address) -> String {
-        match address.register {
-            Some(r) if address.terms.is_empty() && self.range(address).is_some() => {
-                binary(Binary::Add, &format!("r{r}"), &format!("{}", address.offset)).replace("+ -", "- ")
-            }
-            _ => format!("(real)({})", text(address, "whole")),
+        if address.terms.is_empty() && self.range(address).is_some() {
+            return text(address, |r| format!("r{r}"));
         }
+        format!("(real)({})", text(address, whole))
     }
 
     /// Declares an address that holds a register; its name.
     fn checked(&mut self, address: &Address) -> String {
         self.addresses += 1;
         let name = format!("at{}", self.addresses);
-        self.line(format!("const long long {name} = {};", text(address, "whole")));
+        self.line(format!("const long long {name} = {};", text(address, whole)));
         name
     }
 
@@ -188,7 +186,7 @@ impl Writer<'_, '_> {
     fn place(&mut self, address: &Address, size: usize) -> (String, Option<String>) {
         let fits = |r: Range| 0 <= r.0 && r.1 < size as i64;
         if address.register.is_none() || self.range(address).is_some_and(fits) {
-            return (text(address, "(int)"), None);
+            return (text(address, |r| format!("(int)r{r}")), None);
         }
         let name = self.checked(address);
         let inside = format!("{name} >= 0 && {name} < {size}");
@@ -199,7 +197,7 @@ impl Writer<'_, '_> {
         let Some(source) = self.code.inputs.get(input).copied() else {
             let width = self.emitter.wide.as_ref().map_or(0, |w| w.columns.len());
             let sums = self.emitter.named("column_sums");
-            return format!("{sums}[(size_t)(first + p) * {width} + {}]", text(feature, "(int)"));
+            return format!("{sums}[(size_t)(first + p) * {width} + {}]", text(feature, whole));
         };
         let (element, inside) = match source {
             Source::Tensor(t) => {
@@ -307,12 +305,14 @@ pub(super) fn element(v: ValueId, row: &str, feature: &str, pitch: usize) -> Str
     if feature == "0" { format!("v{}[{scaled}]", v.0) } else { format!("v{}[{scaled} + {feature}]", v.0) }
 }
 
-/// An address as an expression; `whole` makes a whole number of a register.
-fn text(address: &Address, whole: &str) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    if let Some(r) = address.register {
-        parts.push(format!("{whole}(r{r})"));
-    }
+/// The whole number nearest to a register, wherever it is.
+fn whole(r: Register) -> String {
+    format!("whole(r{r})")
+}
+
+/// An address as an expression, with its register as that says.
+fn text(address: &Address, register: impl Fn(Register) -> String) -> String {
+    let mut parts: Vec<String> = address.register.into_iter().map(register).collect();
     for (var, c) in address.terms.iter().filter(|t| t.1 != 0) {
         parts.push(if *c == 1 { format!("i{var}") } else { format!("{c} * i{var}") });
     }

@@ -47,6 +47,7 @@ impl View<'_> {
     }
 }
 
+/// One number of some parts.
 fn mixed(parts: &dyn Fn(&mut FxHasher)) -> u64 {
     let mut hasher = FxHasher::default();
     parts(&mut hasher);
