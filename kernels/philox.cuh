@@ -4,17 +4,30 @@ struct Words {
     word w[4];
 };
 
+// The high and the low word of a product. By itself NVRTC adds a zero to every high one.
+__device__ inline void product_of_words(word a, word b, word* high, word* low) {
+#ifdef JETC_HOST
+    const wide_word p = (wide_word)a * b;
+    *high = (word)(p >> 32);
+    *low = (word)p;
+#else
+    asm("{.reg .b64 p; mul.wide.u32 p, %2, %3; mov.b64 {%0, %1}, p;}" : "=r"(*low), "=r"(*high) : "r"(a), "r"(b));
+#endif
+}
+
 // Four words from a counter (block, point, step, stream) and a seed.
 __device__ inline Words philox(word block, word point, wide_word step, word stream, wide_word seed) {
     word c0 = block, c1 = point, c2 = (word)step, c3 = stream;
     word k0 = (word)seed, k1 = (word)(seed >> 32);
 #pragma unroll
     for (int round = 0; round < 10; ++round) {
-        const wide_word p0 = (wide_word)0xD2511F53u * c0, p1 = (wide_word)0xCD9E8D57u * c2;
-        c0 = (word)(p1 >> 32) ^ c1 ^ k0;
-        c1 = (word)p1;
-        c2 = (word)(p0 >> 32) ^ c3 ^ k1;
-        c3 = (word)p0;
+        word high0, low0, high1, low1;
+        product_of_words(c0, 0xD2511F53u, &high0, &low0);
+        product_of_words(c2, 0xCD9E8D57u, &high1, &low1);
+        c0 = high1 ^ c1 ^ k0;
+        c1 = low1;
+        c2 = high0 ^ c3 ^ k1;
+        c3 = low0;
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }

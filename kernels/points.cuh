@@ -28,35 +28,30 @@ __device__ inline void normal_pair(word a, word b, real* z) {
 #else
     // ln((a + 1/2) / 2^32): above sqrt(1/2) by the distance from 1, below by mantissa and exponent
     const bool near = a >= 0xB504F334u;
-    const float x = (float)(near ? ~a : a) + 0.5f;
-    const word bits = __float_as_uint(x) + (0x3F800000u - 0x3F3504F3u);
-    const float m = __uint_as_float((bits & 0x007FFFFFu) + 0x3F3504F3u);
-    const float f = near ? x * (-1 / 4294967296.0f) : m - 1;
-    const float k = near ? 0.0f : (float)((int)(bits >> 23) - 159);
+    const float u = fmaf((float)(near ? ~a : a), 1 / 4294967296.0f, 0.5f / 4294967296.0f);
+    const word bits = __float_as_uint(u), exponent = (bits - 0x3F3504F3u) & 0xFF800000u;
+    const float f = near ? -u : __uint_as_float(bits - exponent) - 1;
+    const float k = (float)(int)(near ? 0u : exponent);  // 2^23 times as much
     const float s = near_quotient(f, f + 2), q = s * s;
     float p = fmaf(q, 0.09090909f, 0.11111111f);
     p = fmaf(q, p, 0.142857149f);
     p = fmaf(q, p, 0.2f);
     p = fmaf(q, p, 0.333333343f);
     const float atanh = fmaf(s * q, p, s);
-    const float r = near_sqrt(-2 * fmaf(k, 0.693147182f, atanh + atanh));
-    // a whole number of quarter turns, and what is left
-    const word turn = b + (1u << 29);
-    const float y = ((float)((int)(turn & 0x3FFFFFFFu) - (1 << 29)) + 0.5f) * (6.28318531f / 4294967296.0f);
+    // half of the radius, and twice the sine and the cosine
+    const float r = near_sqrt(fmaf(k, -0.346573591f / 8388608.0f, -atanh));
+    // quarter turns, and twice what is left
+    const float y = fmaf((float)(int)(b << 2), 12.5663706f / 17179869184.0f, 6.28318531f / 4294967296.0f);
+    // the series of sincos_near, in t = y^2
     const float t = y * y;
-    float sine = fmaf(t, 2.7557319e-6f, -1.984127e-4f);
-    sine = fmaf(t, sine, 8.333333e-3f);
-    sine = fmaf(t, sine, -0.16666667f);
+    float sine = fmaf(t, fmaf(t, -1.9515149e-4f / 64, 8.332159e-3f / 16), -0.16666655f / 4);
+    float cosine = fmaf(t, fmaf(t, 2.4433082e-5f / 128, -1.3887315e-3f / 32), 4.1666646e-2f / 8);
     sine = fmaf(y * t, sine, y);
-    float cosine = fmaf(t, -2.755732e-7f, 2.4801587e-5f);
-    cosine = fmaf(t, cosine, -1.3888889e-3f);
-    cosine = fmaf(t, cosine, 4.1666668e-2f);
-    cosine = fmaf(t, cosine, -0.5f);
-    cosine = fmaf(t, cosine, 1.0f);
-    const bool swapped = turn >> 30 & 1;
-    const float along = swapped ? sine : cosine, across = swapped ? cosine : sine;
-    z[0] = r * ((turn << 1 ^ turn) >> 31 ? -along : along);
-    z[1] = r * (turn >> 31 ? -across : across);
+    cosine = fmaf(t, fmaf(t, cosine, -0.25f), 2.0f);
+    const word turn = b + (1u << 29);
+    const bool swapped = (turn & 1u << 30) != 0;
+    z[0] = r * flipped(swapped ? sine : cosine, turn + (1u << 30));
+    z[1] = r * flipped(swapped ? cosine : sine, turn);
 #endif
 }
 
@@ -65,6 +60,17 @@ __device__ inline void point_normals(word block, word point, const PointStep& s,
     const Words words = philox(block, point, s.step, s.points, s.seed);
     normal_pair(words.w[0], words.w[1], z);
     normal_pair(words.w[2], words.w[3], z + 2);
+}
+
+// The sum of their squares: the radii are roots of logarithms.
+__device__ inline real normal_squares(word block, word point, const PointStep& s) {
+    const Words words = philox(block, point, s.step, s.points, s.seed);
+#if JETC_DOUBLE
+    return -2 * log(uniform_of(words.w[0]) * uniform_of(words.w[2]));
+#else
+    constexpr float unit = 1 / 4294967296.0f;
+    return -2 * logf(fmaf((float)words.w[0], unit, 0.5f * unit) * fmaf((float)words.w[2], unit, 0.5f * unit));
+#endif
 }
 
 // The nearest number, but strictly between the ends of an interval.

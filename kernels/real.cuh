@@ -51,7 +51,11 @@ __device__ inline real jet_pow(real a, real b) { return REAL_FUNCTION(pow)(a, b)
 __device__ inline real near_quotient(real a, real b) { return a / b; }
 __device__ inline real near_sqrt(real x) { return jet_sqrt(x); }
 #else
-__device__ inline real near_quotient(real a, real b) { return __fdividef(a, b); }
+__device__ inline real near_quotient(real a, real b) {
+    real y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(b));
+    return a * y;
+}
 __device__ inline real near_sqrt(real x) {
     real y;
     asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -76,8 +80,28 @@ struct SineCosine {
 };
 static __device__ NOINLINE SineCosine call_sincos(real x) { return SineCosine{jet_sin(x), jet_cos(x)}; }
 
-// Sine and cosine of one number.
-__device__ inline void jet_sincos(real x, real* sine, real* cosine) {
+#if !JETC_DOUBLE
+// x, its sign changed where the first bit of `turn` is set.
+__device__ inline float flipped(float x, word turn) { return __uint_as_float(__float_as_uint(x) ^ (turn & 0x80000000u)); }
+#endif
+
+// Sine and cosine of one number x, |x| <= 1.
+__device__ inline void sincos_small(real x, real* sine, real* cosine) {
+#if JETC_DOUBLE
+    *sine = sin(x);
+    *cosine = cos(x);
+#else
+    // the least greatest error up to 1.03, in units of the last place: 1.3
+    const float t = x * x;
+    const float s = jet_fma(t, jet_fma(t, -1.9280845e-4f, 8.329848e-3f), -0.16666605f);
+    const float c = jet_fma(t, jet_fma(t, 2.4162868e-5f, -1.3884129e-3f), 4.1666556e-2f);
+    *sine = jet_fma(x * t, s, x);
+    *cosine = jet_fma(t, jet_fma(t, c, -0.5f), 1.0f);
+#endif
+}
+
+// The same, |x| <= 48000.
+__device__ inline void sincos_near(real x, real* sine, real* cosine) {
 #if JETC_DOUBLE
     *sine = sin(x);
     *cosine = cos(x);
@@ -88,19 +112,22 @@ __device__ inline void jet_sincos(real x, real* sine, real* cosine) {
     float y = jet_fma(quarters, -1.57079601f, x);
     y = jet_fma(quarters, -3.13916473e-7f, y);
     y = jet_fma(quarters, -5.39030253e-15f, y);
+    // the least greatest error up to pi/4, in units of the last place: 0.9
     const float t = y * y;
-    float s = jet_fma(t, 2.86567956e-6f, -1.98559923e-4f);
-    s = jet_fma(t, s, 8.33338592e-3f);
-    s = jet_fma(t, s, -1.66666672e-1f);
+    float s = jet_fma(t, jet_fma(t, -1.9515149e-4f, 8.332159e-3f), -0.16666655f);
+    float c = jet_fma(t, jet_fma(t, 2.4433082e-5f, -1.3887315e-3f), 4.1666646e-2f);
     s = jet_fma(y * t, s, y);
-    float c = jet_fma(t, 2.44677067e-5f, -1.38877297e-3f);
-    c = jet_fma(t, c, 4.16666567e-2f);
-    c = jet_fma(t, c, -0.5f);
-    c = jet_fma(t, c, 1.0f);
-    const bool swapped = turn & 1;
-    const float a = swapped ? c : s, b = swapped ? s : c;
-    *sine = turn & 2 ? -a : a;
-    *cosine = turn + 1 & 2 ? -b : b;
+    c = jet_fma(t, jet_fma(t, c, -0.5f), 1.0f);
+    const bool swapped = (turn & 1) != 0;
+    *sine = flipped(swapped ? c : s, turn << 30);
+    *cosine = flipped(swapped ? s : c, (turn + 1) << 30);
+#endif
+}
+
+// The same, of any x.
+__device__ inline void jet_sincos(real x, real* sine, real* cosine) {
+    sincos_near(x, sine, cosine);
+#if !JETC_DOUBLE
     if (fabsf(x) > 48000.0f) {
         const SineCosine far = call_sincos(x);
         *sine = far.sine;

@@ -27,25 +27,23 @@ static __device__ NOINLINE real block_max(real x, real* pad) {
     return most;
 }
 
-// What the blocks have made: each has `segments` numbers, `apart` from each other; blocks are `pitch` apart. Every lane of a warp has a
-// number, of which each warp adds a share, then the first warp adds the shares. With a barrier.
+// The sum of what the blocks have made, `pitch` apart. Every lane of a warp has a number, of which each warp adds a share, then the first warp
+// adds the shares. With a barrier.
 template <class T>
-__device__ inline double spread_sum(int blocks, int segments, size_t pitch, size_t apart, const T* part) {
+__device__ inline double spread_sum(int blocks, size_t pitch, const T* part) {
     double* const shares = (double*)SHARED_MEMORY;
     const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
     constexpr int AT_ONCE = 8;
     double sum = 0;
-    for (int s = 0; s < segments; ++s) {
-        for (int first = warp; first < blocks; first += AT_ONCE * warps) {
-            T some[AT_ONCE];
+    for (int first = warp; first < blocks; first += AT_ONCE * warps) {
+        T some[AT_ONCE];
 #pragma unroll
-            for (int k = 0; k < AT_ONCE; ++k) {
-                const int b = first + k * warps;
-                some[k] = b < blocks ? part[b * pitch + s * apart] : T(0);
-            }
-#pragma unroll
-            for (int k = 0; k < AT_ONCE; ++k) sum += (double)some[k];
+        for (int k = 0; k < AT_ONCE; ++k) {
+            const int b = first + k * warps;
+            some[k] = b < blocks ? part[b * pitch] : T(0);
         }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) sum += (double)some[k];
     }
     shares[threadIdx.x] = sum;
     __syncthreads();
@@ -57,7 +55,7 @@ __device__ inline double spread_sum(int blocks, int segments, size_t pitch, size
 // Element e of the mean over the points: the blocks' sums. The first warp has it.
 __device__ inline real mean_of_blocks(unsigned blocks, unsigned count, int length, int e, const real* partial) {
     if (count == 0) return 0;
-    return (real)(spread_sum((int)blocks, 1, length, 0, partial + e) / count);
+    return (real)(spread_sum((int)blocks, length, partial + e) / count);
 }
 
 // to(e, from(e)) for e < length, several reads before the first write.

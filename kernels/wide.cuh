@@ -61,10 +61,8 @@ __device__ inline void add_blocks(unsigned count, int left, Of of, double* sums)
 }
 
 // The greatest of what the blocks have made, see `spread_sum`.
-__device__ inline real most_of_blocks(int blocks, int segments, size_t pitch, size_t apart, const real* part) {
+__device__ inline real most_of_blocks(int blocks, size_t pitch, const real* part) {
     real most = part[0];
-    for (int s = 0; s < segments; ++s) {
-        for (int b = 0; b < blocks; ++b) most = jet_max(most, part[b * pitch + s * apart]);
-    }
+    for (int b = 1; b < blocks; ++b) most = jet_max(most, part[b * pitch]);
     return most;
 }

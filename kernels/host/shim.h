@@ -437,6 +437,7 @@ inline int run(const Launch* l, void (*kernel)(void* const*, unsigned)) {
 #define __shfl_xor_sync(mask, value, ...) jetc_host::shuffle_lanes<1>(__LINE__, mask, value, __VA_ARGS__)
 #define __shfl_down_sync(mask, value, ...) jetc_host::shuffle_lanes<2>(__LINE__, mask, value, __VA_ARGS__)
 #define __shfl_up_sync(mask, value, ...) jetc_host::shuffle_lanes<3>(__LINE__, mask, value, __VA_ARGS__)
+#define __any_sync(mask, value) jetc_host::any_lane(__LINE__, mask, value)
 #define __threadfence()
 
 namespace jetc_host {
@@ -467,6 +468,11 @@ T shuffle_lanes(int line, uint32_t mask, T value, int other, int width = 32) {
     f.from = from;
     wait(Wait::Shuffle, mask, line);
     memcpy(&value, &f.value, sizeof(T));
+    return value;
+}
+
+inline int any_lane(int line, uint32_t mask, int value) {
+    for (int step = WARP / 2; step > 0; step /= 2) value |= shuffle_lanes<1>(line, mask, value, step);
     return value;
 }
 

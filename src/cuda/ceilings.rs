@@ -89,6 +89,7 @@ fn module(kernel: &str) -> Module {
             threads: THREADS,
             shared: 0,
             arguments: (0..buffers.len() as u32).map(BufferId).collect(),
+            written: vec![true; buffers.len()],
             count: None,
         }],
         buffers,

@@ -271,7 +271,12 @@ impl<'a> Emitter<'a> {
         let arguments: Vec<BufferId> = std::mem::take(&mut self.used).into_iter().collect();
         let rolls = self.rollout.is_some();
         let written = std::mem::take(&mut self.written);
-        let is_written = |id: &BufferId| (rolls && *id != self.data) || written.contains(id);
+        // a rollout writes its points (and with control the lengths of its steps), an update its tensors
+        let is_written = |id: &BufferId| match self.buffers[id.index()].role {
+            Role::Points | Role::Data | Role::Tensor(_) => (rolls && *id != self.data) || written.contains(id),
+            Role::Steps | Role::State | Role::Rates | Role::Constant => false,
+            _ => true,
+        };
         let parameters: Vec<String> =
             arguments.iter().map(|id| parameter(&self.buffers[id.index()], is_written(id))).collect();
         // registers for two blocks of a processor where nothing spills then; gradients need more, and numbers of f64 take two each
@@ -295,7 +300,9 @@ impl<'a> Emitter<'a> {
         body.text.lines().for_each(|l| kernel.line(l.trim_start()));
         kernel.line("}");
         self.text.append(optional(&name, kernel));
-        let kernel = Kernel { name, grid, threads: threads as u32, shared: shared as u32, arguments, count: None };
+        let written = arguments.iter().map(is_written).collect();
+        let (threads, shared) = (threads as u32, shared as u32);
+        let kernel = Kernel { name, grid, threads, shared, arguments, written, count: None };
         self.kernels.push(kernel);
         self.launches.push(KernelId(self.kernels.len() as u32 - 1));
         KernelId(self.kernels.len() as u32 - 1)
@@ -628,7 +635,6 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// A rollout writes its points (and with control the lengths of its steps), an update its tensors.
 fn parameter(buffer: &Buffer, is_written: bool) -> String {
     let element = match buffer.element {
         Element::Real => "real",
@@ -636,11 +642,8 @@ fn parameter(buffer: &Buffer, is_written: bool) -> String {
         Element::Word => "word",
         Element::Long => "wide_word",
     };
-    match buffer.role {
-        Role::Points | Role::Data | Role::Tensor(_) if is_written => format!("{element}* {}", buffer.name),
-        Role::Steps | Role::Points | Role::Data | Role::Tensor(_) | Role::State | Role::Rates | Role::Constant => {
-            format!("const {element}* __restrict__ {}", buffer.name)
-        }
-        _ => format!("{element}* {}", buffer.name),
+    match is_written {
+        true => format!("{element}* {}", buffer.name),
+        false => format!("const {element}* __restrict__ {}", buffer.name),
     }
 }

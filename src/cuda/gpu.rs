@@ -1,12 +1,13 @@
 //! A module on a GPU: one context, one stream; a call is the replay of a CUDA graph.
 //!
 //! The first call launches kernel by kernel and waits after each, so that an error names its kernel; later calls replay the
-//! captured launches, many calls at a time where so many are wanted.
+//! captured launches, many calls at a time where so many are wanted. What `lanes` lets run beside each other does so there.
 
 use super::compile::{Arch, OLDEST};
 use super::device::DeviceInfo;
 use super::driver::{devices, failed};
 use super::error::Error;
+use super::lanes::{Launch, lanes};
 use super::load::{self, Image};
 use super::module::{Bound, BufferId, KernelId, Module, Role};
 use super::runner::{Runner, bytes, check_length};
@@ -101,14 +102,17 @@ impl Gpu {
         }
         let code = load::first_that_loads(module, self.arch(), |images| Code::new(self, module, images))?;
         code.allow_shared(module)?;
-        // SAFETY: made here, destroyed by `Stream`.
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
-        let stream = Stream { gpu: self.clone(), handle: stream.map_err(failed("making a stream"))? };
+        let stream = Stream::new(self)?;
+        let (launches, is_open) = lanes(module);
+        let beside = launches.iter().any(|l| l.beside).then(|| Beside::new(self)).transpose()?;
         let bound = module.bind(count);
         let mut loaded = Loaded {
             buffers: vec![],
             graphs: vec![],
             is_checked: false,
+            launches,
+            is_open,
+            beside,
             module: module.clone(),
             bound,
             code,
@@ -134,7 +138,12 @@ struct Loaded {
     graphs: Vec<Graph>,
     buffers: Vec<Memory>,
     stream: Stream,
+    /// Where launches have two lanes.
+    beside: Option<Beside>,
     code: Code,
+    /// Of a call, and whether the second lane has to be waited for at its end.
+    launches: Vec<Launch>,
+    is_open: bool,
     module: Module,
     bound: Bound,
     gpu: Arc<Gpu>,
@@ -171,7 +180,7 @@ impl Loaded {
         unsafe { result::stream::synchronize(self.stream.handle) }.map_err(failed(what))
     }
 
-    fn launch(&self, kernel: KernelId) -> Result<(), Error> {
+    fn launch(&self, kernel: KernelId, stream: &Stream) -> Result<(), Error> {
         let k = &self.module.kernels[kernel.index()];
         let blocks = self.bound.blocks[kernel.index()];
         let mut addresses: Vec<sys::CUdeviceptr> =
@@ -183,14 +192,7 @@ impl Loaded {
         // SAFETY: the arguments are those of the kernel by the contract of `Module`: pointers to buffers of the lengths that it
         // reckons with, and the number of points. They are copied before the call returns.
         let done = unsafe {
-            result::launch_kernel(
-                function,
-                (blocks, 1, 1),
-                (k.threads, 1, 1),
-                k.shared,
-                self.stream.handle,
-                &mut arguments,
-            )
+            result::launch_kernel(function, (blocks, 1, 1), (k.threads, 1, 1), k.shared, stream.handle, &mut arguments)
         };
         done.map_err(failed(&self.described(kernel)))
     }
@@ -211,8 +213,28 @@ impl Loaded {
 
     fn one_by_one(&self, kernels: &[KernelId]) -> Result<(), Error> {
         for k in kernels {
-            self.launch(*k)?;
+            self.launch(*k, &self.stream)?;
             self.wait(&self.described(*k))?;
+        }
+        Ok(())
+    }
+
+    /// The launches of a call, on their lanes.
+    fn launch_all(&self, what: &str) -> Result<(), Error> {
+        let wait = |beside: bool| match &self.beside {
+            None => Ok(()),
+            Some(b) if beside => b.stream.wait_for(&self.stream, &b.events[0]),
+            Some(b) => self.stream.wait_for(&b.stream, &b.events[1]),
+        };
+        for launch in &self.launches {
+            if launch.waits {
+                wait(launch.beside).map_err(failed(what))?;
+            }
+            let stream = self.beside.as_ref().filter(|_| launch.beside).map_or(&self.stream, |b| &b.stream);
+            self.launch(launch.kernel, stream)?;
+        }
+        if self.is_open {
+            wait(false).map_err(failed(what))?;
         }
         Ok(())
     }
@@ -223,7 +245,7 @@ impl Loaded {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream lives, and captures nothing now.
         unsafe { result::stream::begin_capture(self.stream.handle, mode) }.map_err(failed(&what))?;
-        let launched = (0..calls).try_for_each(|_| self.module.launches.iter().try_for_each(|k| self.launch(*k)));
+        let launched = (0..calls).try_for_each(|_| self.launch_all(&what));
         // SAFETY: the capture was begun above; it ends whatever the launches did.
         let graph = unsafe { result::stream::end_capture(self.stream.handle) }.map(Captured);
         launched?;
@@ -366,6 +388,46 @@ struct Stream {
     handle: sys::CUstream,
 }
 
+impl Stream {
+    fn new(gpu: &Arc<Gpu>) -> Result<Self, Error> {
+        // destroyed by `drop`
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+        Ok(Stream { gpu: gpu.clone(), handle: stream.map_err(failed("making a stream"))? })
+    }
+
+    /// What comes next here comes after all that the other one has got.
+    fn wait_for(&self, other: &Stream, event: &Event) -> Result<(), DriverError> {
+        // SAFETY: all three live.
+        unsafe {
+            result::event::record(event.handle, other.handle)?;
+            result::stream::wait_event(self.handle, event.handle, sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT)
+        }
+    }
+}
+
+/// The second lane, and what either lane waits for.
+#[derive(Debug)]
+struct Beside {
+    stream: Stream,
+    events: [Event; 2],
+}
+
+impl Beside {
+    fn new(gpu: &Arc<Gpu>) -> Result<Self, Error> {
+        let event = || {
+            let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING);
+            Ok::<_, Error>(Event { gpu: gpu.clone(), handle: event.map_err(failed("making an event"))? })
+        };
+        Ok(Beside { stream: Stream::new(gpu)?, events: [event()?, event()?] })
+    }
+}
+
+#[derive(Debug)]
+struct Event {
+    gpu: Arc<Gpu>,
+    handle: sys::CUevent,
+}
+
 /// What was captured: the form of a graph from which others are made.
 struct Captured(sys::CUgraph);
 
@@ -404,6 +466,13 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // SAFETY: see above.
         release(&self.gpu, || unsafe { result::stream::destroy(self.handle) });
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: see above.
+        release(&self.gpu, || unsafe { result::event::destroy(self.handle) });
     }
 }
 

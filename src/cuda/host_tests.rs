@@ -24,6 +24,7 @@ fn module(text: &str, (x, y): (u64, u64), (blocks, threads, shared): (u32, u32, 
             threads,
             shared,
             arguments: vec![BufferId(0), BufferId(1), BufferId(2)],
+            written: vec![false, true, true],
             count: None,
         }],
         buffers: vec![

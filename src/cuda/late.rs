@@ -346,12 +346,12 @@ impl Emitter<'_> {
                 rows * out
             ));
             self.line("}, [=](int e, Pack<4> four) {");
-            self.line("*(Pack<4>*)(bars + e / (OUT / 4) * Pitch<TILE, OUT>::BARS + e % (OUT / 4) * 4) = four;");
+            self.line("*(Pack<4>*)(bars + e / (OUT / 4) * Pitch<OUT>::BARS + e % (OUT / 4) * 4) = four;");
             self.line("});");
         } else {
             self.bar_of_points(&lift, &bar_at);
             self.line("copy_batches<real>(COUNT * OUT, [=](int e) { return bar(e / OUT, e % OUT); }, [=](int e, real value) {");
-            self.line("bars[e / OUT * Pitch<TILE, OUT>::BARS + e % OUT] = value;");
+            self.line("bars[e / OUT * Pitch<OUT>::BARS + e % OUT] = value;");
             self.line("});");
         }
         let drawn = lift.samples.iter().enumerate().find_map(|(number, d)| match *d {
@@ -411,7 +411,7 @@ impl Emitter<'_> {
             reads_weight = true;
             let map = self.of_factor("map", ValueId(k as u32));
             let map = self.argument(map);
-            let (w, put) = ("w[i * Pitch<TILE, OUT>::WEIGHT + m] * COUNT", "gradient[i * OUT + o] += sum;");
+            let (w, put) = ("w[i * Pitch<OUT>::WEIGHT + m] * COUNT", "gradient[i * OUT + o] += sum;");
             self.through_factor(factor, &map, (w, put, "TILE / 16, 2, OUT, OUT>(TILE"));
         }
         if written {

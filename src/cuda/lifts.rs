@@ -130,6 +130,9 @@ impl Emitter<'_> {
             self.line("}");
             return;
         }
+        if self.is_layer_of_draws(&lift) {
+            return self.layer_of_draws(k, &lift, weight);
+        }
         let row_is_read_once = lift.seeds.windows(2).all(|s| s[0].row < s[1].row);
         if let (&[Draw::Columns { value, row: r }], true) = (lift.samples.as_slice(), row_is_read_once)
             && lift.seeds.iter().all(|s| s.sample.is_some())
@@ -176,6 +179,43 @@ impl Emitter<'_> {
             });
             e.line(format!("v{k}[(n + m) * {pitch} + f] = sum;"));
         });
+    }
+
+    /// Whether rows that follow each other have one draw each, those follow each other too, and their factors are one.
+    fn is_layer_of_draws(&self, lift: &Lift) -> bool {
+        let next = |s: &[Seed]| s[0].row + 1 == s[1].row && s[0].at + 1 == s[1].at && s[0].value == s[1].value;
+        matches!(lift.samples.as_slice(), [Draw::Columns { .. }])
+            && !lift.seeds.is_empty()
+            && lift.seeds.iter().all(|s| s.sample.is_some())
+            && lift.seeds.windows(2).all(next)
+    }
+
+    /// The rows of such a layer: no table says which columns, so that many are read at once.
+    fn layer_of_draws(&mut self, k: usize, lift: &Lift, weight: TensorId) {
+        let (&[Draw::Columns { value, row: drawn }], Some(seed)) = (lift.samples.as_slice(), lift.seeds.first()) else {
+            return;
+        };
+        let ((_, out), pitch) = (self.shape(ValueId(k as u32)), self.pitch(ValueId(k as u32)));
+        let ((row, column), w, factor) = (self.strides(weight), self.tensor(weight), self.literal(seed.value));
+        let (row_of, draws, v, apart) = (seed.row as usize, lift.seeds.len(), value.0, self.pitch(value));
+        self.line(format!("copy_batches<real>({draws} * n * {out}, [=](int e) {{"));
+        self.line(format!("const int m = e / {out}, f = e % {out}, d = m / n, p = m % n;"));
+        self.line(format!(
+            "const int column = (int)v{v}[({drawn} * n + p) * {apart} + {} + d] - {};",
+            seed.at, lift.first
+        ));
+        self.line(format!("return {factor} * {w}[(size_t)f * {row} + (size_t)column * {column}];"));
+        self.line("}, [=](int e, real value) {");
+        self.line(format!("v{k}[({row_of} * n + e / {out}) * {pitch} + e % {out}] = value;"));
+        self.line("});");
+        for (from, to) in [(1, row_of), (row_of + draws, lift.rows)] {
+            if from == to {
+                continue;
+            }
+            self.line(format!("for (int e = threadIdx.x; e < {} * n * {out}; e += blockDim.x) {{", to - from));
+            self.line(format!("v{k}[({from} * n + e / {out}) * {pitch} + e % {out}] = 0;"));
+            self.line("}");
+        }
     }
 
     /// The gradient of such a layer's weight: a thread for each element.

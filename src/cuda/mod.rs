@@ -5,8 +5,8 @@
 //!
 //! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
 //!   `scalar`, `gather`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
-//! - `step`, `points`, `wide`, `wide_pass`: a whole training step;  - `rollout`: many steps of a flow;
-//! - `module`: what is made, for those who run it;  - `runner`: what runs a module;  - `on_device`: a program
+//! - `step`, `points`, `wide`, `wide_pass`, `pack_pass`, `intervals`: a whole training step;  - `rollout`: many steps of a flow;
+//! - `module`: what is made, for those who run it;  - `lanes`: what of it may run at the same time;  - `runner`: what runs a module;  - `on_device`: a program
 //!   there;  - `device`: which device;
 //! - `gpu`, `driver`: the driver and its devices;  - `simulated`, `host`: the same kernels on the CPU, as a check;
 //! - `ceilings`: what a device can do at most;
@@ -24,6 +24,9 @@ pub mod folders;
 mod gather;
 #[cfg(all(feature = "cuda", unix))]
 pub mod host;
+#[cfg(feature = "compiler")]
+mod intervals;
+pub mod lanes;
 mod late;
 mod layers;
 mod layout;

@@ -3,7 +3,7 @@
 //! A module is made for a program once; neither its text nor its kernels depend on the number of points. [`Module::bind`]
 //! gives sizes and launches for a number of points. Nothing here knows a device.
 //!
-//! Launches run one after the other: each sees all that the earlier ones wrote. What a call returns is a function of its
+//! Launches run as if one after the other: each sees all that the earlier ones wrote. What a call returns is a function of its
 //! inputs alone: no launch may depend on the order in which its blocks run.
 
 use super::text::without;
@@ -150,6 +150,8 @@ pub struct Kernel {
     pub shared: u32,
     /// Its arguments: pointers, in this order; then the number of points, `unsigned int`.
     pub arguments: Vec<BufferId>,
+    /// By argument: whether it writes there.
+    pub written: Vec<bool>,
     /// Its number of points, where it has one of its own (of a condition of a training step), whatever the module is bound to.
     pub count: Option<u32>,
 }

@@ -5,6 +5,7 @@
 //! (`NAME_scale`). [`body`] is a kernel on them, which stores all points.
 
 use super::Precision;
+use super::intervals::Interval;
 use super::text::{Text, number};
 use crate::program::{Domain, Group, GroupKind};
 use crate::train::{Place, Sampler};
@@ -72,27 +73,50 @@ pub(super) fn functions(sampler: &Sampler, name: &str, precision: Precision) -> 
 /// Sum of the squares of normal numbers of the ball among four columns.
 fn squares(text: &mut Text, sampler: &Sampler, name: &str) {
     text.line("");
-    text.line(format!("__device__ inline double {name}_squares(word block, word p, const PointStep& s) {{"));
-    text.line("real z[4];");
-    text.line("point_normals(block, p, s, z);");
-    text.line("double sum = 0;");
-    if let [group] = sampler.groups.as_slice()
-        && is_ball(group)
-        && group.first == 0
-    {
-        text.line(format!("if (4 * block + 4 <= {}u) {{", group.len));
-        text.line("const real pairs[2] = {jet_fma(z[0], z[0], z[1] * z[1]), jet_fma(z[2], z[2], z[3] * z[3])};");
-        text.line("return (double)pairs[0] + (double)pairs[1];");
+    text.line(format!("__device__ inline real {name}_squares(word block, word p, const PointStep& s) {{"));
+    let whole = whole_ball(sampler);
+    if let Some(columns) = whole.filter(|n| n % 4 == 0) {
+        // no branch, so that what stands beside it fills its waits
+        text.line("const real sum = normal_squares(block, p, s);");
+        text.line(format!("return 4 * block < {columns}u ? sum : real(0);"));
+    } else {
+        if let Some(columns) = whole {
+            text.line(format!("if (4 * block + 4 <= {columns}u) return normal_squares(block, p, s);"));
+        }
+        text.line("real z[4], sum = 0;");
+        text.line("point_normals(block, p, s, z);");
+        text.line("#pragma unroll");
+        text.line("for (word k = 0; k < 4; ++k) {");
+        text.line("const word c = 4 * block + k;");
+        let inside: Vec<String> = sampler.groups.iter().filter(|g| is_ball(g)).map(within).collect();
+        text.line(format!("if ({}) sum = jet_fma(z[k], z[k], sum);", inside.join(" || ")));
         text.line("}");
+        text.line("return sum;");
     }
-    text.line("#pragma unroll");
-    text.line("for (word k = 0; k < 4; ++k) {");
-    text.line("const word c = 4 * block + k;");
-    let inside: Vec<String> = sampler.groups.iter().filter(|g| is_ball(g)).map(within).collect();
-    text.line(format!("if ({}) sum += (double)z[k] * z[k];", inside.join(" || ")));
     text.line("}");
-    text.line("return sum;");
-    text.line("}");
+}
+
+/// The columns, where all of them are one ball.
+fn whole_ball(sampler: &Sampler) -> Option<usize> {
+    let [group] = sampler.groups.as_slice() else { return None };
+    (is_ball(group) && group.first == 0).then_some(group.len)
+}
+
+/// Where the numbers of the points are.
+pub(super) fn interval(sampler: &Sampler) -> Interval {
+    let all = (f64::NEG_INFINITY, f64::INFINITY);
+    let of = |domain: &Domain| match *domain {
+        Domain::None => (0.0, 0.0),
+        Domain::Interval(low, high) => (low, high),
+        Domain::Ball { radius, .. } => (-radius, radius),
+        Domain::Normal | Domain::Brownian { .. } => all,
+    };
+    let place = match &sampler.place {
+        Place::Data(_) => all,
+        Place::Face(face) => (face.value, face.value),
+        Place::Interior | Place::Boundary(_) => (0.0, 0.0),
+    };
+    sampler.groups.iter().map(|g| of(&g.domain)).fold(place, |a, b| (a.0.min(b.0), a.1.max(b.1)))
 }
 
 fn within(group: &Group) -> String {
@@ -138,7 +162,7 @@ fn at(sampler: &Sampler, group: &Group, column: &str) -> String {
     }
 }
 
-/// Four columns of a point.
+/// Four columns of a point; beyond the last one any numbers.
 fn four(text: &mut Text, sampler: &Sampler, name: &str, precision: Precision) {
     text.line("");
     text.line(format!(
@@ -154,13 +178,16 @@ fn four(text: &mut Text, sampler: &Sampler, name: &str, precision: Precision) {
     if sampler.groups.iter().any(is_uniform) {
         text.line("const Words uniform = uniform_words(block, p, s);");
     }
-    if let ([group], false) = (sampler.groups.as_slice(), has_face)
-        && matches!(group.domain, Domain::Ball { .. })
-        && group.first == 0
-    {
+    if let Some(columns) = whole_ball(sampler).filter(|_| !has_face) {
+        let store = "for (int k = 0; k < 4; ++k) x[k] = z[k] * scale;";
+        if columns % 4 == 0 {
+            text.line(store);
+            text.line("}");
+            return;
+        }
         // all but the last columns
-        text.line(format!("if (4 * block + 4 <= {}u) {{", group.len));
-        text.line("for (int k = 0; k < 4; ++k) x[k] = z[k] * scale;");
+        text.line(format!("if (4 * block + 4 <= {columns}u) {{"));
+        text.line(store);
         text.line("return;");
         text.line("}");
     }

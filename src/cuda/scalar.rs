@@ -57,10 +57,9 @@ impl Emitter<'_> {
         if code.rows * code.features == 0 {
             return;
         }
-        let longest = longest(&code.code);
-        let group = match longest {
-            n if n < LONG => Group::Thread,
-            n if n >= VERY_LONG && self.layout.tile <= FEW_POINTS => Group::Block,
+        let group = match code {
+            code if is_own(code) => Group::Thread,
+            code if by_block(code, self.layout.tile) => Group::Block,
             _ => Group::Warp,
         };
         self.line(match group {
@@ -311,7 +310,7 @@ fn whole(r: Register) -> String {
 }
 
 /// An address as an expression, with its register as that says.
-fn text(address: &Address, register: impl Fn(Register) -> String) -> String {
+pub(super) fn text(address: &Address, register: impl Fn(Register) -> String) -> String {
     let mut parts: Vec<String> = address.register.into_iter().map(register).collect();
     for (var, c) in address.terms.iter().filter(|t| t.1 != 0) {
         parts.push(if *c == 1 { format!("i{var}") } else { format!("{c} * i{var}") });
@@ -325,6 +324,11 @@ fn text(address: &Address, register: impl Fn(Register) -> String) -> String {
 /// Whether a thread does all of a point, the thread of its number.
 pub(super) fn is_own(code: &Pointwise) -> bool {
     longest(&code.code) < LONG
+}
+
+/// Whether the whole block does each point, of tiles of so many.
+pub(super) fn by_block(code: &Pointwise, tile: usize) -> bool {
+    longest(&code.code) >= VERY_LONG && tile <= FEW_POINTS
 }
 
 /// The most iterations of a loop that can be shared out.

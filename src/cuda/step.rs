@@ -217,9 +217,9 @@ impl<'a> Step<'a> {
         body.text.lines().for_each(|l| text.line(l.trim_start()));
         text.line("}");
         self.text.append(optional(&name, text));
-        let arguments = arguments.iter().map(|a| a.0).collect();
+        let (arguments, written) = arguments.iter().copied().unzip();
         let (threads, shared) = (threads as u32, shared as u32);
-        self.kernels.push(Kernel { name, grid, threads, shared, arguments, count: Some(0) });
+        self.kernels.push(Kernel { name, grid, threads, shared, arguments, written, count: Some(0) });
         let launched = if self.starting { &mut self.start } else { &mut self.launches };
         launched.push(KernelId(self.kernels.len() as u32 - 1));
     }

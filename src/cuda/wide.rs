@@ -18,6 +18,8 @@ pub(super) struct Packs {
     pub tile: usize,
     /// Parts of a tile that threads of their own make of each point.
     pub segments: usize,
+    /// Columns behind a tile, in fours, that sums over columns read.
+    pub beyond: usize,
     /// Most draws of columns of a step.
     pub draws: usize,
 }

@@ -80,8 +80,8 @@ pub(super) fn fits(wide: &Wide, count: usize, bytes: usize) -> bool {
 }
 
 /// Numbers that a block makes: layer and sums of all points.
-fn per_block(conditions: &[Streaming<'_>], segments: usize) -> usize {
-    conditions.iter().map(|c| c.sampler.count() * (c.wide.out + segments * c.wide.columns.len())).sum()
+fn per_block(conditions: &[Streaming<'_>]) -> usize {
+    conditions.iter().map(|c| c.sampler.count() * (c.wide.out + c.wide.columns.len())).sum()
 }
 
 impl<'a> Step<'a> {
@@ -89,11 +89,11 @@ impl<'a> Step<'a> {
     pub fn wide(&mut self, t: usize, conditions: &[Streaming<'a>]) {
         let most = self.options.blocks.map_or(BLOCKS, |n| n.max(1) as usize);
         let packs = conditions[0].wide.packs;
-        let (tile, segments) = packs.map_or((TILE, 1), |p| (p.tile, p.segments));
+        let tile = packs.map_or(TILE, |p| p.tile);
         let most = packs.map_or(most, |_| most / 2).max(1);
         let blocks = conditions[0].wide.inputs.div_ceil(tile).min(most);
-        let per_block = per_block(conditions, segments);
-        let counts = conditions.iter().map(|c| c.sampler.count()).sum::<usize>() * segments;
+        let per_block = per_block(conditions);
+        let counts: usize = conditions.iter().map(|c| c.sampler.count()).sum();
         let name = format!("wide_{t}");
         let partial = self.buffer(&format!("{name}_partial"), Element::Real, blocks * per_block, Role::Scratch);
         let squares = self.buffer(&format!("{name}_squares"), Element::Double, blocks * counts, Role::Scratch);
@@ -106,7 +106,7 @@ impl<'a> Step<'a> {
                 None if needs_columns => step.pass(&kernel, t, conditions, buffers, blocks, pass),
                 None => {}
             }
-            step.gather(&format!("{kernel}_sums"), conditions, buffers, (blocks, segments), pass);
+            step.gather(&format!("{kernel}_sums"), conditions, buffers, blocks, pass);
         };
         self.starting = true;
         if conditions.iter().any(|c| points::is_scaled(c.sampler)) {
@@ -130,7 +130,7 @@ impl<'a> Step<'a> {
         let (inputs, out) = (conditions[0].wide.inputs, conditions[0].wide.out);
         let mut arguments = vec![(self.state, false)];
         let mut body = Text::default();
-        let per_block = per_block(conditions, 1);
+        let per_block = per_block(conditions);
         let counts: usize = conditions.iter().map(|c| c.sampler.count()).sum();
         let bytes = Element::Real.bytes(self.options.precision) as usize;
         let tile = TILE * out;
@@ -312,13 +312,13 @@ impl<'a> Step<'a> {
         name: &str,
         conditions: &[Streaming<'a>],
         [partial, squares]: [BufferId; 2],
-        (blocks, segments): (usize, usize),
+        blocks: usize,
         pass: Pass,
     ) {
         let mut arguments = vec![(self.state, false)];
         let mut body = Text::default();
-        let counts = conditions.iter().map(|c| c.sampler.count()).sum::<usize>() * segments;
-        let pitch = per_block(conditions, segments);
+        let counts: usize = conditions.iter().map(|c| c.sampler.count()).sum();
+        let pitch = per_block(conditions);
         let (mut grid, mut offset, mut before) = (0, 0, 0);
         body.line("int e = (int)blockIdx.x * 32 + (int)threadIdx.x % 32;");
         body.line("const bool last = threadIdx.x < 32;");
@@ -342,7 +342,7 @@ impl<'a> Step<'a> {
                 let made = self.name(c.made);
                 range(&mut body, count * out, &mut |body| {
                     body.line(format!(
-                        "const double sum = spread_sum({blocks}, 1, {pitch}, 0, {} + {offset} + at);",
+                        "const double sum = spread_sum({blocks}, {pitch}, {} + {offset} + at);",
                         names[0]
                     ));
                     body.line(format!("if (last && at == e) {made}[e] = (real)sum;"));
@@ -351,8 +351,7 @@ impl<'a> Step<'a> {
             if pass.forward.is_some() && width > 0 {
                 arguments.push((c.sums, true));
                 let sums = self.name(c.sums);
-                let from =
-                    format!("{segments}, {pitch}, {}, {} + {} + at", count * width, names[0], offset + count * out);
+                let from = format!("{pitch}, {} + {} + at", names[0], offset + count * out);
                 let folds = c.wide.columns.folds().enumerate().filter(|f| f.1 == Fold::Max);
                 let is_max: Vec<String> = folds.map(|(k, _)| format!("at % {width} == {k}")).collect();
                 range(&mut body, count * width, &mut |body| {
@@ -366,7 +365,7 @@ impl<'a> Step<'a> {
                     }
                 });
             }
-            offset += count * (out + segments * width);
+            offset += count * (out + width);
             if let (Some(ahead), true) = (pass.scales, points::is_scaled(c.sampler)) {
                 arguments.push((c.scales, true));
                 let scales = self.name(c.scales).to_string();
@@ -377,9 +376,9 @@ impl<'a> Step<'a> {
                 let squares = &names[1];
                 range(&mut body, count, &mut |body| {
                     body.line(match has_ball {
-                        true => format!(
-                            "const double sum = spread_sum({blocks}, {segments}, {counts}, {count}, {squares} + {before} + at);"
-                        ),
+                        true => {
+                            format!("const double sum = spread_sum({blocks}, {counts}, {squares} + {before} + at);")
+                        }
                         false => "const double sum = 0;".into(),
                     });
                     body.line(format!("const PointStep s = {source}_step(state, {ahead});"));
@@ -388,7 +387,7 @@ impl<'a> Step<'a> {
                     ));
                 });
             }
-            before += count * segments;
+            before += count;
         }
         self.kernel(name, (Grid::Fixed(grid.max(1) as u32), THREADS, THREADS * 8), &merged(arguments), body);
     }

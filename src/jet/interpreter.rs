@@ -551,7 +551,7 @@ fn count(code: &[Instruction]) -> usize {
         .sum()
 }
 
-fn unary(f: Unary, x: f64) -> f64 {
+pub(crate) fn unary(f: Unary, x: f64) -> f64 {
     match f {
         Unary::Neg => -x,
         Unary::Recip => 1.0 / x,
@@ -574,7 +574,7 @@ fn unary(f: Unary, x: f64) -> f64 {
 }
 
 /// Min and max are not a number where one argument is none, so that nothing hides a failure.
-fn binary(f: Binary, a: f64, b: f64) -> f64 {
+pub(crate) fn binary(f: Binary, a: f64, b: f64) -> f64 {
     match f {
         Binary::Add => a + b,
         Binary::Sub => a - b,

@@ -25,6 +25,8 @@ pub(crate) mod tests;
 #[cfg(feature = "compiler")]
 pub(crate) use fuse::fuse;
 pub use interpreter::{Inputs, interpret};
+#[cfg(test)]
+pub(crate) use interpreter::{binary, unary};
 pub use parse::ParseError;
 pub use types::*;
 pub use validate::{Invalid, MAX_ORDER};

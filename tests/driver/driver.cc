@@ -1,6 +1,7 @@
 // The functions of the CUDA driver that jetc calls, for tests without one: launches run on the CPU over kernels/host/shim.h.
 //
-// It does what a driver may do at worst. What is put into a stream runs when somebody waits for the stream, not before. Memory is
+// It does what a driver may do at worst. What is put into a stream runs when somebody waits for the stream, not before. Of launches of a graph
+// that need not wait for each other, the later one runs first. Memory is
 // signalling NaN until it is written, and has guard zones. What the driver forbids is an error here too: calls without a current
 // context, handles that are not alive, launches beyond the limits of the device or with more shared memory than was asked for,
 // waiting or allocating during a capture. A kernel that goes wrong is an illegal address, and after that everything fails.
@@ -16,6 +17,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -39,7 +41,7 @@ typedef uint64_t Address;
 
 const Status OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
              INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
-             OUT_OF_RESOURCES = 701, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901;
+             OUT_OF_RESOURCES = 701, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, CAPTURE_UNJOINED = 904;
 
 const unsigned MOST_THREADS = 1024, UNASKED = 48 << 10, MOST_SHARED = 227 << 10, OWN_SHARED = 1 << 10;
 
@@ -69,14 +71,29 @@ struct Module {
 
 typedef std::function<Status()> Task;
 
+// A launch of a graph, and those that must be over before.
+struct Node {
+    Task task;
+    std::set<size_t> after;
+};
+
 struct Graph {
-    std::vector<Task> tasks;
+    std::vector<Node> nodes;
 };
 
 struct Stream {
     std::vector<Task> queue;
     Graph* capture = nullptr;
     bool invalidated = false;
+    // of a capture: whether it began here, and what comes before the next launch
+    bool is_origin = false;
+    std::set<size_t> last;
+};
+
+// What a stream had got when it was recorded.
+struct Event {
+    Graph* capture = nullptr;
+    std::set<size_t> last;
 };
 
 std::recursive_mutex mutex;
@@ -85,6 +102,7 @@ std::map<char*, Memory> memories;
 std::set<Module*> modules;
 std::set<Stream*> streams;
 std::set<Graph*> graphs, executables;
+std::set<Event*> events;
 int contexts = 0, launches = 0, replays = 0;
 bool is_started = false;
 Status broken = OK;
@@ -134,7 +152,12 @@ Status forbidden() {
 
 Status put(Stream* stream, Task task) {
     if (!streams.count(stream)) return INVALID_HANDLE;
-    (stream->capture ? stream->capture->tasks : stream->queue).push_back(std::move(task));
+    if (stream->capture) {
+        stream->capture->nodes.push_back({std::move(task), stream->last});
+        stream->last = {stream->capture->nodes.size() - 1};
+    } else {
+        stream->queue.push_back(std::move(task));
+    }
     return OK;
 }
 
@@ -165,7 +188,7 @@ struct Log {
         if (file.empty()) return;
         std::ofstream to(file, std::ios::app);
         to << "alive: " << contexts << " contexts, " << memories.size() << " memories, " << modules.size() << " modules, "
-           << streams.size() << " streams, " << graphs.size() + executables.size() << " graphs; " << launches << " launches, "
+           << streams.size() << " streams, " << events.size() << " events, " << graphs.size() + executables.size() << " graphs; " << launches << " launches, "
            << replays << " replays\n";
     }
 } log_at_the_end;
@@ -486,18 +509,67 @@ Status cuStreamBeginCapture_v2(Stream* stream, int mode) {
     if (stream->capture) return forbidden();
     stream->capture = new Graph;
     stream->invalidated = false;
+    stream->is_origin = true;
+    stream->last.clear();
+    return OK;
+}
+
+Status cuEventCreate(Event** event, unsigned flags) {
+    ENTER();
+    if (flags & ~3u) return INVALID_VALUE;
+    *event = new Event;
+    events.insert(*event);
+    return OK;
+}
+
+Status cuEventDestroy_v2(Event* event) {
+    ENTER();
+    if (!events.erase(event)) return INVALID_HANDLE;
+    delete event;
+    return OK;
+}
+
+Status cuEventRecord(Event* event, Stream* stream) {
+    ENTER();
+    if (!events.count(event) || !streams.count(stream)) return INVALID_HANDLE;
+    // what does not capture has no use for events here
+    if (!stream->capture) return INVALID_VALUE;
+    *event = Event{stream->capture, stream->last};
+    return OK;
+}
+
+Status cuStreamWaitEvent(Stream* stream, Event* event, unsigned flags) {
+    ENTER();
+    if (!events.count(event) || !streams.count(stream)) return INVALID_HANDLE;
+    if (flags != 0 || !event->capture || (stream->capture && stream->capture != event->capture)) return INVALID_VALUE;
+    if (!stream->capture) {
+        stream->capture = event->capture;
+        stream->is_origin = false;
+        stream->last.clear();
+    }
+    stream->last.insert(event->last.begin(), event->last.end());
     return OK;
 }
 
 Status cuStreamEndCapture(Stream* stream, Graph** graph) {
     ENTER();
-    if (!streams.count(stream) || !stream->capture) return INVALID_VALUE;
+    if (!streams.count(stream) || !stream->capture || !stream->is_origin) return INVALID_VALUE;
     Graph* captured = stream->capture;
-    stream->capture = nullptr;
+    // what the last launches of this stream come after
+    std::set<size_t> over = stream->last;
+    for (size_t k = captured->nodes.size(); k-- > 0;) {
+        if (over.count(k)) over.insert(captured->nodes[k].after.begin(), captured->nodes[k].after.end());
+    }
+    bool is_invalid = false;
+    for (Stream* s : streams) {
+        if (s->capture != captured) continue;
+        s->capture = nullptr;
+        is_invalid |= s->invalidated;
+    }
     *graph = nullptr;
-    if (stream->invalidated) {
+    if (is_invalid || over.size() < captured->nodes.size()) {
         delete captured;
-        return CAPTURE_INVALIDATED;
+        return is_invalid ? CAPTURE_INVALIDATED : CAPTURE_UNJOINED;
     }
     *graph = captured;
     graphs.insert(captured);
@@ -530,8 +602,19 @@ Status cuGraphLaunch(Graph* executable, Stream* stream) {
     ENTER();
     if (!executables.count(executable)) return INVALID_HANDLE;
     replays++;
-    for (const Task& task : executable->tasks) {
-        if (Status s = put(stream, task)) return s;
+    // of what can run next, the launch that was captured last
+    std::set<size_t> left;
+    for (size_t k = 0; k < executable->nodes.size(); ++k) left.insert(k);
+    while (!left.empty()) {
+        const auto can_run = [&](size_t k) {
+            for (size_t before : executable->nodes[k].after) {
+                if (left.count(before)) return false;
+            }
+            return true;
+        };
+        const size_t next = *std::find_if(left.rbegin(), left.rend(), can_run);
+        left.erase(next);
+        if (Status s = put(stream, executable->nodes[next].task)) return s;
     }
     return OK;
 }
