@@ -7,7 +7,7 @@ use super::compile::{Arch, OLDEST};
 use super::device::DeviceInfo;
 use super::driver::{devices, failed};
 use super::error::Error;
-use super::lanes::{Launch, lanes};
+use super::lanes::Lanes;
 use super::load::{self, Image};
 use super::module::{Bound, BufferId, KernelId, Module, Role};
 use super::runner::{Runner, bytes, check_length};
@@ -103,15 +103,14 @@ impl Gpu {
         let code = load::first_that_loads(module, self.arch(), |images| Code::new(self, module, images))?;
         code.allow_shared(module)?;
         let stream = Stream::new(self)?;
-        let (launches, is_open) = lanes(module);
-        let beside = launches.iter().any(|l| l.beside).then(|| Beside::new(self)).transpose()?;
+        let lanes = Lanes::of(module);
+        let beside = Beside::new(self, &lanes)?;
         let bound = module.bind(count);
         let mut loaded = Loaded {
             buffers: vec![],
             graphs: vec![],
             is_checked: false,
-            launches,
-            is_open,
+            lanes,
             beside,
             module: module.clone(),
             bound,
@@ -138,12 +137,10 @@ struct Loaded {
     graphs: Vec<Graph>,
     buffers: Vec<Memory>,
     stream: Stream,
-    /// Where launches have two lanes.
-    beside: Option<Beside>,
+    beside: Beside,
     code: Code,
-    /// Of a call, and whether the second lane has to be waited for at its end.
-    launches: Vec<Launch>,
-    is_open: bool,
+    /// The launches of a call.
+    lanes: Lanes,
     module: Module,
     bound: Bound,
     gpu: Arc<Gpu>,
@@ -221,22 +218,22 @@ impl Loaded {
 
     /// The launches of a call, on their lanes.
     fn launch_all(&self, what: &str) -> Result<(), Error> {
-        let wait = |beside: bool| match &self.beside {
-            None => Ok(()),
-            Some(b) if beside => b.stream.wait_for(&self.stream, &b.events[0]),
-            Some(b) => self.stream.wait_for(&b.stream, &b.events[1]),
-        };
-        for launch in &self.launches {
-            if launch.waits {
-                wait(launch.beside).map_err(failed(what))?;
-            }
-            let stream = self.beside.as_ref().filter(|_| launch.beside).map_or(&self.stream, |b| &b.stream);
+        let Beside { streams, begin, over } = &self.beside;
+        let lane = |k: usize| if k == 0 { &self.stream } else { &streams[k - 1] };
+        if let Some(begin) = begin {
+            begin.record(&self.stream).map_err(failed(what))?;
+        }
+        for (launch, over_now) in self.lanes.launches.iter().zip(over) {
+            let stream = lane(launch.lane);
+            let awaited = launch.after.iter().map(|k| &over[*k]).chain(launch.begins.then_some(begin));
+            awaited.flatten().try_for_each(|event| event.hold(stream)).map_err(failed(what))?;
             self.launch(launch.kernel, stream)?;
+            if let Some(event) = over_now {
+                event.record(stream).map_err(failed(what))?;
+            }
         }
-        if self.is_open {
-            wait(false).map_err(failed(what))?;
-        }
-        Ok(())
+        let ends = self.lanes.ends.iter().filter_map(|k| over[*k].as_ref());
+        ends.map(|event| event.hold(&self.stream)).collect::<Result<_, _>>().map_err(failed(what))
     }
 
     /// A graph of so many calls.
@@ -394,31 +391,26 @@ impl Stream {
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
         Ok(Stream { gpu: gpu.clone(), handle: stream.map_err(failed("making a stream"))? })
     }
-
-    /// What comes next here comes after all that the other one has got.
-    fn wait_for(&self, other: &Stream, event: &Event) -> Result<(), DriverError> {
-        // SAFETY: all three live.
-        unsafe {
-            result::event::record(event.handle, other.handle)?;
-            result::stream::wait_event(self.handle, event.handle, sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT)
-        }
-    }
 }
 
-/// The second lane, and what either lane waits for.
+/// What launches on more than one lane need.
 #[derive(Debug)]
 struct Beside {
-    stream: Stream,
-    events: [Event; 2],
+    /// All lanes but the first.
+    streams: Vec<Stream>,
+    /// The begin of a call.
+    begin: Option<Event>,
+    /// The end of each launch that another lane waits for.
+    over: Vec<Option<Event>>,
 }
 
 impl Beside {
-    fn new(gpu: &Arc<Gpu>) -> Result<Self, Error> {
-        let event = || {
-            let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING);
-            Ok::<_, Error>(Event { gpu: gpu.clone(), handle: event.map_err(failed("making an event"))? })
-        };
-        Ok(Beside { stream: Stream::new(gpu)?, events: [event()?, event()?] })
+    fn new(gpu: &Arc<Gpu>, lanes: &Lanes) -> Result<Self, Error> {
+        let streams = (1..lanes.count).map(|_| Stream::new(gpu)).collect::<Result<Vec<_>, _>>()?;
+        let event = |is_needed: bool| is_needed.then(|| Event::new(gpu)).transpose();
+        let begin = event(lanes.count > 1)?;
+        let over = (0..lanes.launches.len()).map(|k| event(lanes.is_awaited(k))).collect::<Result<_, _>>()?;
+        Ok(Beside { streams, begin, over })
     }
 }
 
@@ -426,6 +418,27 @@ impl Beside {
 struct Event {
     gpu: Arc<Gpu>,
     handle: sys::CUevent,
+}
+
+impl Event {
+    fn new(gpu: &Arc<Gpu>) -> Result<Self, Error> {
+        // destroyed by `drop`
+        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING);
+        Ok(Event { gpu: gpu.clone(), handle: event.map_err(failed("making an event"))? })
+    }
+
+    /// It has come when what the stream has got so far is over.
+    fn record(&self, stream: &Stream) -> Result<(), DriverError> {
+        // SAFETY: both live.
+        unsafe { result::event::record(self.handle, stream.handle) }
+    }
+
+    /// What the stream gets from now on waits for it.
+    fn hold(&self, stream: &Stream) -> Result<(), DriverError> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: both live.
+        unsafe { result::stream::wait_event(stream.handle, self.handle, flags) }
+    }
 }
 
 /// What was captured: the form of a graph from which others are made.
