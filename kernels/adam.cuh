@@ -4,10 +4,10 @@ struct Adam {
     real scale, unbias, keep1, keep2, take1, take2, epsilon;
 };
 
-// The constants of update number t, from 1.
-__device__ inline Adam adam_at(double rate, wide_word t, double beta1, double beta2, double epsilon) {
-    return Adam{(real)(rate / (1 - pow(beta1, (double)t))), (real)(1 / (1 - pow(beta2, (double)t))), (real)beta1,
-                (real)beta2, (real)(1 - beta1), (real)(1 - beta2), (real)epsilon};
+// The constants of a step, of whose two factors `rates` has those of all steps.
+__device__ inline Adam adam_at(const double* rates, wide_word step, double beta1, double beta2, double epsilon) {
+    return Adam{(real)rates[2 * step],  (real)rates[2 * step + 1], (real)beta1,  (real)beta2,
+                (real)(1 - beta1), (real)(1 - beta2),         (real)epsilon};
 }
 
 // The new value.

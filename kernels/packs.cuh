@@ -9,7 +9,7 @@ struct Pitch {
 };
 
 // The draws d < DRAWS whose column(d) is in a tile of this block, in their order: their numbers, then, DRAWS behind, their columns. How many
-// there are. `found` holds a number per warp of THREADS. With barriers.
+// there are. `found` holds a number per warp of THREADS. With a barrier; the lists are there after the next one.
 template <int TILE, int DRAWS, int THREADS, class Column>
 __device__ inline int own_draws(Column column, int* found, int* list) {
     constexpr int EACH = (DRAWS + THREADS - 1) / THREADS;
@@ -43,7 +43,6 @@ __device__ inline int own_draws(Column column, int* found, int* list) {
         list[before] = begin + k;
         list[DRAWS + before++] = columns[k];
     }
-    __syncthreads();
     return all;
 }
 
@@ -94,14 +93,13 @@ __device__ inline void prefetch(int left, const float* x) {
 // Adam on a tile, in shared memory and where the weight lies; where the tile `has` more, more(i, o, g) adds it to four numbers of the gradient, all
 // of which is multiplied by `scale`.
 template <int IN, int OUT, int TILE, int THREADS, class More>
-__device__ inline void update_packs(int left, const Adam& constants, float scale, const float* gradient, bool has, More more, float* w,
+__device__ inline void update_packs(int left, const Adam& adam, float scale, const float* gradient, bool has, More more, float* w,
                                     float* weight, float* first, float* second) {
     constexpr int PACKS = TILE * OUT / 4, AT_ONCE = PACKS % (2 * THREADS) == 0 ? 2 : 1;
     const int inside = (IN % TILE == 0 || left + TILE <= IN ? TILE : IN - left) * (OUT / 4);
     weight += (size_t)left * OUT;
     first += (size_t)left * OUT;
     second += (size_t)left * OUT;
-    const Adam adam = constants;
 #pragma unroll 1
     for (int start = threadIdx.x; start < PACKS; start += AT_ONCE * THREADS) {
         Pack<4> old[AT_ONCE], m[AT_ONCE], v[AT_ONCE];

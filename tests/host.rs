@@ -299,7 +299,9 @@ impl<T: Number> Stepped<T> {
             memory.write_reals(id(Role::Tensor(k as u32)), &values)?;
         }
         memory.write(id(Role::State), &bytes([SEED, 0]))?;
-        memory.write_reals(id(Role::Rates), &(0..10).map(|s| training.rate_at(s)).collect::<Vec<_>>())?;
+        let adam = Adam::new(training);
+        let factors: Vec<f64> = (0..10).flat_map(|s| adam.factors(s + 1, training.rate_at(s))).collect();
+        memory.write_reals(id(Role::Rates), &factors)?;
         self.host.start(&mut memory, order)?;
         (0..steps).try_for_each(|_| self.host.call(&mut memory, order))?;
         assert_eq!(memory.bytes(id(Role::State)), bytes([SEED, steps]));
@@ -368,7 +370,7 @@ fn on_cpu_steps<T: Number>(
 }
 
 /// Every way of drawing points, learned parameters, an estimate, several conditions.
-const DRAWN: [(&str, &str); 7] = [
+const DRAWN: [(&str, &str); 8] = [
     (
         "box, faces, logarithm",
         "space x[2] in box(-1..2)\ntime t in 0..1\nparam k = 0.3 learn log\nparam c = 0.1 learn\n\
@@ -393,6 +395,13 @@ const DRAWN: [(&str, &str); 7] = [
         "space x[301] in ball(radius = 1)\nnet N = mlp(width = 8, depth = 3, activation = tanh)\n\
          let exact = (1 - norm2(x))*sum(i in 0..300: sin(x[i] + cos(x[i+1]) + x[i+1]*cos(x[i])))\n\
          field u = (1 - norm2(x))*N(x)\nsolve pde: lap(u) + sin(u) = lap(exact) + sin(exact)\nestimate pde by sparse(4)\n\
+         train adam(lr = 1e-2), steps = 10\n",
+    ),
+    (
+        "streamed, coefficients ahead of the points",
+        "space x[301] in ball(radius = 1)\ncoef c[301] ~ normal(seed = 0)\n\
+         net N = mlp(width = 16, depth = 3, activation = tanh)\nfield u = (1 - norm2(x))*N(x)\n\
+         solve pde: lap(u) + sin(u) = 1000*sum(i in 0..300: (1 + c[i]*c[i+1])*x[i]^2)\nestimate pde by sparse(4)\n\
          train adam(lr = 1e-2), steps = 10\n",
     ),
     (
@@ -482,20 +491,24 @@ fn barriers_that_are_left_out_are_noticed() {
     let narrow = "space x in box(0..1)\ntime t in 0..1\nnet N = mlp(width = 20, depth = 3, activation = tanh)\n\
                   field u = N(x, t)\nsolve pde: d_t(u) + u*d_x(u) = d_xx(u)\nsample pde = 12\n\
                   train adam(lr = 1e-2), steps = 10\n";
-    let ball = |how: &str| {
+    let ball = |width: usize, how: &str| {
         format!(
-            "space x[300] in ball(radius = 1)\nnet N = mlp(width = 8, depth = 3, activation = tanh)\n\
+            "space x[300] in ball(radius = 1)\nnet N = mlp(width = {width}, depth = 3, activation = tanh)\n\
              field u = (1 - norm2(x))*N(x)\nsolve pde: lap(u) + sin(u) = 1\nestimate pde by {how}\n\
              train adam(lr = 1e-2), steps = 10\n"
         )
     };
-    // several tiles of two points for each block
-    let options = Options { blocks: Some(2), tile: Some(2), ..Options::new(Precision::Fp32) };
-    let problems =
-        [("narrow", narrow.to_string(), 9), ("sparse", ball("sparse(5)"), 9), ("compressed", ball("compressed"), 9)];
+    let problems = [
+        ("narrow", narrow.to_string(), Precision::Fp32),
+        ("sparse", ball(8, "sparse(5)"), Precision::Fp32),
+        ("compressed", ball(8, "compressed"), Precision::Fp32),
+        ("packs", ball(16, "sparse(5)"), Precision::Tf32x3),
+    ];
     let found = std::sync::Mutex::new(vec![]);
-    in_parallel(&problems, |(name, text, count)| {
-        let stepped = Stepped::<f32>::new(text, *count, &options);
+    in_parallel(&problems, |(name, text, precision)| {
+        // several tiles of two points for each block
+        let options = Options { blocks: Some(2), tile: Some(2), ..Options::new(*precision) };
+        let stepped = Stepped::<f32>::new(text, 9, &options);
         let more = needless(name, &stepped.host, |order, skip| stepped.run(2, order, skip));
         found.lock().expect("no panic").extend(more);
     });

@@ -15,7 +15,8 @@ pub fn of(columns: &Columns, points: Interval) -> Vec<Interval> {
         let interval = match node {
             Node::Constant(bits) => (f64::from_bits(*bits), f64::from_bits(*bits)),
             Node::Points | Node::Fixed(_) => points,
-            Node::Index => (0.0, columns.columns as f64),
+            // beyond the columns, too, where it is read ahead
+            Node::Index => (0.0, f64::INFINITY),
             Node::Unary(f, a) => unary(*f, known[a.node]),
             Node::Power(exponent, a) => power(*exponent, known[a.node]),
             Node::Binary(f, a, b) => binary(*f, known[a.node], known[b.node]),

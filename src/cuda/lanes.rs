@@ -5,6 +5,7 @@
 //! launches run in their order, which comes to the same.
 
 use super::module::{Kernel, KernelId, Module};
+use std::collections::BTreeSet;
 
 /// Lanes, at most.
 const MOST: usize = 8;
@@ -39,28 +40,25 @@ impl Lanes {
         let kernel = |k: usize| &module.kernels[module.launches[k].index()];
         let mut launches: Vec<Launch> = Vec::new();
         // the last launch of each lane; by launch: what is over when it starts
-        let (mut tails, mut before): (Vec<usize>, Vec<Vec<usize>>) = (vec![], vec![]);
+        let (mut tails, mut before): (Vec<usize>, Vec<BTreeSet<usize>>) = (vec![], vec![]);
         for k in 0..module.launches.len() {
             let needed: Vec<usize> = (0..k).filter(|j| conflict(kernel(*j), kernel(k))).collect();
             let continued =
                 (0..tails.len()).filter(|lane| needed.contains(&tails[*lane])).max_by_key(|lane| tails[*lane]);
             let lane = continued.unwrap_or(if tails.len() < MOST { tails.len() } else { k % MOST });
-            let mut over: Vec<usize> = vec![];
-            let mut add = |j: usize| over.extend(before[j].iter().copied().chain([j]));
             let is_first = lane == tails.len();
-            if is_first {
-                tails.push(k);
-            } else {
-                add(tails[lane]);
-            }
+            let mut over = BTreeSet::new();
             let mut after = vec![];
-            for j in needed.into_iter().rev() {
+            for j in tails.get(lane).copied().into_iter().chain(needed.into_iter().rev()) {
                 if !over.contains(&j) {
                     over.extend(before[j].iter().copied().chain([j]));
-                    after.push(j);
+                    after.extend((tails.get(lane) != Some(&j)).then_some(j));
                 }
             }
-            tails[lane] = k;
+            match is_first {
+                true => tails.push(k),
+                false => tails[lane] = k,
+            }
             launches.push(Launch {
                 kernel: module.launches[k],
                 lane,
@@ -69,8 +67,8 @@ impl Lanes {
             });
             before.push(over);
         }
-        let known = tails.first().map_or(&[][..], |tail| &before[*tail]);
-        let ends = tails.iter().skip(1).copied().filter(|tail| !known.contains(tail)).collect();
+        let is_known = |tail: &usize| before[tails[0]].contains(tail);
+        let ends = tails.iter().skip(1).copied().filter(|tail| !is_known(tail)).collect();
         Lanes { launches, count: tails.len(), ends }
     }
 

@@ -157,11 +157,7 @@ impl Emitter<'_> {
         }
         let descent = self.descent.clone();
         if let Some(descent) = &descent {
-            self.line(format!(
-                "Adam* const constants = (Adam*)(SHARED_MEMORY + {});",
-                THREADS * 8 / self.options.bytes()
-            ));
-            self.line(format!("if (threadIdx.x == {}) *constants = {};", THREADS - 1, descent.constants));
+            self.line(format!("const Adam adam = {};", descent.constants));
         }
         self.line(format!("const unsigned tiles = (count + {}) / {points};", points - 1));
         self.line(format!(
@@ -185,18 +181,17 @@ impl Emitter<'_> {
                 let [m, v] = [false, true].map(|second| self.moment(tensor, length, second));
                 self.line(format!("{inside} {{"));
                 self.line(format!(
-                    "{w}[e - {offset}] = adam_update(*constants, {w}[e - {offset}], mean, {m} + e - {offset}, {v} + e - {offset});"
+                    "{w}[e - {offset}] = adam_update(adam, {w}[e - {offset}], mean, {m} + e - {offset}, {v} + e - {offset});"
                 ));
                 self.line("}");
             }
         }
         if descent.is_some() {
-            let (state, steps) = (self.state, Extent { fixed: 1, ..Extent::default() });
+            let (state, steps) = (self.state, Extent { fixed: 2, ..Extent::default() });
             let rates = self.buffer("rates", Element::Double, steps, Role::Rates);
             [state, rates].into_iter().for_each(|id| _ = self.argument(id));
         }
-        let shared = THREADS * 8 + if descent.is_some() { 64 } else { 0 };
-        self.kernel("sums", Grid::Fixed(total.div_ceil(32) as u32), THREADS, shared);
+        self.kernel("sums", Grid::Fixed(total.div_ceil(32) as u32), THREADS, THREADS * 8);
     }
 
     /// The tensor of whose gradient a buffer would be, where it is updated at once.

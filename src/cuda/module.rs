@@ -71,7 +71,8 @@ pub enum Role {
     },
     /// [seed, step]: read by whatever draws. The last launch of a training step adds one to the step.
     State,
-    /// Learning rate of each step of a run, f64, indexed by step. Written by the caller.
+    /// Two factors of Adam for each step of a run, f64, see [`Adam::factors`](crate::train::Adam::factors): [steps, 2]. Written by the
+    /// caller.
     Rates,
     /// Output k of the program. Written.
     Output(u32),

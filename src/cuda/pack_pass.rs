@@ -56,7 +56,7 @@ fn parts(packs: &Packs, count: usize, out: usize) -> [usize; 3] {
 fn room(packs: &Packs, count: usize, out: usize) -> usize {
     let numbers =
         parts(packs, count, out).iter().sum::<usize>() + packs.tile * out + packs.threads / 32 + 2 * packs.draws;
-    4 * numbers + 64 + 8 * packs.threads
+    4 * numbers + 8 * packs.threads
 }
 
 /// Whether the segments' sums fit where a tile was.
@@ -101,8 +101,7 @@ impl<'a> Step<'a> {
             let ids = self.moments(t);
             arguments.extend(ids.map(|id| (id, true)));
             moments = ids.map(|id| self.name(id).to_string()).join(", ");
-            body.line(format!("Adam* const constants = (Adam*)(list + {});", 2 * draws));
-            body.line(format!("if (threadIdx.x == 0) *constants = {};", self.adam_constants()));
+            body.line(format!("const Adam adam = {};", self.adam_constants()));
             for (name, id) in &c.named {
                 arguments.push((*id, false));
                 if self.name(*id) != name {
@@ -130,7 +129,7 @@ impl<'a> Step<'a> {
         let has_squares = pass.scales.filter(|_| points::has_ball(c.sampler));
         if let Some(ahead) = has_squares {
             body.line(format!("const PointStep after = {source}_step(state, {ahead});"));
-            body.line(format!("double* const squares = (double*)list + {} + threadIdx.x;", draws + 8));
+            body.line(format!("double* const squares = (double*)list + {draws} + threadIdx.x;"));
             body.line("*squares = 0;");
         }
         if pass.forward.is_some() {
@@ -173,7 +172,7 @@ impl<'a> Step<'a> {
             body.line("__syncthreads();");
             c.piece.body.text.lines().for_each(|l| body.line(l.trim_start()));
             body.line(format!(
-                "update_packs<{inputs}, OUT, TILE, {threads}>(left, *constants, (real)(1.0 / COUNT), gradient, has(left), more, w, {weight}, {moments});"
+                "update_packs<{inputs}, OUT, TILE, {threads}>(left, adam, (real)(1.0 / COUNT), gradient, has(left), more, w, {weight}, {moments});"
             ));
         } else if pass.forward.is_some() {
             body.line(format!("load_weight<{inputs}, OUT, TILE>(left, {weight}, w);"));
@@ -218,6 +217,7 @@ impl<'a> Step<'a> {
         }
         body.line("__syncthreads();");
         if pass.forward.is_some() && width > 0 {
+            body.line("#pragma unroll 1");
             body.line(format!("for (int e = threadIdx.x; e < COUNT * {width}; e += {threads}) {{"));
             body.line("real sum = x[e];");
             body.line("#pragma unroll");
@@ -297,10 +297,11 @@ impl<'c> Walk<'c> {
             // sine and cosine of a number are worked out together
             let lead = |k: usize| shifts[k].map(|s| s.1);
             let both = |k: usize| Some(lead(k)?.max(lead(partners(k)?)?));
-            let wanted: Vec<usize> = (0..of.nodes.len()).map(|k| both(k).unwrap_or(0)).collect();
+            // what is farthest ahead begins where the points do
+            let reach = (0..of.nodes.len()).filter_map(lead).max().unwrap_or(0);
+            let wanted = |k: usize| if of.nodes[k] == Node::Points { reach } else { both(k).unwrap_or(0) };
+            let wanted: Vec<usize> = (0..of.nodes.len()).map(wanted).collect();
             if wanted == least_lead {
-                let points = of.nodes.iter().position(|n| *n == Node::Points);
-                let reach = points.and_then(lead).unwrap_or(0);
                 return Walk { of, shifts, reach, names: BTreeMap::new() };
             }
             least_lead = wanted;

@@ -46,7 +46,7 @@ pub struct Training<'a> {
     pub conditions: Vec<Condition<'a>>,
     /// The optimiser.
     pub adam: Adam,
-    /// Steps of a run: the length of `Role::Rates`.
+    /// Steps of a run: so many are in `Role::Rates`.
     pub steps: u64,
 }
 
@@ -122,7 +122,7 @@ impl<'a> Step<'a> {
             gradients: vec![vec![]; training.tensors.len()],
         };
         step.state = step.buffer("state", Element::Long, 2, Role::State);
-        step.rates = step.buffer("rates", Element::Double, training.steps as usize, Role::Rates);
+        step.rates = step.buffer("rates", Element::Double, 2 * training.steps as usize, Role::Rates);
         for (k, tensor) in training.tensors.iter().enumerate() {
             let id = step.buffer(&tensor_name(&tensor.name), Element::Real, tensor.len(), Role::Tensor(k as u32));
             step.tensors.push(id);
@@ -402,7 +402,7 @@ impl<'a> Step<'a> {
     /// The constants of the update.
     pub fn adam_constants(&self) -> String {
         let adam = self.training.adam;
-        format!("adam_at(rates[state[1]], state[1] + 1, {:?}, {:?}, {:?})", adam.beta1, adam.beta2, adam.epsilon)
+        format!("adam_at(rates, state[1], {:?}, {:?}, {:?})", adam.beta1, adam.beta2, adam.epsilon)
     }
 
     /// The kernel that updates all tensors.
@@ -441,20 +441,14 @@ impl<'a> Step<'a> {
         if total == 0 {
             return;
         }
-        body.line("Adam* const constants = (Adam*)SHARED_MEMORY;");
-        body.line("if (threadIdx.x == 0) {");
-        let constants = self.adam_constants();
-        body.line(format!("*constants = {constants};"));
-        body.line("}");
-        body.line("__syncthreads();");
-        body.line("const Adam adam = *constants;");
+        body.line(format!("const Adam adam = {};", self.adam_constants()));
         body.line(format!("const size_t some = (size_t)gridDim.x * {THREADS};"));
         body.line(format!("for (size_t i = (size_t)blockIdx.x * {THREADS} + threadIdx.x; i < {total}u; i += some) {{"));
         body.line("size_t e = i;");
         branches.text.lines().for_each(|l| body.line(l.trim_start()));
         body.line("}");
         let blocks = total.div_ceil(THREADS).clamp(1, BLOCKS) as u32;
-        self.kernel("update", (Grid::Fixed(blocks), THREADS, 64), &arguments, body);
+        self.kernel("update", (Grid::Fixed(blocks), THREADS, 0), &arguments, body);
     }
 
     /// The kernel that notes the losses and counts the step.

@@ -71,7 +71,7 @@ fn reach(columns: &Columns) -> usize {
 
 /// Bytes of shared memory of a pass.
 pub(super) fn shared(wide: &Wide, count: usize, bytes: usize) -> usize {
-    (3 * TILE * wide.out + reach(&wide.columns) * pitch(count)) * bytes + (THREADS + 1024) * 4 + 128
+    (3 * TILE * wide.out + reach(&wide.columns) * pitch(count)) * bytes + (THREADS + 1024) * 4
 }
 
 /// Whether so many points can be streamed.
@@ -161,10 +161,7 @@ impl<'a> Step<'a> {
             arguments.extend([(first, true), (second, true)]);
             moments = Some([first, second].map(|id| self.name(id).to_string()));
             let constants = self.adam_constants();
-            body.line(format!("Adam* const constants = (Adam*)(found + {});", THREADS + 1024));
-            body.line(format!("if (threadIdx.x == 0) *constants = {constants};"));
-            body.line("__syncthreads();");
-            body.line("const Adam adam = *constants;");
+            body.line(format!("const Adam adam = {constants};"));
         }
         if pass.forward.is_some() {
             arguments.push((self.tensors[t], pass.update));
@@ -193,7 +190,7 @@ impl<'a> Step<'a> {
             before += c.sampler.count();
         }
         body.line("}");
-        let shared = (3 * tile + x) * bytes + (THREADS + 1024) * 4 + 128;
+        let shared = (3 * tile + x) * bytes + (THREADS + 1024) * 4;
         self.kernel(name, (Grid::Fixed(blocks as u32), THREADS, shared), &merged(arguments), body);
     }
 

@@ -102,7 +102,10 @@ pub struct DeviceStepper<'m, T> {
     conditions: Vec<String>,
     reports: Vec<String>,
     measure: Measure<'m, T>,
+    adam: Adam,
+    /// By step.
     rates: Vec<f64>,
+    factors: Vec<[f64; 2]>,
     step: u64,
     seed: u64,
 }
@@ -159,7 +162,9 @@ impl<'m, T: Number> DeviceStepper<'m, T> {
             conditions: names,
             reports,
             measure,
+            adam: Adam::new(training),
             rates: vec![],
+            factors: vec![],
             step: 0,
             seed,
         })
@@ -195,9 +200,20 @@ impl<'m, T: Number> DeviceStepper<'m, T> {
         self.runner.start()
     }
 
+    /// The rates of the steps from one on.
+    fn keep_rates(&mut self, from: usize, rates: &[f64]) {
+        let end = self.rates.len().max(from + rates.len());
+        self.rates.resize(end, 0.0);
+        self.factors.resize(end, [0.0; 2]);
+        for (step, rate) in (from..).zip(rates) {
+            self.rates[step] = *rate;
+            self.factors[step] = self.adam.factors(step as u64 + 1, *rate);
+        }
+    }
+
     fn upload_rates(&mut self) -> Result<(), cuda::Error> {
         match runner::buffer(self.runner.module(), Role::Rates) {
-            Some(id) => runner::upload(&mut *self.runner, id, &self.rates),
+            Some(id) => runner::upload(&mut *self.runner, id, self.factors.as_flattened()),
             None => Ok(()),
         }
     }
@@ -225,8 +241,7 @@ impl<'m, T: Number> DeviceStepper<'m, T> {
     fn make(&mut self, rates: &[f64], losses: &mut Vec<f64>) -> Result<(), cuda::Error> {
         let from = self.step as usize;
         if self.rates.get(from..from + rates.len()) != Some(rates) {
-            self.rates.resize(self.rates.len().max(from + rates.len()), 0.0);
-            self.rates[from..from + rates.len()].copy_from_slice(rates);
+            self.keep_rates(from, rates);
             self.upload_rates()?;
         }
         self.runner.call(rates.len() as u64)?;
@@ -267,7 +282,9 @@ impl<T: Number> Stepper<T> for DeviceStepper<'_, T> {
 
     fn begin(&mut self, beginning: Beginning<'_, T>) -> Result<(), ObjectiveError> {
         (self.step, self.values, self.moments) = (beginning.step, beginning.values, beginning.moments);
-        self.rates = (0..beginning.training.steps as u64).map(|s| beginning.training.rate_at(s)).collect();
+        let rates: Vec<f64> = (0..beginning.training.steps as u64).map(|s| beginning.training.rate_at(s)).collect();
+        (self.rates, self.factors) = (vec![], vec![]);
+        self.keep_rates(0, &rates);
         Ok(self.upload_all()?)
     }
 

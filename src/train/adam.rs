@@ -45,13 +45,18 @@ impl Adam {
         Adam { beta1: training.beta1, beta2: training.beta2, epsilon: training.epsilon }
     }
 
+    /// What changes from update to update, of number `t` (from 1): rate / (1 - b1^t) and 1 / (1 - b2^t).
+    pub fn factors(&self, t: u64, rate: f64) -> [f64; 2] {
+        let correction = |beta: f64| 1.0 - libm::pow(beta, t as f64);
+        [rate / correction(self.beta1), 1.0 / correction(self.beta2)]
+    }
+
     /// The constants of update number `t` (from 1).
     pub fn at<T: Element>(&self, t: u64, rate: f64) -> Update<T> {
-        let correction = |beta: f64| 1.0 - libm::pow(beta, t as f64);
-        let of = |x: f64| T::of(x);
+        let ([scale, unbias], of) = (self.factors(t, rate), |x: f64| T::of(x));
         Update {
-            scale: of(rate / correction(self.beta1)),
-            unbias: of(1.0 / correction(self.beta2)),
+            scale: of(scale),
+            unbias: of(unbias),
             keep: [self.beta1, self.beta2].map(of),
             take: [1.0 - self.beta1, 1.0 - self.beta2].map(of),
             epsilon: of(self.epsilon),

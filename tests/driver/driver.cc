@@ -79,6 +79,8 @@ struct Node {
 
 struct Graph {
     std::vector<Node> nodes;
+    // of the capture
+    int number = 0;
 };
 
 struct Stream {
@@ -92,7 +94,7 @@ struct Stream {
 
 // What a stream had got when it was recorded.
 struct Event {
-    Graph* capture = nullptr;
+    int capture = 0;
     std::set<size_t> last;
 };
 
@@ -103,7 +105,7 @@ std::set<Module*> modules;
 std::set<Stream*> streams;
 std::set<Graph*> graphs, executables;
 std::set<Event*> events;
-int contexts = 0, launches = 0, replays = 0;
+int contexts = 0, launches = 0, replays = 0, captures = 0;
 bool is_started = false;
 Status broken = OK;
 thread_local bool has_context = false;
@@ -508,6 +510,7 @@ Status cuStreamBeginCapture_v2(Stream* stream, int mode) {
     if (!streams.count(stream) || mode > 2) return INVALID_VALUE;
     if (stream->capture) return forbidden();
     stream->capture = new Graph;
+    stream->capture->number = ++captures;
     stream->invalidated = false;
     stream->is_origin = true;
     stream->last.clear();
@@ -534,16 +537,18 @@ Status cuEventRecord(Event* event, Stream* stream) {
     if (!events.count(event) || !streams.count(stream)) return INVALID_HANDLE;
     // what does not capture has no use for events here
     if (!stream->capture) return INVALID_VALUE;
-    *event = Event{stream->capture, stream->last};
+    *event = Event{stream->capture->number, stream->last};
     return OK;
 }
 
 Status cuStreamWaitEvent(Stream* stream, Event* event, unsigned flags) {
     ENTER();
     if (!events.count(event) || !streams.count(stream)) return INVALID_HANDLE;
-    if (flags != 0 || !event->capture || (stream->capture && stream->capture != event->capture)) return INVALID_VALUE;
+    const auto is_own = [&](const Stream* s) { return s->capture && s->capture->number == event->capture; };
+    const auto origin = std::find_if(streams.begin(), streams.end(), is_own);
+    if (flags != 0 || origin == streams.end() || (stream->capture && !is_own(stream))) return INVALID_VALUE;
     if (!stream->capture) {
-        stream->capture = event->capture;
+        stream->capture = (*origin)->capture;
         stream->is_origin = false;
         stream->last.clear();
     }
