@@ -232,8 +232,8 @@ impl Loaded {
                 event.record(stream).map_err(failed(what))?;
             }
         }
-        let ends = self.lanes.ends.iter().filter_map(|k| over[*k].as_ref());
-        ends.map(|event| event.hold(&self.stream)).collect::<Result<_, _>>().map_err(failed(what))
+        let mut ends = self.lanes.ends.iter().filter_map(|k| over[*k].as_ref());
+        ends.try_for_each(|event| event.hold(&self.stream)).map_err(failed(what))
     }
 
     /// A graph of so many calls.
