@@ -108,8 +108,8 @@ impl<'a> Step<'a> {
                     body.line(format!("const auto* const {name} = {};", self.name(*id)));
                 }
             }
+            // what this writes is read behind the first barrier of a tile
             c.piece.begin.text.lines().for_each(|l| body.line(l.trim_start()));
-            body.line("__syncthreads();");
             self.pack_points(&mut body, &mut arguments, c, "now", 0);
         }
         if let Some(ahead) = pass.forward {
