@@ -1,4 +1,4 @@
-//! A module on a GPU: one context, one stream; a call is the replay of a CUDA graph.
+//! A module on a GPU: one context, a stream for each lane of its launches; a call is the replay of a CUDA graph.
 //!
 //! The first call launches kernel by kernel and waits after each, so that an error names its kernel; later calls replay the
 //! captured launches, many calls at a time where so many are wanted. What `lanes` lets run beside each other does so there.
