@@ -1,5 +1,8 @@
 //! How a loop over numbers is compiled for the processor that runs it.
 
+#[cfg(target_arch = "x86_64")]
+use std::sync::LazyLock;
+
 /// A piece of work with inner loops over numbers. `run` must be `#[inline(always)]`, and so what it calls.
 pub trait Kernel {
     /// Does the work.
@@ -19,7 +22,8 @@ pub fn dispatch<K: Kernel>(kernel: K) {
             kernel.run();
         }
         // Sound: called where the processor has the features.
-        match vectors() {
+        static HERE: LazyLock<Vectors> = LazyLock::new(vectors);
+        match *HERE {
             Vectors::Wide => return unsafe { wide(kernel) },
             Vectors::Narrow => return unsafe { narrow(kernel) },
             Vectors::Base => {}
@@ -30,6 +34,7 @@ pub fn dispatch<K: Kernel>(kernel: K) {
 
 /// What kernels are compiled for.
 #[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
 enum Vectors {
     Wide,
     Narrow,

@@ -19,6 +19,19 @@ const FACTORIALS: [f64; 20] = {
     table
 };
 
+/// log(2)^k / k!
+const BINARY: [f64; 20] = {
+    let mut table = FACTORIALS;
+    let mut k = 1;
+    let mut power = 1.0;
+    while k < 20 {
+        power *= std::f64::consts::LN_2;
+        table[k] *= power;
+        k += 1;
+    }
+    table
+};
+
 /// NaN stays NaN.
 #[inline(always)]
 fn clamp<T: Real>(x: T, lo: T, hi: T) -> T {
@@ -49,6 +62,16 @@ fn expm1_reduced<T: Real>(r: T) -> T {
         p = p.mul_add(r, T::lit(FACTORIALS[k]));
     }
     p.mul_add(r * r, r)
+}
+
+/// 2^f - 1, |f| <= 1/2.
+#[inline(always)]
+fn exp2m1_reduced<T: Real>(f: T) -> T {
+    let mut p = T::lit(BINARY[T::TERMS.exp]);
+    for k in (1..T::TERMS.exp).rev() {
+        p = p.mul_add(f, T::lit(BINARY[k]));
+    }
+    p * f
 }
 
 /// e^x
@@ -167,8 +190,15 @@ pub fn sign<T: Real>(x: T) -> T {
 /// Hyperbolic tangent.
 #[inline(always)]
 pub fn tanh<T: Real>(x: T) -> T {
-    let e = expm1_negative(x.abs() * T::lit(-2.0));
-    (-e / (e + T::lit(2.0))).flip_sign(x)
+    // e^(-2 |x|) = 2^(k + f): the error of the factor's last digit grows with x, and its weight in the result falls faster
+    let a = x.abs();
+    let a = if a > T::lit(30.0) { T::lit(30.0) } else { a };
+    let factor = T::lit(-2.0 * std::f64::consts::LOG2_E);
+    let k = a.mul_add(factor, T::MAGIC) - T::MAGIC;
+    let f = a.mul_add(factor, -k);
+    let scale = T::exp2_whole(k);
+    let e = exp2m1_reduced(f).mul_add(scale, scale - T::one());
+    (e / (T::lit(-2.0) - e)).flip_sign(x)
 }
 
 /// Half of e^|x|, and half of e^-|x|: the first without overflow where it can be.

@@ -51,7 +51,7 @@ use rayon::prelude::*;
 use schedule::{Home, Schedule};
 use std::mem::take;
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use thiserror::Error;
 use tile::{Run, Workspace};
 use wide::Wide;
@@ -93,6 +93,17 @@ pub struct Executor<T> {
     pool: Mutex<Vec<(Option<usize>, Workspace<T>)>>,
     /// Sums of earlier chunks.
     sums: Mutex<Vec<Vec<Vec<T>>>>,
+    /// Of the last call.
+    turned_before: Mutex<Option<Arc<Turned<T>>>>,
+}
+
+/// Weights, by tensor.
+#[derive(Debug)]
+struct Turned<T> {
+    /// As they were given, where they are kept for other calls.
+    of: Vec<Vec<T>>,
+    /// Transposed.
+    weights: Vec<Vec<T>>,
 }
 
 /// Points that are made where they are needed, the same however often and in whatever blocks.
@@ -214,6 +225,7 @@ impl<T: Real> Executor<T> {
             program: program.clone(),
             pool: Mutex::default(),
             sums: Mutex::default(),
+            turned_before: Mutex::default(),
         })
     }
 
@@ -345,6 +357,7 @@ impl<T: Real> Executor<T> {
         };
         let bounds: Vec<usize> = (0..=chunks).map(bound).collect();
         let (fixed, turned, factors) = (self.fixed(call), self.turned(call), self.factors(call));
+        let turned = &turned.weights;
         let run = Run { executor: self, call, tile, fixed, turned, points, made, results: values, factors };
         let mut jobs: Vec<(usize, usize, Vec<&mut [T]>)> = bounds.windows(2).map(|w| (w[0], w[1], vec![])).collect();
         for (value, output) in values.iter().zip(outputs.iter_mut()) {
@@ -453,16 +466,36 @@ impl<T: Real> Executor<T> {
         self.program.ops.iter().map(layer).collect()
     }
 
-    /// By tensor: the weights of layers, transposed to [in, out], but those that lie so already.
-    fn turned(&self, call: &Call<T>) -> Vec<Vec<T>> {
-        let mut turned = vec![vec![]; self.program.tensors.len()];
+    /// By tensor: the weights of layers, transposed to [in, out], but those that lie so already. Calls by the thread that makes them are
+    /// small and many: they share what is the same.
+    fn turned(&self, call: &Call<T>) -> Arc<Turned<T>> {
+        let kept = self.turned_before.lock().ok().filter(|_| self.alone).and_then(|before| before.clone());
+        let is_same = |op: &Op, before: &Turned<T>| match op {
+            Op::Linear { weight, .. } | Op::LinearPart { weight, .. } if !self.is_turned(*weight) => {
+                before.of[weight.index()] == call.tensors[weight.index()]
+            }
+            _ => true,
+        };
+        if let Some(kept) = kept.filter(|kept| self.program.ops.iter().all(|op| is_same(op, kept))) {
+            return kept;
+        }
+        let mut all = Turned { of: vec![vec![]; self.program.tensors.len()], weights: vec![] };
+        all.weights = all.of.clone();
         for op in &self.program.ops {
             let (Op::Linear { weight, .. } | Op::LinearPart { weight, .. }) = op else { continue };
-            if !self.is_turned(*weight) && turned[weight.index()].is_empty() {
-                turned[weight.index()] = lift::transposed(self.weight(*weight, call));
+            let weights = &mut all.weights[weight.index()];
+            if !self.is_turned(*weight) && weights.is_empty() {
+                *weights = lift::transposed(self.weight(*weight, call));
+                if self.alone {
+                    all.of[weight.index()] = call.tensors[weight.index()].to_vec();
+                }
             }
         }
-        turned
+        let all = Arc::new(all);
+        if let (true, Ok(mut before)) = (self.alone, self.turned_before.lock()) {
+            *before = Some(all.clone());
+        }
+        all
     }
 
     /// By operation: the factors of weights.

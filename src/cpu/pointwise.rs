@@ -331,6 +331,8 @@ pub struct Scalar<'a, T> {
     pub y: &'a mut [T],
 }
 
+/// Numbers of the widest vectors.
+const VECTOR: usize = 16;
 /// Summands of a part.
 const PART: i64 = 256;
 /// Columns of points that a loop makes at a time.
@@ -458,9 +460,10 @@ impl<T: Real> Kernel for Scalar<'_, T> {
     }
 }
 
-/// What only reads and writes registers, in the first `w` lanes.
+/// What only reads and writes registers, in the first `w` lanes, and in some behind them, which nobody reads: whole vectors.
 #[inline(always)]
 pub(super) fn arithmetic<T: Real>(code: &Code, w: usize, lanes: &mut [Lane<T>]) {
+    let w = w.next_multiple_of(VECTOR);
     match code {
         Code::Constant { y, value } => lanes[*y] = [T::lit(*value); LANES],
         Code::Unary { f, y, a } => {

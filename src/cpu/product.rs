@@ -1,6 +1,7 @@
 //! Matrix products of a tile, and sums of its rows.
 
 use super::activation::LANES;
+use super::gemm::Plus;
 use super::real::{Kernel, Real};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -20,10 +21,40 @@ pub fn product<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, add: bool,
     if c.strides()[1] != 1 && c.strides()[0] == 1 {
         return product(alpha, b.t(), a.t(), add, c.reversed_axes());
     }
-    if T::gemm(alpha, &a, &b, add, &mut c) {
+    if T::gemm(alpha, &a, &b, if add { Plus::Itself } else { Plus::Nothing }, &mut c) {
         return;
     }
     general_mat_mul(alpha, &a, &b, if add { T::one() } else { T::zero() }, &mut c);
+}
+
+/// c = a b + row in every row; for a [m, k], b [k, n], c [m, n] and row [n], c with contiguous rows.
+pub fn affine<T: Real>(a: ArrayView2<T>, b: ArrayView2<T>, row: &[T], mut c: ArrayViewMut2<T>) {
+    if c.is_empty() || T::gemm(T::one(), &a, &b, Plus::Row(&row[..c.ncols()]), &mut c) {
+        return;
+    }
+    general_mat_mul(T::one(), &a, &b, T::zero(), &mut c);
+    if let Some(y) = c.as_slice_mut() {
+        T::add_to_each(AddToEach { row, y });
+    }
+}
+
+/// y = a + b
+pub struct AddPair<'a, T> {
+    /// A term.
+    pub a: &'a [T],
+    /// The other.
+    pub b: &'a [T],
+    /// Sums.
+    pub y: &'a mut [T],
+}
+
+impl<T: Real> Kernel for AddPair<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        for ((y, a), b) in self.y.iter_mut().zip(self.a).zip(self.b) {
+            *y = *a + *b;
+        }
+    }
 }
 
 /// y += row, for each row of y: [n, row.len()].
@@ -173,6 +204,18 @@ mod tests {
                 alpha * (0..k).map(|l| a[[i, l]] * b[[l, j]]).sum::<f64>() + if add { c[[i, j]] } else { 0.0 }
             });
             product(alpha, a.view(), b.view(), add, c.view_mut());
+            prop_assert!((&c - &expected).iter().all(|e| e.abs() < 1e-12), "{c} {expected}");
+        }
+
+        #[test]
+        fn a_row_is_added_to_every_row(m in 1..100usize, k in 0..300usize, n in 1..40usize) {
+            let fill = |r, c, s: f64| Array2::from_shape_fn((r, c), |(i, j)| ((i * 7 + j * 13) as f64 * s).sin());
+            let (a, b) = (fill(m, k, 0.3), fill(k, n, 0.7));
+            let row: Vec<f64> = (0..n).map(|j| (j as f64).cos()).collect();
+            let mut c = fill(m, n, 1.1);
+            affine(a.view(), b.view(), &row, c.view_mut());
+            let expected =
+                Array2::from_shape_fn((m, n), |(i, j)| row[j] + (0..k).map(|l| a[[i, l]] * b[[l, j]]).sum::<f64>());
             prop_assert!((&c - &expected).iter().all(|e| e.abs() < 1e-12), "{c} {expected}");
         }
     }

@@ -4,7 +4,7 @@ use super::activation::Taylor;
 use super::directions::Fill;
 use super::gemm::Gemm;
 use super::pointwise::Scalar;
-use super::product::{AddColumns, AddRows, AddToEach, SumParts};
+use super::product::{AddColumns, AddPair, AddRows, AddToEach, SumParts};
 use super::strips::Block;
 use super::table::Apply;
 use super::term::Along;
@@ -76,7 +76,7 @@ pub struct Terms {
 
 impl Real for f64 {
     const MAGIC: f64 = 6755399441055744.0;
-    const TERMS: Terms = Terms { exp: 14, log: 12, log1p: 18, sin: 9 };
+    const TERMS: Terms = Terms { exp: 13, log: 12, log1p: 18, sin: 9 };
     const EXP_MAX: f64 = 710.0;
     const EXP_MIN: f64 = -746.0;
     const TINY: f64 = f64::MIN_POSITIVE;
@@ -147,7 +147,7 @@ impl Real for f64 {
 
 impl Real for f32 {
     const MAGIC: f32 = 12582912.0;
-    const TERMS: Terms = Terms { exp: 8, log: 6, log1p: 9, sin: 6 };
+    const TERMS: Terms = Terms { exp: 7, log: 6, log1p: 9, sin: 6 };
     const EXP_MAX: f32 = 89.0;
     const EXP_MIN: f32 = -104.0;
     const TINY: f32 = f32::MIN_POSITIVE;
@@ -235,4 +235,4 @@ macro_rules! kernels {
         }
     };
 }
-kernels!(taylor Taylor apply Apply scalar Scalar add_to_each AddToEach add_columns AddColumns columns Block fill Fill add_rows AddRows sum_parts SumParts along Along);
+kernels!(taylor Taylor apply Apply scalar Scalar add_pair AddPair add_to_each AddToEach add_columns AddColumns columns Block fill Fill add_rows AddRows sum_parts SumParts along Along);

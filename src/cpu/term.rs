@@ -9,7 +9,7 @@ use super::real::{Kernel, Real};
 use crate::jet::{Activation, MAX_ORDER};
 
 /// The most coefficients.
-const MOST: usize = MAX_ORDER + 2;
+pub const MOST: usize = MAX_ORDER + 2;
 
 /// A coefficient of sigma(x), or the adjoint of a coefficient of x where there are `bars`.
 pub struct Along<'a, T> {

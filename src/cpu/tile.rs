@@ -4,17 +4,20 @@ use super::activation::Lane;
 use super::factor::{Factored, inject_adjoint};
 use super::lift::{self, Draw, Lift, Row0, matrix, matrix_mut};
 use super::pointwise::{Input, Registers, Scalar};
-use super::product::{AddColumns, AddToEach, product};
+use super::product::{AddColumns, AddPair, AddToEach, affine, product};
 use super::real::Real;
-
 use super::schedule::{Home, Schedule};
 use super::table::{Apply, Lanes, Shape, Task};
-use super::term::Along;
+use super::term::{Along, MOST};
 use super::wide::Made;
 use super::{Call, Executor};
 use crate::jet::random::Words;
 use crate::jet::{self, Op, Source, TensorId, Type, ValueId};
+use smallvec::SmallVec;
 use std::mem::take;
+
+/// Values that an operation reads without memory being asked for.
+const FEW: usize = 8;
 
 /// What one chunk works with.
 #[derive(Debug, Default)]
@@ -54,7 +57,7 @@ pub struct Run<'a, T> {
     /// By operation: see [`lift::fixed`].
     pub fixed: Vec<Vec<T>>,
     /// By tensor: weights as [in, out], or empty where they lie so already.
-    pub turned: Vec<Vec<T>>,
+    pub turned: &'a [Vec<T>],
     /// All points, row by row: [count, columns]; empty where they are made.
     pub points: &'a [T],
     /// What is made block by block, in place of the points.
@@ -180,25 +183,23 @@ impl<T: Real> Run<'_, T> {
             Op::Pointwise(_) => {
                 let Some(code) = &self.executor.scalar[k] else { return };
                 let mut registers = take(&mut workspace.registers);
-                let mut inputs: Vec<Input<T>> = code
-                    .inputs
-                    .iter()
-                    .map(|source| match *source {
-                        Source::Value(v) => {
-                            let (rows, features) = self.shape(v);
-                            if let (Home::Points, Some(made)) = (self.executor.schedule.homes[v.index()], &self.made) {
-                                return Input::Points(made.source, tile.first, features);
-                            }
-                            Input::Value { elements: self.value(v, tile, workspace), rows, features }
+                let mut inputs: SmallVec<[Input<T>; FEW]> = SmallVec::new();
+                inputs.extend(code.inputs.iter().map(|source| match *source {
+                    Source::Value(v) => {
+                        let (rows, features) = self.shape(v);
+                        if let (Home::Points, Some(made)) = (self.executor.schedule.homes[v.index()], &self.made) {
+                            return Input::Points(made.source, tile.first, features);
                         }
-                        Source::Tensor(t) => Input::Tensor(self.call.tensors[t.index()]),
-                    })
-                    .collect();
+                        Input::Value { elements: self.value(v, tile, workspace), rows, features }
+                    }
+                    Source::Tensor(t) => Input::Tensor(self.call.tensors[t.index()]),
+                }));
                 if let Some(made) = &self.made {
                     let elements = &made.sums[tile.first * made.width..][..n * made.width];
                     inputs.push(Input::Value { elements, rows: 1, features: made.width });
                 }
                 T::scalar(Scalar { code, inputs: &inputs, points: n, registers: &mut registers, y });
+                drop(inputs);
                 workspace.registers = registers;
             }
             Op::Lift { .. } => {
@@ -223,18 +224,22 @@ impl<T: Real> Run<'_, T> {
                 T::add_to_each(AddToEach { row: bias, y: &mut y[..row0] });
             }
             Op::Linear { x, weight, bias } => {
-                let weight = self.turned(*weight);
+                let (weight, bias) = (self.turned(*weight), self.call.tensors[bias.index()]);
                 let (rows, out) = self.shape(ValueId(k as u32));
+                let row0 = if rows > 0 { n * out } else { 0 };
                 if self.executor.schedule.homes[x.index()] == Home::Fused {
                     if let Some(lift) = self.lift(*x, tile, workspace, Some((k, out))) {
                         lift.linear(weight, &self.fixed[k], y);
                     }
+                    T::add_to_each(AddToEach { row: bias, y: &mut y[..row0] });
                 } else {
-                    let x = matrix(self.value(*x, tile, workspace), rows * n);
-                    product(T::one(), x, weight, false, matrix_mut(y, rows * n));
+                    let x = self.value(*x, tile, workspace);
+                    let (x0, rest) = x.split_at(if rows > 0 { x.len() / rows } else { 0 });
+                    let (y0, more) = y.split_at_mut(row0);
+                    affine(matrix(x0, n), weight, bias, matrix_mut(y0, n));
+                    let count = n * rows.saturating_sub(1);
+                    product(T::one(), matrix(rest, count), weight, false, matrix_mut(more, count));
                 }
-                let bias = self.call.tensors[bias.index()];
-                T::add_to_each(AddToEach { row: bias, y: &mut y[..if rows > 0 { n * out } else { 0 }] });
             }
             Op::LinearPart { x, weight } => {
                 let rows = self.shape(*x).0 * n;
@@ -265,10 +270,7 @@ impl<T: Real> Run<'_, T> {
             }
             Op::Add { a, b } => {
                 let (a, b) = (self.value(*a, tile, workspace), self.value(*b, tile, workspace));
-                let (a, b) = (&a[..y.len()], &b[..y.len()]);
-                for k in 0..y.len() {
-                    y[k] = a[k] + b[k];
-                }
+                T::add_pair(AddPair { a, b, y });
             }
             // reduced, or in the caller's arrays
             _ => {}
@@ -291,10 +293,13 @@ impl<T: Real> Run<'_, T> {
             (true, false) => values[0].len(),
             _ => 0,
         };
-        let [mut x, y, bars] = [&values[0][gone..], values[1], values[2]]
-            .map(|v| v.iter().map(|v| self.value(*v, tile, workspace)).collect::<Vec<_>>());
-        x.splice(0..0, std::iter::repeat_n(&[][..], gone));
-        T::along(Along { activation, x: &x, y: &y, bars: &bars, lanes: &mut lanes, out });
+        let mut slices = [[&[][..]; MOST]; 3];
+        for (k, (slices, values)) in slices.iter_mut().zip(values).enumerate() {
+            let slices = slices.iter_mut().zip(values).skip(if k == 0 { gone } else { 0 });
+            slices.for_each(|(slice, v)| *slice = self.value(*v, tile, workspace));
+        }
+        let [x, y, bars] = std::array::from_fn(|k| &slices[k][..values[k].len()]);
+        T::along(Along { activation, x, y, bars, lanes: &mut lanes, out });
         workspace.terms = lanes;
     }
 

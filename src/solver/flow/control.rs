@@ -4,7 +4,7 @@
 //! error is within the tolerances is accepted; the next, or the same again, is as long as the error allows (Hairer, Norsett, Wanner,
 //! Solving Ordinary Differential Equations I, II.4).
 
-use super::runner::{Group, Runner, Taken, Way, cast};
+use super::runner::{Group, Runner, Taken, Way};
 use crate::plan::FlowPlan;
 use crate::program::{Flow, Integrator};
 use crate::solver::placed::Placed;
@@ -133,7 +133,10 @@ impl<T: Number> Runner<T> {
                 let clock = &mut clocks[*k];
                 clock.step = clock.step.min(1.0 - clock.at);
             }
-            let here: Vec<T> = under_way.iter().flat_map(|k| cast(&points[k * columns..][..columns])).collect();
+            let mut here: Vec<T> = Vec::with_capacity(under_way.len() * columns);
+            for k in &under_way {
+                here.extend(points[k * columns..][..columns].iter().map(|x| T::of(*x)));
+            }
             let data = self.data(interval, &under_way, |k| clocks[k].step * interval.lengths[k]);
             let out = self.one(step, tensors, (&here, &data), *random)?;
             let mut accepted = Taken::default();
