@@ -8,7 +8,7 @@
 //! A c of a few columns would leave most of a vector empty. Where the rows of a are contiguous, its elements are dot products along them;
 //! where a's columns are, the transpose of c is what is multiplied.
 //!
-//! Every element of c is one sum over k, in order, in pieces of [`DEPTH`] (in dot products one for each number of a vector):
+//! Every element of c is one sum over k, in order, in pieces of [`DEPTH`] (in dot products of [`SHORT`], and one for each number of a vector):
 //! how rows are blocked changes no bit.
 
 use ndarray::{ArrayView2, ArrayViewMut2, LinalgScalar, s};
@@ -19,6 +19,8 @@ use std::arch::x86_64::*;
 const DEPTH: usize = 256;
 /// Rows of a that are gone through for each panel of b.
 const BLOCK: usize = 64;
+/// The same for dot products, whose columns of b are copied.
+const SHORT: usize = 128;
 /// Numbers of a matrix b that is copied where its rows are not contiguous.
 const COPIED: usize = 1 << 16;
 /// The most columns of c that are a few.
@@ -413,15 +415,15 @@ fn few<T: Gemm + LinalgScalar>(
         return false;
     }
     let (a_row, c_row) = (a.strides()[0], c.strides()[0]);
-    let mut columns = [T::zero(); FEW * DEPTH];
-    for first in (0..depth).step_by(DEPTH) {
-        let depth = DEPTH.min(depth - first);
-        for (j, column) in columns.chunks_exact_mut(DEPTH).take(n).enumerate() {
+    let mut columns = [T::zero(); FEW * SHORT];
+    for first in (0..depth).step_by(SHORT) {
+        let depth = SHORT.min(depth - first);
+        for (j, column) in columns.chunks_exact_mut(SHORT).take(n).enumerate() {
             column[..depth].iter_mut().enumerate().for_each(|(k, to)| *to = alpha * b[[first + k, j]]);
         }
         let (a, b) = (a.as_ptr().wrapping_add(first), columns.as_ptr());
         let (c, plus) = (c.as_mut_ptr(), under(plus, first, 0, (c.as_ptr(), c_row)));
-        dots(m, n, Dots { depth, a: (a, a_row), b: (b, DEPTH as isize), c: (c, c_row), plus });
+        dots(m, n, Dots { depth, a: (a, a_row), b: (b, SHORT as isize), c: (c, c_row), plus });
     }
     true
 }

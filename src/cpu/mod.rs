@@ -470,13 +470,13 @@ impl<T: Real> Executor<T> {
     /// small and many: they share what is the same.
     fn turned(&self, call: &Call<T>) -> Arc<Turned<T>> {
         let kept = self.turned_before.lock().ok().filter(|_| self.alone).and_then(|before| before.clone());
-        let is_same = |op: &Op, before: &Turned<T>| match op {
+        let serves = |op: &Op, before: &Turned<T>| match op {
             Op::Linear { weight, .. } | Op::LinearPart { weight, .. } if !self.is_turned(*weight) => {
-                before.of[weight.index()] == call.tensors[weight.index()]
+                is_same(&before.of[weight.index()], call.tensors[weight.index()])
             }
             _ => true,
         };
-        if let Some(kept) = kept.filter(|kept| self.program.ops.iter().all(|op| is_same(op, kept))) {
+        if let Some(kept) = kept.filter(|kept| self.program.ops.iter().all(|op| serves(op, kept))) {
             return kept;
         }
         let mut all = Turned { of: vec![vec![]; self.program.tensors.len()], weights: vec![] };
@@ -576,6 +576,11 @@ impl<T: Real> Executor<T> {
         }
         reduced
     }
+}
+
+/// Whether all numbers are the same; without branches, as vector code.
+fn is_same<T: Real>(a: &[T], b: &[T]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(true, |same, (a, b)| same & (a == b))
 }
 
 /// Points that lie row by row.

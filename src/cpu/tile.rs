@@ -32,11 +32,12 @@ pub struct Workspace<T> {
 }
 
 impl<T: Real> Workspace<T> {
-    /// Slots for tiles of this many points; sums at 0.
+    /// Slots for tiles of this many points, at least; sums at 0.
     pub fn prepare(&mut self, schedule: &Schedule, tile: usize) {
         self.slots.resize_with(schedule.slots.len(), Vec::new);
         for (slot, size) in self.slots.iter_mut().zip(&schedule.slots) {
-            slot.resize(size * tile, T::zero());
+            // never shrunk: small tiles follow large ones, and the other way round
+            slot.resize(slot.len().max(size * tile), T::zero());
         }
         self.sums.resize_with(schedule.sums.len(), Vec::new);
         for (sum, size) in self.sums.iter_mut().zip(&schedule.sums) {

@@ -21,12 +21,17 @@ pub struct Pad {
     is_free: bool,
 }
 
-/// A column, or one for each round of a loop: `column` in terms of i0, which goes through these.
+/// A column, or one for each round of a loop: `column` in terms of i0, which goes through `rounds`.
 #[derive(Clone, Debug, PartialEq)]
 struct Columns {
     column: String,
-    lo: i64,
-    hi: i64,
+    rounds: Option<(i64, i64)>,
+}
+
+impl Columns {
+    fn count(&self) -> i64 {
+        self.rounds.map_or(1, |(lo, hi)| hi - lo)
+    }
 }
 
 /// A load of such columns.
@@ -40,7 +45,7 @@ struct Read {
 }
 
 fn count(columns: &[Columns]) -> i64 {
-    columns.iter().map(|c| c.hi - c.lo).sum()
+    columns.iter().map(Columns::count).sum()
 }
 
 impl Pad {
@@ -58,7 +63,7 @@ impl Pad {
     /// Where a load that defines this register finds its number.
     pub fn place(&self, register: u32) -> Option<String> {
         let (place, var) = *self.places.get(&register)?;
-        let at = count(&self.columns[..place]) - var.map_or(0, |_| self.columns[place].lo);
+        let at = count(&self.columns[..place]) - self.columns[place].rounds.map_or(0, |rounds| rounds.0);
         let at = match var {
             None => at.to_string(),
             Some(var) if at == 0 => format!("i{var}"),
@@ -131,8 +136,7 @@ impl Emitter<'_> {
                         let from = feature.register.map(|r| known.get(&r));
                         if self.is_made(v) && from != Some(None) {
                             let column = text(&feature, |_| format!("whole({})", from.flatten().map_or("", |f| &f.1)));
-                            let (lo, hi) = around.map_or((0, 1), |a| (a.1, a.2));
-                            let columns = Columns { column, lo, hi };
+                            let columns = Columns { column, rounds: around.map(|a| (a.1, a.2)) };
                             let from = from.flatten().map(|f| f.0);
                             let var = around.map(|a| a.0);
                             reads.push(Read { register: *next, points: v, from, columns, var });
@@ -164,16 +168,18 @@ impl Emitter<'_> {
         self.line(format!("const int p = e / {all}, k = e % {all};"));
         self.line("long long c = 0;");
         let mut before = 0;
-        for Columns { column, lo, hi } in columns {
-            match hi - lo {
-                1 => self.line(format!("if (k == {before}) c = {};", column.replace("i0", &lo.to_string()))),
-                rounds => {
-                    let at = format!("(k - {})", before - lo).replace("(k - 0)", "k").replace("- -", "+ ");
-                    let column = column.replace("i0", &at);
-                    self.line(format!("if (k >= {before} && k < {}) c = {column};", before + rounds));
+        for columns in columns {
+            let (column, after) = (&columns.column, before + columns.count());
+            match columns.rounds {
+                None => self.line(format!("if (k == {before}) c = {column};")),
+                Some((lo, _)) => {
+                    self.line(format!("if (k >= {before} && k < {after}) {{"));
+                    self.line(format!("const int i0 = k - {before} + {lo};"));
+                    self.line(format!("c = {column};"));
+                    self.line("}");
                 }
             }
-            before += hi - lo;
+            before = after;
         }
         let made = format!("{source}_at(c, first + p, s, scale[first + p])");
         self.line(format!("pad[e] = c >= 0 && c < {features} ? {made} : not_a_number();"));

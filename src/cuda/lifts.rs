@@ -133,24 +133,6 @@ impl Emitter<'_> {
         if self.is_layer_of_draws(&lift) {
             return self.layer_of_draws(k, &lift, weight);
         }
-        let row_is_read_once = lift.seeds.windows(2).all(|s| s[0].row < s[1].row);
-        if let (&[Draw::Columns { value, row: r }], true) = (lift.samples.as_slice(), row_is_read_once)
-            && lift.seeds.iter().all(|s| s.sample.is_some())
-        {
-            // without branches, so that several columns are read at once
-            self.line("#pragma unroll 4");
-            self.each(lift.rows - 1, out, |e| {
-                e.line("const int r = 1 + m / n, p = m % n, s = v{x}_starts[r];".replace("{x}", &x.0.to_string()));
-                e.line(format!("const Seed seed = v{}_seeds[s < {} ? s : 0];", x.0, lift.seeds.len()));
-                e.line(format!("const int column = {};", e.column(value, r, lift.first)));
-                e.line(format!("const real weight = {w}[(size_t)f * {row} + (size_t)column * {column}];"));
-                e.line(format!(
-                    "v{k}[(n + m) * {pitch} + f] = v{}_starts[r + 1] > s ? seed.value * weight : real(0);",
-                    x.0
-                ));
-            });
-            return;
-        }
         self.each(lift.rows - 1, out, |e| {
             e.line("const int r = 1 + m / n, p = m % n;");
             e.line("real sum = 0;");
