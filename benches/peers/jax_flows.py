@@ -1,8 +1,8 @@
 """A training step of a flow: s' = F(s), F = 2-32-32-2 with tanh, 500 pairs of states 0.01 apart, mean square, gradient, Adam.
 
 `--method`: `taylor_lagrange` (order 2, the midpoint a second network of that size; derivatives along the flow by
-`jax.experimental.jet`, or by hand with `--by hand`, where the coefficients of each layer are kept), `rk4` (by hand), `dopri5`
-(diffrax, tolerance 1e-5, adjoint by recursive checkpointing). The peer of `examples/stiff_flow.jet` without its penalty; data as
+`jax.experimental.jet`, or by hand with `--by hand`, where the coefficients of each layer are kept), `rk4` (by hand, or with `--by
+diffrax` by a tableau given to diffrax), `dopri5` (diffrax, tolerance 1e-5; both with its adjoint by recursive checkpointing). The peer of `examples/stiff_flow.jet` without its penalty; data as
 `examples/flow_data.rs` writes it.
 """
 
@@ -13,7 +13,7 @@ import time
 
 p = argparse.ArgumentParser()
 p.add_argument("--method", choices=["taylor_lagrange", "rk4", "dopri5"], default="taylor_lagrange")
-p.add_argument("--by", choices=["jet", "hand"], default="hand")
+p.add_argument("--by", choices=["jet", "hand", "diffrax"], default="hand")
 p.add_argument("--data", default="examples/flows/stiff.csv")
 p.add_argument("--threads", type=int, default=2)
 p.add_argument("--steps", type=int, default=4000, help="the first are compilation and ten more, which are not counted")
@@ -91,23 +91,49 @@ def rk4(parameters, s):
     return s + (a + 2 * b + 2 * c + f(s + c)) / 6
 
 
-def dopri5(parameters, s):
+def by_diffrax(solver, controller):
     import diffrax
 
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, y, f: apply(f, y)),
-        diffrax.Dopri5(),
-        t0=0.0,
-        t1=H,
-        dt0=H,
-        y0=s,
-        args=parameters[0],
-        stepsize_controller=diffrax.PIDController(rtol=1e-5, atol=1e-7),
-    )
-    return solution.ys[0]
+    field = diffrax.ODETerm(lambda t, y, f: apply(f, y))
+
+    def solve(parameters, s):
+        return diffrax.diffeqsolve(
+            field, solver, t0=0.0, t1=H, dt0=H, y0=s, args=parameters[0], stepsize_controller=controller
+        ).ys[0]
+
+    return solve
 
 
-step_of = {"taylor_lagrange": taylor_lagrange, "rk4": rk4, "dopri5": dopri5}[o.method]
+def dopri5():
+    import diffrax
+
+    return by_diffrax(diffrax.Dopri5(), diffrax.PIDController(rtol=1e-5, atol=1e-7))
+
+
+def diffrax_rk4():
+    import diffrax
+
+    class RK4(diffrax.AbstractERK):
+        tableau = diffrax.ButcherTableau(
+            a_lower=(np.array([0.5]), np.array([0.0, 0.5]), np.array([0.0, 0.0, 1.0])),
+            b_sol=np.array([1, 2, 2, 1]) / 6,
+            b_error=np.zeros(4),
+            c=np.array([0.5, 0.5, 1.0]),
+        )
+        interpolation_cls = diffrax.ThirdOrderHermitePolynomialInterpolation.from_k
+
+        def order(self, terms):
+            return 4
+
+    return by_diffrax(RK4(), diffrax.ConstantStepSize())
+
+
+methods = {
+    "taylor_lagrange": lambda: taylor_lagrange,
+    "rk4": lambda: diffrax_rk4() if o.by == "diffrax" else rk4,
+    "dopri5": dopri5,
+}
+step_of = methods[o.method]()
 
 
 @jax.jit

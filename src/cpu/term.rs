@@ -5,6 +5,7 @@
 //! sigma' is a function of sigma, else from the Taylor coefficients of sigma' at x_0 by Horner's rule.
 
 use super::activation::{LANES, Lane, Taylor};
+use super::math;
 use super::real::{Kernel, Real};
 use crate::jet::{Activation, MAX_ORDER};
 
@@ -42,6 +43,8 @@ impl<T: Real> Kernel for Along<'_, T> {
             let Some(to) = out[start..].first_chunk_mut() else { continue };
             // of a known count, all of it stays in registers
             match count {
+                // the commonest, without a call for every block
+                0 if activation == Activation::Tanh => each_tanh(lane(x, 0, start), to),
                 1 if activation.is_autonomous() => known::<T, 1>(activation, [x, y, bars], start, to),
                 2 if activation.is_autonomous() => known::<T, 2>(activation, [x, y, bars], start, to),
                 3 if activation.is_autonomous() => known::<T, 3>(activation, [x, y, bars], start, to),
@@ -174,6 +177,14 @@ fn add_product<T: Real>(sum: &mut Lane<T>, c: T, a: &Lane<T>, b: &Lane<T>) {
 fn one_minus_square<T: Real>(to: &mut Lane<T>, y: &Lane<T>) {
     for l in 0..LANES {
         to[l] = (T::one() - y[l]) * (T::one() + y[l]);
+    }
+}
+
+/// to = tanh(x)
+#[inline(always)]
+fn each_tanh<T: Real>(x: &Lane<T>, to: &mut Lane<T>) {
+    for l in 0..LANES {
+        to[l] = math::tanh(x[l]);
     }
 }
 

@@ -140,6 +140,10 @@ impl<T: Number> Runner<T> {
             let data = self.data(interval, &under_way, |k| clocks[k].step * interval.lengths[k]);
             let out = self.one(step, tensors, (&here, &data), *random)?;
             let mut accepted = Taken::default();
+            let width = self.plan.step.data_columns;
+            if kept.is_some() {
+                accepted.reserve(under_way.len(), [columns, width, n]);
+            }
             for (i, (k, out)) in under_way.iter().zip(out.chunks(2 * n)).enumerate() {
                 let (clock, point) = (&mut clocks[*k], &mut points[k * columns..][..columns]);
                 let error = control.error(&point[first..first + n], &out[..n], &out[n..]);
@@ -149,7 +153,6 @@ impl<T: Number> Runner<T> {
                     clock.at += length;
                     self.moved(point, out, length * interval.lengths[*k]);
                     if kept.is_some() {
-                        let width = self.plan.step.data_columns;
                         accepted.add(*k, &here[i * columns..][..columns], &data[i * width..][..width], &out[n..]);
                     }
                 } else if clock.step < SMALLEST {

@@ -245,11 +245,12 @@ impl<T: Number> FlowObjective<T> {
     }
 
     fn gather(&self, rows: &[usize], offset: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
-        let points = rows.iter().flat_map(|r| self.data.point(r + offset).to_vec()).collect();
-        let inputs = match self.runner.plan.inputs {
-            Some(_) => rows.iter().flat_map(|r| self.data.values(r + offset).to_vec()).collect(),
-            None => Vec::new(),
-        };
+        let mut points = Vec::with_capacity(rows.len() * self.data.columns);
+        rows.iter().for_each(|r| points.extend_from_slice(self.data.point(r + offset)));
+        let mut inputs = Vec::new();
+        if self.runner.plan.inputs.is_some() {
+            rows.iter().for_each(|r| inputs.extend_from_slice(self.data.values(r + offset)));
+        }
         let lengths = rows.iter().map(|r| self.data.interval(r + offset)).collect();
         (points, inputs, lengths)
     }
@@ -393,7 +394,10 @@ impl<T: Number> FlowObjective<T> {
         }
         let steps = tapes.iter().map(Tape::steps).sum::<usize>() as f64 / count;
         let weight = self.fit.remainder_weight / (steps * n as f64);
-        let remainder: f64 = tapes.iter().map(Tape::remainder).sum::<f64>() * weight / count;
+        let remainder = match weight == 0.0 {
+            true => 0.0,
+            false => tapes.iter().map(Tape::remainder).sum::<f64>() * weight / count,
+        };
         // where the midpoint is fitted to a solver, the data say nothing to it
         let own = self.fit.midpoint_every.is_some();
         let is_midpoint = &self.is_midpoint;

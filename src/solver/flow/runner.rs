@@ -85,6 +85,14 @@ pub(super) struct Taken<T> {
 }
 
 impl<T: Number> Taken<T> {
+    /// Makes room for so many points, of so many columns, data and components each.
+    pub fn reserve(&mut self, count: usize, [columns, width, n]: [usize; 3]) {
+        self.rows.reserve(count);
+        self.points.reserve(count * columns);
+        self.data.reserve(count * width);
+        self.estimates.reserve(count * n);
+    }
+
     /// One point more.
     pub fn add(&mut self, row: usize, point: &[T], data: &[T], estimates: &[T]) {
         self.rows.push(row);
@@ -101,7 +109,7 @@ impl<T: Number> Tape<T> {
 
     /// Sum of the absolute estimates.
     pub fn remainder(&self) -> f64 {
-        self.taken().flat_map(|t| &t.estimates).map(|r| r.f64().abs()).sum()
+        self.taken().map(|t| t.estimates.iter().map(|r| r.f64().abs()).sum::<f64>()).sum()
     }
 
     /// Steps of all points together.
