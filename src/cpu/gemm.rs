@@ -146,7 +146,7 @@ macro_rules! kernel {
                     let done = left.div_ceil(left.div_ceil(ROWS));
                     // Sound: the piece is at most as long as what is left.
                     unsafe {
-                        match (columns > LANES, columns % LANES == 0, done) {
+                        match (columns > LANES, columns.is_multiple_of(LANES), done) {
                             $((true, true, $rows) => micro::<$rows, 2, true>(&p, LANES),
                             (true, false, $rows) => micro::<$rows, 2, false>(&p, columns - LANES),
                             (false, true, $rows) => micro::<$rows, 1, true>(&p, LANES),

@@ -235,7 +235,7 @@ impl<T: Real> Run<'_, T> {
                     T::add_to_each(AddToEach { row: bias, y: &mut y[..row0] });
                 } else {
                     let x = self.value(*x, tile, workspace);
-                    let (x0, rest) = x.split_at(if rows > 0 { x.len() / rows } else { 0 });
+                    let (x0, rest) = x.split_at(x.len().checked_div(rows).unwrap_or(0));
                     let (y0, more) = y.split_at_mut(row0);
                     affine(matrix(x0, n), weight, bias, matrix_mut(y0, n));
                     let count = n * rows.saturating_sub(1);
