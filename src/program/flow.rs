@@ -70,7 +70,14 @@ impl<'a> Resolver<'a> {
         let found = self.shape(id);
         if found != shape {
             let error = Diagnostic::error(right.span, format!("a {found} cannot be the derivative of a {shape}"));
-            return self.fail(error.label(found.to_string()).also(left, shape.to_string()));
+            let note = match (found, shape) {
+                (Shape::Scalar, Shape::Vector(1)) => "a state of one number is declared without `[1]`".into(),
+                (_, Shape::Vector(n)) => {
+                    format!("the right side has as many components as the state: of a network, `outputs = {n}`")
+                }
+                _ => "a state of several numbers is declared with how many: `state s[2]`".into(),
+            };
+            return self.fail(error.label(found.to_string()).also(left, shape.to_string()).note(note));
         }
         Some(id)
     }
