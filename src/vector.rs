@@ -34,7 +34,6 @@ pub fn dispatch<K: Kernel>(kernel: K) {
 
 /// What kernels are compiled for.
 #[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
 enum Vectors {
     Wide,
     Narrow,

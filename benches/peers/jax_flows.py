@@ -1,9 +1,9 @@
 """A training step of a flow: s' = F(s), F = 2-32-32-2 with tanh, 500 pairs of states 0.01 apart, mean square, gradient, Adam.
 
 `--method`: `taylor_lagrange` (order 2, the midpoint a second network of that size; derivatives along the flow by
-`jax.experimental.jet`, or by hand with `--by hand`, where the coefficients of each layer are kept), `rk4` (by hand, or with `--by
-diffrax` by a tableau given to diffrax), `dopri5` (diffrax, tolerance 1e-5; both with its adjoint by recursive checkpointing). The peer of `examples/stiff_flow.jet` without its penalty; data as
-`examples/flow_data.rs` writes it.
+`jax.experimental.jet`, or `--by hand`, where the coefficients of each layer are kept), `rk4` (by hand, or `--by diffrax` with its tableau),
+`dopri5` (by diffrax, rtol 1e-5, atol 1e-7). diffrax has its adjoint by recursive checkpointing. The peer of `flow_METHOD.jet` beside this
+file; data as `examples/flow_data.rs` writes it.
 """
 
 import argparse
@@ -13,11 +13,15 @@ import time
 
 p = argparse.ArgumentParser()
 p.add_argument("--method", choices=["taylor_lagrange", "rk4", "dopri5"], default="taylor_lagrange")
-p.add_argument("--by", choices=["jet", "hand", "diffrax"], default="hand")
+p.add_argument("--by", choices=["jet", "hand", "diffrax"], help="the first of what the method has, if not given")
 p.add_argument("--data", default="examples/flows/stiff.csv")
 p.add_argument("--threads", type=int, default=2)
 p.add_argument("--steps", type=int, default=4000, help="the first are compilation and ten more, which are not counted")
 o = p.parse_args()
+ways = {"taylor_lagrange": ["hand", "jet"], "rk4": ["hand", "diffrax"], "dopri5": ["diffrax"]}[o.method]
+o.by = o.by or ways[0]
+if o.by not in ways:
+    p.error(f"{o.method} is done by {' or '.join(ways)}")
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: o.threads])
 
 import jax
@@ -128,12 +132,8 @@ def diffrax_rk4():
     return by_diffrax(RK4(), diffrax.ConstantStepSize())
 
 
-methods = {
-    "taylor_lagrange": lambda: taylor_lagrange,
-    "rk4": lambda: diffrax_rk4() if o.by == "diffrax" else rk4,
-    "dopri5": dopri5,
-}
-step_of = methods[o.method]()
+ours = {"taylor_lagrange": taylor_lagrange, "rk4": rk4}
+step_of = {"rk4": diffrax_rk4, "dopri5": dopri5}[o.method]() if o.by == "diffrax" else ours[o.method]
 
 
 @jax.jit

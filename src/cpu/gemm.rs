@@ -250,11 +250,11 @@ kernel!(wide_f64 f64 8 "avx512f" rows 1 2 3 4 5 6 7 8;
 kernel!(narrow_f32 f32 8 "avx2,fma" rows 1 2 3 4 5;
     _mm256_setzero_ps _mm256_set1_ps _mm256_fmadd_ps _mm256_mul_ps _mm256_add_ps sum_f32;
     load p n => _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
-    store p n x => store_f32(p, n, x));
+    store p n x => store_part(p, n, x));
 kernel!(narrow_f64 f64 4 "avx2,fma" rows 1 2 3 4 5;
     _mm256_setzero_pd _mm256_set1_pd _mm256_fmadd_pd _mm256_mul_pd _mm256_add_pd sum_f64;
     load p n => _mm256_maskload_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), _mm256_setr_epi64x(0, 1, 2, 3)));
-    store p n x => store_f64(p, n, x));
+    store p n x => store_part(p.cast(), 2 * n, _mm256_castpd_ps(x)));
 
 /// The sum of a vector's numbers.
 #[cfg(target_arch = "x86_64")]
@@ -273,13 +273,14 @@ fn sum_f64(x: __m256d) -> f64 {
     _mm_cvtsd_f64(_mm_add_sd(pairs, _mm_unpackhi_pd(pairs, pairs)))
 }
 
-/// Stores the first `n` numbers of a vector, in pieces: a masked store takes many times as long on some processors.
+/// Stores the first `n` numbers of a vector, in pieces: a masked store takes many times as long on some processors. A number in f64 is two
+/// of them.
 ///
 /// # Safety
 /// So many numbers may be written at `p`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn store_f32(mut p: *mut f32, n: usize, x: __m256) {
+unsafe fn store_part(mut p: *mut f32, n: usize, x: __m256) {
     // Sound: the pieces have n numbers together.
     unsafe {
         if n == 8 {
@@ -296,29 +297,6 @@ unsafe fn store_f32(mut p: *mut f32, n: usize, x: __m256) {
         }
         if n & 1 != 0 {
             _mm_store_ss(p, rest);
-        }
-    }
-}
-
-/// The same in f64.
-///
-/// # Safety
-/// So many numbers may be written at `p`.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn store_f64(mut p: *mut f64, n: usize, x: __m256d) {
-    // Sound: the pieces have n numbers together.
-    unsafe {
-        if n == 4 {
-            return _mm256_storeu_pd(p, x);
-        }
-        let mut rest = _mm256_castpd256_pd128(x);
-        if n & 2 != 0 {
-            _mm_storeu_pd(p, rest);
-            (p, rest) = (p.wrapping_add(2), _mm256_extractf128_pd::<1>(x));
-        }
-        if n & 1 != 0 {
-            _mm_store_sd(p, rest);
         }
     }
 }

@@ -83,13 +83,16 @@ pub fn exp<T: Real>(x: T) -> T {
     ((expm1_reduced(r) + T::one()) * T::exp2_whole(half)) * T::exp2_whole(k - half)
 }
 
-/// e^x - 1 for x <= 0.
+/// e^x - 1 for x <= 0: 2^(k + f) - 1. The error of the factor's last digit grows with |x|, and e^x falls faster.
 #[inline(always)]
 fn expm1_negative<T: Real>(x: T) -> T {
     // From here on the result is -1.
-    let (k, r) = reduce(if x < T::lit(-60.0) { T::lit(-60.0) } else { x });
+    let x = if x < T::lit(-60.0) { T::lit(-60.0) } else { x };
+    let factor = T::lit(std::f64::consts::LOG2_E);
+    let k = x.mul_add(factor, T::MAGIC) - T::MAGIC;
+    let f = x.mul_add(factor, -k);
     let scale = T::exp2_whole(k);
-    expm1_reduced(r) * scale + (scale - T::one())
+    exp2m1_reduced(f).mul_add(scale, scale - T::one())
 }
 
 /// atanh(s) by its series.
@@ -190,14 +193,7 @@ pub fn sign<T: Real>(x: T) -> T {
 /// Hyperbolic tangent.
 #[inline(always)]
 pub fn tanh<T: Real>(x: T) -> T {
-    // e^(-2 |x|) = 2^(k + f): the error of the factor's last digit grows with x, and its weight in the result falls faster
-    let a = x.abs();
-    let a = if a > T::lit(30.0) { T::lit(30.0) } else { a };
-    let factor = T::lit(-2.0 * std::f64::consts::LOG2_E);
-    let k = a.mul_add(factor, T::MAGIC) - T::MAGIC;
-    let f = a.mul_add(factor, -k);
-    let scale = T::exp2_whole(k);
-    let e = exp2m1_reduced(f).mul_add(scale, scale - T::one());
+    let e = expm1_negative(x.abs() * T::lit(-2.0));
     (e / (T::lit(-2.0) - e)).flip_sign(x)
 }
 

@@ -93,7 +93,7 @@ pub struct Executor<T> {
     pool: Mutex<Vec<(Option<usize>, Workspace<T>)>>,
     /// Sums of earlier chunks.
     sums: Mutex<Vec<Vec<Vec<T>>>>,
-    /// Of the last call.
+    /// Of the last call, where each is worked on by the thread that makes it.
     turned_before: Mutex<Option<Arc<Turned<T>>>>,
 }
 
@@ -578,9 +578,10 @@ impl<T: Real> Executor<T> {
     }
 }
 
-/// Whether all numbers are the same; without branches, as vector code.
+/// Whether all numbers are the same, with their signs; without branches, as vector code.
 fn is_same<T: Real>(a: &[T], b: &[T]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(true, |same, (a, b)| same & (a == b))
+    let sign = |x: &T| T::one().flip_sign(*x);
+    a.len() == b.len() && a.iter().zip(b).fold(true, |same, (a, b)| same & (a == b) & (sign(a) == sign(b)))
 }
 
 /// Points that lie row by row.

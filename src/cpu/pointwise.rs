@@ -460,10 +460,15 @@ impl<T: Real> Kernel for Scalar<'_, T> {
     }
 }
 
-/// What only reads and writes registers, in the first `w` lanes, and in some behind them, which nobody reads: whole vectors.
+/// What only reads and writes registers, in the first `w` lanes; what is vector code, in some behind them, too, which nobody reads.
 #[inline(always)]
 pub(super) fn arithmetic<T: Real>(code: &Code, w: usize, lanes: &mut [Lane<T>]) {
-    let w = w.next_multiple_of(VECTOR);
+    let w = match code {
+        // number by number, all or those that are far from 0
+        Code::Unary { f: Unary::Atan | Unary::Sin | Unary::Cos | Unary::Tan, .. }
+        | Code::Binary { f: Binary::Pow, .. } => w,
+        _ => w.next_multiple_of(VECTOR),
+    };
     match code {
         Code::Constant { y, value } => lanes[*y] = [T::lit(*value); LANES],
         Code::Unary { f, y, a } => {

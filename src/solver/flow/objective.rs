@@ -394,10 +394,8 @@ impl<T: Number> FlowObjective<T> {
         }
         let steps = tapes.iter().map(Tape::steps).sum::<usize>() as f64 / count;
         let weight = self.fit.remainder_weight / (steps * n as f64);
-        let remainder = match weight == 0.0 {
-            true => 0.0,
-            false => tapes.iter().map(Tape::remainder).sum::<f64>() * weight / count,
-        };
+        let weighed = tapes.iter().filter(|_| weight > 0.0);
+        let remainder = weighed.map(Tape::remainder).sum::<f64>() * weight / count;
         // where the midpoint is fitted to a solver, the data say nothing to it
         let own = self.fit.midpoint_every.is_some();
         let is_midpoint = &self.is_midpoint;
