@@ -438,7 +438,7 @@ fn the_cpu_agrees_with_the_interpreter() {
         let (mut outputs, mut gradients) = evaluator.buffers();
         evaluator.run_into(&parameters, (5, &points, &[]), (7, 2), &mut outputs, &mut gradients).expect("shapes fit");
         let tensors = training.tensors.iter().map(|t| parameters.get(&t.name).expect("its own").to_vec()).collect();
-        let inputs = Inputs { count: 5, points, data: vec![], tensors, seed: 7, step: 2 };
+        let inputs = Inputs { count: 5, points, data: vec![], tensors, seed: 7, step: 2, given: vec![] };
         let values = interpret(training, &inputs).expect("it was planned");
         let results = training.outputs.iter().map(|o| o.1).zip(&outputs);
         for (value, ours) in results.chain(training.gradients.iter().map(|g| g.1).zip(&gradients)) {

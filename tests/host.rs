@@ -2,7 +2,7 @@
 //! CPU backend, whatever the order of threads and blocks.
 #![cfg(all(feature = "cuda", unix))]
 
-use jetc::cpu::{Call, Executor, Points};
+use jetc::cpu::{Beside, Call, Executor, Points};
 use jetc::cuda::host::{Host, HostError, Memory, Order};
 use jetc::cuda::{BufferId, Module, Options, Precision, Role, emit};
 use jetc::jet::JetProgram;
@@ -152,6 +152,7 @@ fn on_cpu<T: Number>(case: &Case) -> Vec<Vec<f64>> {
         data: &data,
         tensors: &tensors,
         random: (SEED, 2).into(),
+        beside: Beside::default(),
     };
     let mut outputs = vec![vec![]; case.program.outputs.len()];
     let mut gradients = vec![vec![]; case.program.gradients.len()];

@@ -139,6 +139,17 @@ pub struct Call<'a, T> {
     pub tensors: &'a [&'a [T]],
     /// For `Sample` and `Directions`.
     pub random: Random,
+    /// What else there is, where there is something.
+    pub beside: Beside<'a, T>,
+}
+
+/// What a call has beside points and data.
+#[derive(Clone, Copy, Default)]
+pub struct Beside<'a, T> {
+    /// What another program has worked out for the points: [count, rows, features] each.
+    pub given: &'a [&'a [T]],
+    /// Numbers of the points among those that are drawn for, from `random.first`; none where they are 0, 1, ..
+    pub numbers: &'a [usize],
 }
 
 /// Which of the generator's numbers are drawn.
@@ -265,7 +276,8 @@ impl<T: Real> Executor<T> {
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
     ) -> Result<Streamed<T>, ShapeError> {
-        if let Some(tall) = self.tall.as_ref().filter(|_| !self.is_streamed(call.count)) {
+        let is_streamed = self.is_streamed(call.count) && call.beside.numbers.is_empty();
+        if let Some(tall) = self.tall.as_ref().filter(|_| !is_streamed) {
             return tall.run(call, outputs, gradients);
         }
         self.check(call, outputs, gradients)?;
@@ -358,7 +370,10 @@ impl<T: Real> Executor<T> {
         let bounds: Vec<usize> = (0..=chunks).map(bound).collect();
         let (fixed, turned, factors) = (self.fixed(call), self.turned(call), self.factors(call));
         let turned = &turned.weights;
-        let run = Run { executor: self, call, tile, fixed, turned, points, made, results: values, factors };
+        let per_point = |k: &usize| self.per_point(values[*k]).is_some();
+        let mut order: Vec<usize> = (0..values.len()).filter(per_point).collect();
+        order.sort_by_key(|k| values[*k]);
+        let run = Run { executor: self, call, tile, fixed, turned, points, made, results: values, order, factors };
         let mut jobs: Vec<(usize, usize, Vec<&mut [T]>)> = bounds.windows(2).map(|w| (w[0], w[1], vec![])).collect();
         for (value, output) in values.iter().zip(outputs.iter_mut()) {
             let per_point = self.per_point(*value).unwrap_or(0);
@@ -440,6 +455,12 @@ impl<T: Real> Executor<T> {
             expect("points", call.count * program.columns, points.len())?;
         }
         expect("data", call.count * program.data_columns, call.data.len())?;
+        let given = program.ops.iter().filter_map(|op| match op {
+            Op::Given { rows, features, .. } => Some(rows * features),
+            _ => None,
+        });
+        expect("given", given.clone().count(), call.beside.given.len())?;
+        given.zip(call.beside.given).try_for_each(|(n, given)| expect("given", call.count * n, given.len()))?;
         expect("tensors", program.tensors.len(), call.tensors.len())?;
         for (tensor, elements) in program.tensors.iter().zip(call.tensors) {
             let is_layer =

@@ -15,6 +15,8 @@ pub enum Home {
     Points,
     /// In the array of data.
     Data,
+    /// In an array that is given.
+    Given(usize),
     /// A lift that the layers fuse.
     Fused,
     /// [rows, points of the tile, features] in this slot.
@@ -86,6 +88,8 @@ impl Schedule {
                 _ if !needed[k] => Home::Nowhere,
                 (Op::Points, _) => Home::Points,
                 (Op::Data, _) => Home::Data,
+                // as it is given, row by row at each point
+                (Op::Given { number, rows: 1, .. }, _) => Home::Given(*number),
                 _ if fused[k] => Home::Fused,
                 _ if streamed(k) => Home::Streamed,
                 (Op::Factor { .. }, _) => Home::Factor,

@@ -68,7 +68,7 @@ fn tensor(name: &str, shape: &[usize]) -> Tensor {
 pub fn inputs(program: &JetProgram, count: usize, seed: u64) -> Inputs {
     let tensors = program.tensors.iter().enumerate().map(|(k, t)| noise(seed + 10 + k as u64, t.len())).collect();
     let points = noise(seed, count * program.columns);
-    Inputs { count, points, data: noise(seed + 1, count * program.data_columns), tensors, seed, step: 3 }
+    Inputs { count, points, data: noise(seed + 1, count * program.data_columns), tensors, seed, step: 3, given: vec![] }
 }
 
 type Results<T> = (Vec<Vec<T>>, Vec<Vec<T>>);
@@ -79,12 +79,15 @@ pub fn execute<T: Real>(program: &JetProgram, inputs: &Inputs) -> Results<T> {
     let tensors: Vec<Vec<T>> = inputs.tensors.iter().map(|t| cast(t)).collect();
     let tensors: Vec<&[T]> = tensors.iter().map(Vec::as_slice).collect();
     let (points, data) = (cast(&inputs.points), cast(&inputs.data));
+    let given: Vec<Vec<T>> = inputs.given.iter().map(|g| cast(g)).collect();
+    let given: Vec<&[T]> = given.iter().map(Vec::as_slice).collect();
     let call = Call {
         count: inputs.count,
         points: Points::Rows(&points),
         data: &data,
         tensors: &tensors,
         random: (inputs.seed, inputs.step).into(),
+        beside: Beside { given: &given, numbers: &[] },
     };
     let executor = Executor::<T>::new(program).unwrap();
     let mut results = (vec![vec![]; program.outputs.len()], vec![vec![]; program.gradients.len()]);
@@ -380,7 +383,7 @@ fn sums_are_sums_of_entries(program: &JetProgram, inputs: &Inputs, truth: &[Vec<
         let tensors: Vec<&[f64]> = tensors.iter().map(Vec::as_slice).collect();
         let random = (inputs.seed, inputs.step).into();
         let points = Points::Rows(&inputs.points);
-        let call = Call { count: inputs.count, points, data: &inputs.data, tensors: &tensors, random };
+        let call = Call { count: inputs.count, points, data: &inputs.data, tensors: &tensors, random, beside: Beside::default() };
         let executor = || Executor::<f64>::with_wide(&together, wide_from).unwrap();
         for executor in [executor(), executor().alone()] {
             executor.run_whole(&call, &mut calls.0, &mut calls.1).unwrap();
@@ -424,7 +427,8 @@ fn wrong_lengths_are_errors_and_nan_passes() {
     };
     let executor = Executor::<f64>::new(&program).unwrap();
     let (points, c) = ([1.0, f64::NAN], [0.0; 3]);
-    let call = Call { count: 1, points: Points::Rows(&points), data: &[], tensors: &[&c], random: Random::default() };
+    let (random, beside) = (Random::default(), Beside::default());
+    let call = Call { count: 1, points: Points::Rows(&points), data: &[], tensors: &[&c], random, beside };
     let mut outputs = vec![vec![], vec![]];
     executor.run(&call, &mut outputs, &mut []).unwrap();
     assert!(outputs[0][0] == 1.0 && outputs[0][1].is_nan() && outputs[1][0] == 1.0 && outputs[1][1].is_nan());

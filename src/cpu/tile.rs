@@ -65,6 +65,8 @@ pub struct Run<'a, T> {
     pub made: Option<Made<'a, T>>,
     /// Values that the caller gets, one number or more per point.
     pub results: &'a [ValueId],
+    /// Which of them there are for each point, by value.
+    pub order: Vec<usize>,
     /// By operation: factors of weights.
     pub factors: Vec<Option<Factored<T>>>,
 }
@@ -81,14 +83,14 @@ impl<T: Real> Run<'_, T> {
     pub fn chunk(&self, first: usize, end: usize, outputs: &mut [&mut [T]], workspace: &mut Workspace<T>) {
         for start in (first..end).step_by(self.tile) {
             let tile = Tile { first: start, n: self.tile.min(end - start) };
+            let mut results = self.order.iter().peekable();
             for k in 0..self.executor.program.ops.len() {
                 self.op(k, tile, workspace);
-                for (value, output) in self.results.iter().zip(outputs.iter_mut()) {
-                    if value.index() == k && self.executor.per_point(*value).is_some() {
-                        let (rows, features) = self.shape(*value);
-                        let output = &mut output[(start - first) * rows * features..][..tile.n * rows * features];
-                        scatter(self.value(*value, tile, workspace), rows, tile.n, features, output);
-                    }
+                while let Some(result) = results.next_if(|r| self.results[**r].index() == k) {
+                    let (value, output) = (self.results[*result], &mut outputs[*result]);
+                    let (rows, features) = self.shape(value);
+                    let output = &mut output[(start - first) * rows * features..][..tile.n * rows * features];
+                    scatter(self.value(value, tile, workspace), rows, tile.n, features, output);
                 }
             }
         }
@@ -108,6 +110,7 @@ impl<T: Real> Run<'_, T> {
         match self.executor.schedule.homes[value.index()] {
             Home::Points => &self.points[tile.first * features..][..tile.n * features],
             Home::Data => &self.call.data[tile.first * features..][..tile.n * features],
+            Home::Given(number) => &self.call.beside.given[number][tile.first * features..][..tile.n * features],
             Home::Slot(slot) => &workspace.slots[slot][..rows * tile.n * features],
             _ => &[],
         }
@@ -174,6 +177,10 @@ impl<T: Real> Run<'_, T> {
                     };
                     self.words(*stream, self.number(tile, p)).weighted(*k, &table, put);
                 }
+            }
+            Op::Given { number, rows, features } => {
+                let from = &self.call.beside.given[*number][tile.first * rows * features..][..n * rows * features];
+                gather(from, *rows, n, *features, y);
             }
             Op::Directions { stream, len, k, gaussian } => {
                 for p in 0..n {
@@ -417,12 +424,23 @@ impl<T: Real> Run<'_, T> {
 
     /// The number of a tile's point.
     fn number(&self, tile: Tile, point: usize) -> usize {
-        self.call.random.first + tile.first + point
+        let (own, number) = (tile.first + point, self.call.beside.numbers);
+        self.call.random.first + number.get(own).copied().unwrap_or(own)
     }
 
     fn words(&self, stream: u32, point: usize) -> Words {
         let random = self.call.random;
         Words::new(random.seed, random.step, stream, point)
+    }
+}
+
+/// From [points, rows, features] to [rows, points, features].
+fn gather<T: Copy>(from: &[T], rows: usize, n: usize, features: usize, to: &mut [T]) {
+    for r in 0..rows {
+        for p in 0..n {
+            let from = &from[(p * rows + r) * features..][..features];
+            to[(r * n + p) * features..][..features].copy_from_slice(from);
+        }
     }
 }
 

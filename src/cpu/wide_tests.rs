@@ -106,6 +106,7 @@ fn streamed<T: Real + Element>(program: &Program, set: &PointSet, seed: u64, kep
         data: &[],
         tensors: &tensors,
         random: (seed, 3).into(),
+        beside: Beside::default(),
     };
     let (mut outputs, mut gradients) = (vec![vec![]; jet.outputs.len()], vec![vec![]; jet.gradients.len()]);
     executor.run_whole(&call, &mut outputs, &mut gradients).unwrap();
@@ -131,7 +132,7 @@ fn streamed_layers_are_what_the_oracle_says() {
             let tensors = jet.tensors.iter().map(|t| parameters.get(&t.name).unwrap().to_vec()).collect();
             let count = sampler.count();
             let truth =
-                interpret(jet, &Inputs { count, points: batch.points, data: vec![], tensors, seed: 4, step: 3 });
+                interpret(jet, &Inputs { count, points: batch.points, data: vec![], tensors, seed: 4, step: 3, given: vec![] });
             let truth = truth.unwrap();
             let results = jet.outputs.iter().map(|o| o.1).chain(jet.gradients.iter().map(|g| g.1));
             for (tolerance, ours) in [

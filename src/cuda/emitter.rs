@@ -101,6 +101,10 @@ fn headed(
     rollout: Option<Rollout>,
 ) -> Result<(String, Parts), Invalid> {
     let types = program.types()?;
+    if let Some(op) = program.ops.iter().position(|op| matches!(op, Op::Given { .. })) {
+        let why = "values of another program are given on the CPU only".into();
+        return Err(Invalid::Op { op, name: "given", why });
+    }
     let layout = Layout::new(program, &types, options);
     let mut emitter = Emitter::new(program, types, layout, options);
     emitter.stream(wide);
@@ -589,7 +593,7 @@ impl<'a> Emitter<'a> {
     /// An operation on a tile.
     fn operation(&mut self, k: usize) {
         match self.program.ops[k].clone() {
-            Op::Points | Op::Data | Op::Factor { .. } | Op::FactorAdjoint { .. } => {}
+            Op::Points | Op::Data | Op::Given { .. } | Op::Factor { .. } | Op::FactorAdjoint { .. } => {}
             Op::Sample { .. } | Op::SampleWeighted { .. } | Op::Directions { .. } => self.draw(k),
             Op::Pointwise(_) => {
                 let code = self.code(k);

@@ -3,7 +3,7 @@
 use super::Error;
 use super::inputs::{self, Input, Quantity};
 use super::kernels::{Kernels, Opened};
-use crate::cpu::{Call, Executor, Number, Points, ShapeError};
+use crate::cpu::{Beside, Call, Executor, Number, Points, ShapeError};
 use crate::jet::{JetProgram, Type, vjp};
 use crate::net::Parameters;
 use ndarray::{Array2, ArrayView2};
@@ -375,7 +375,8 @@ impl<T: Number> Operator<T> {
         let tensors = program.tensors.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
         let points = points.as_standard_layout();
         let (count, rows) = (points.nrows(), points.as_slice().unwrap_or_default());
-        let call = Call { count, points: Points::Rows(rows), data, tensors: &tensors, random: self.draw.into() };
+        let (random, beside) = (self.draw.into(), Beside::default());
+        let call = Call { count, points: Points::Rows(rows), data, tensors: &tensors, random, beside };
         prepared.run(rows, &call, outputs, gradients)
     }
 }

@@ -102,6 +102,11 @@ pub fn summed(mut program: JetProgram) -> JetProgram {
 /// # Errors
 /// Where output 0 is reduced, or depends on draws whose probabilities depend on the point: those have no derivative.
 pub fn vjp(program: &JetProgram, data: bool) -> Result<JetProgram, Invalid> {
+    unfused_vjp(program, data).map(fuse)
+}
+
+/// The same, operation by operation: those of the program come first.
+pub(super) fn unfused_vjp(program: &JetProgram, data: bool) -> Result<JetProgram, Invalid> {
     let mut out = program.clone();
     let broken = |why: &str| Invalid::Result { name: "output 0".into(), why: why.into() };
     let (_, value) = *out.outputs.first().ok_or_else(|| broken("there is none"))?;
@@ -142,7 +147,7 @@ pub fn vjp(program: &JetProgram, data: bool) -> Result<JetProgram, Invalid> {
         let bar = bar.unwrap_or_else(|| push(&mut a.out, Op::Pointwise(zero)));
         a.out.outputs.push((name.into(), bar));
     }
-    Ok(fuse(a.out))
+    Ok(a.out)
 }
 
 /// Features `from..from + rows * features` of row 0 of a value, as `rows` rows.

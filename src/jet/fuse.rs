@@ -29,7 +29,7 @@ pub fn fuse(mut program: JetProgram) -> JetProgram {
         }
     }
     trim(&mut out);
-    swept(out)
+    swept(out, &|op| matches!(op, Op::Pointwise(_) | Op::Add { .. }))
 }
 
 /// What reads a copy of a value reads the value. Points and data are no values that anything may read.
@@ -100,14 +100,13 @@ fn trim(program: &mut JetProgram) {
     }
 }
 
-/// Without scalar code and sums that nothing refers to.
-fn swept(mut program: JetProgram) -> JetProgram {
+/// Without operations of some kind that nothing refers to.
+pub(super) fn swept(mut program: JetProgram, goes: &dyn Fn(&Op) -> bool) -> JetProgram {
     let mut wanted: HashSet<ValueId> =
         program.outputs.iter().map(|o| o.1).chain(program.gradients.iter().map(|g| g.1)).collect();
     let mut stays = vec![true; program.ops.len()];
     for (k, op) in program.ops.iter_mut().enumerate().rev() {
-        let is_scalar = matches!(op, Op::Pointwise(_) | Op::Add { .. });
-        stays[k] = !is_scalar || wanted.contains(&ValueId(k as u32));
+        stays[k] = !goes(op) || wanted.contains(&ValueId(k as u32));
         if stays[k] {
             op.values_mut(&mut |v| _ = wanted.insert(*v));
         }

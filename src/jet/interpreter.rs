@@ -16,6 +16,8 @@ pub struct Inputs {
     pub points: Vec<f64>,
     /// [count, data_columns]
     pub data: Vec<f64>,
+    /// What another program has worked out: [count, rows, features] each.
+    pub given: Vec<Vec<f64>>,
     /// In the order of [`JetProgram::tensors`].
     pub tensors: Vec<Vec<f64>>,
     /// Of the generator.
@@ -172,6 +174,10 @@ impl Run<'_> {
         match op {
             Op::Points => y[0].copy_from_slice(&self.inputs.points[p * features..][..features]),
             Op::Data => y[0].copy_from_slice(&self.inputs.data[p * features..][..features]),
+            Op::Given { number, .. } => {
+                let from = self.inputs.given[*number].chunks(features).skip(p * y.len());
+                y.iter_mut().zip(from).for_each(|(y, from)| y.copy_from_slice(from));
+            }
             Op::Sample { stream, first, len, k, shared } => {
                 let mut columns = vec![0; *k];
                 self.words(*stream, if *shared { 0 } else { p }).sample(*first, *len, &mut columns);

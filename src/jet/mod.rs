@@ -7,6 +7,8 @@ pub mod factor;
 mod fuse;
 pub(crate) mod hoist;
 mod interpreter;
+#[cfg(feature = "compiler")]
+mod keep;
 mod parse;
 pub mod powers;
 pub mod random;
@@ -25,6 +27,8 @@ pub(crate) mod tests;
 #[cfg(feature = "compiler")]
 pub(crate) use fuse::fuse;
 pub use interpreter::{Inputs, interpret};
+#[cfg(feature = "compiler")]
+pub use keep::{Kept, keep};
 #[cfg(test)]
 pub(crate) use interpreter::{binary, unary};
 pub use parse::ParseError;

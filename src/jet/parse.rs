@@ -298,6 +298,13 @@ impl Parser {
         Ok(match kind.as_str() {
             "points" => Op::Points,
             "data" => Op::Data,
+            "given" => {
+                let number = line.number()?;
+                line.word("rows")?;
+                let rows = line.number()?;
+                line.word("features")?;
+                Op::Given { number, rows, features: line.number()? }
+            }
             "sample" => {
                 let k = line.number()?;
                 line.word("of")?;

@@ -118,6 +118,7 @@ fn operation(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
     let with = |c: &Option<ValueId>| c.map_or(String::new(), |c| format!(" with {c}"));
     match op {
         Op::Points | Op::Data => writeln!(f),
+        Op::Given { number, rows, features } => writeln!(f, " {number} rows {rows} features {features}"),
         Op::Sample { stream, first, len, k, shared } => {
             writeln!(f, " {k} of {len} from {first} stream {stream}{}", word(*shared, " shared"))
         }

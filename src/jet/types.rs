@@ -131,6 +131,15 @@ pub enum Op {
     Points,
     /// The data rows of the points: [1, data_columns].
     Data,
+    /// A value that another program has worked out for the points (see [`super::keep`]): [rows, features].
+    Given {
+        /// Which: 0, 1, .. in the order of the operations.
+        number: usize,
+        /// As it was there.
+        rows: usize,
+        /// As it was there.
+        features: usize,
+    },
     /// Column numbers drawn without replacement, different at each point unless `shared`: [1, k], as numbers.
     Sample {
         /// Which generator stream.

@@ -47,6 +47,7 @@ impl Op {
         match self {
             Op::Points => "points",
             Op::Data => "data",
+            Op::Given { .. } => "given",
             Op::Sample { .. } => "sample",
             Op::SampleWeighted { .. } => "sample_weighted",
             Op::Directions { .. } => "directions",
@@ -76,7 +77,12 @@ impl Op {
     /// The values that the operation needs, in the order of its fields.
     pub fn arguments(&self) -> Vec<ValueId> {
         match self {
-            Op::Points | Op::Data | Op::Sample { .. } | Op::Directions { .. } | Op::Factor { .. } => Vec::new(),
+            Op::Points
+            | Op::Data
+            | Op::Given { .. }
+            | Op::Sample { .. }
+            | Op::Directions { .. }
+            | Op::Factor { .. } => Vec::new(),
             Op::Pointwise(p) => p
                 .inputs
                 .iter()
@@ -129,7 +135,12 @@ impl Op {
     /// Every value that the operation names, those too that it does not need.
     pub(crate) fn values_mut(&mut self, each: &mut dyn FnMut(&mut ValueId)) {
         match self {
-            Op::Points | Op::Data | Op::Sample { .. } | Op::Directions { .. } | Op::Factor { .. } => {}
+            Op::Points
+            | Op::Data
+            | Op::Given { .. }
+            | Op::Sample { .. }
+            | Op::Directions { .. }
+            | Op::Factor { .. } => {}
             Op::Pointwise(p) => {
                 for source in &mut p.inputs {
                     if let Source::Value(v) = source {
@@ -243,6 +254,12 @@ impl Checker<'_> {
         match op {
             Op::Points => per_point(1, self.program.columns),
             Op::Data => per_point(1, self.program.data_columns),
+            Op::Given { number, rows, features } => {
+                let before = &self.program.ops[..self.types.len()];
+                let next = before.iter().filter(|op| matches!(op, Op::Given { .. })).count();
+                ensure(*number == next, || format!("number {number} where {next} is the next"))?;
+                per_point(*rows, *features)
+            }
             Op::Sample { first, len, k, .. } => {
                 ensure(k <= len, || format!("{k} of {len} without replacement"))?;
                 ensure(first.checked_add(*len).is_some_and(|end| end <= u32::MAX as usize), || {

@@ -73,7 +73,7 @@ impl Cost {
                     0.0
                 }
                 Op::BiasAdjoint { .. } | Op::Add { .. } | Op::Mean { .. } => rows * features,
-                Op::Points | Op::Data | Op::Lift { .. } => 0.0,
+                Op::Points | Op::Data | Op::Given { .. } | Op::Lift { .. } => 0.0,
                 Op::Sample { k, .. } => 10.0 * *k as f64,
                 Op::SampleWeighted { weights, k, .. } => {
                     let (n, m) = shape(*weights);

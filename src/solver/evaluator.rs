@@ -1,6 +1,6 @@
 //! Values of a point set at points.
 
-use crate::cpu::{Call, Executor, Number, Points, Random, Streamed};
+use crate::cpu::{Beside, Call, Executor, Number, Points, Random, Streamed};
 use crate::jet::{Invalid, JetProgram};
 use crate::net::{Element, Parameters, TensorSpec};
 use crate::program::Program;
@@ -144,9 +144,22 @@ impl<T: Number> Evaluator<T> {
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
     ) -> Result<(), Error> {
+        self.run_beside(tensors, (count, points, data), Beside::default(), random, outputs, gradients)
+    }
+
+    /// The same, of points that have numbers of their own, or for which something is given.
+    pub fn run_beside(
+        &self,
+        tensors: &Tensors<'_, T>,
+        (count, points, data): (usize, &[T], &[T]),
+        beside: Beside<'_, T>,
+        random: impl Into<Random>,
+        outputs: &mut [Vec<T>],
+        gradients: &mut [Vec<T>],
+    ) -> Result<(), Error> {
         let random = random.into();
         let tensors = tensors.of_program(self.program())?;
-        let call = Call { count, points: Points::Rows(points), data, tensors: &tensors, random };
+        let call = Call { count, points: Points::Rows(points), data, tensors: &tensors, random, beside };
         Ok(self.executor.run_whole(&call, outputs, gradients)?)
     }
 
@@ -160,7 +173,7 @@ impl<T: Number> Evaluator<T> {
         gradients: &mut [Vec<T>],
     ) -> Result<Streamed<T>, Error> {
         let (tensors, random) = (tensors.of_program(self.program())?, random.into());
-        Ok(self.executor.run(&Call { count, points, data, tensors: &tensors, random }, outputs, gradients)?)
+        Ok(self.executor.run(&Call { count, points, data, tensors: &tensors, random, beside: Beside::default() }, outputs, gradients)?)
     }
 
     /// The gradients that are made in pieces at so many points, by position.

@@ -1,7 +1,7 @@
 //! A program and where it runs: on this CPU, or on a device.
 
 use super::evaluator::{Error, Evaluator, Tensors};
-use crate::cpu::{Number, Random};
+use crate::cpu::{Beside, Number, Random};
 use crate::cuda::{self, Device, Module, OnDevice, Options, precision};
 use crate::jet::{JetProgram, Type, ValueId};
 use std::sync::{Mutex, PoisonError};
@@ -55,7 +55,8 @@ impl<T: Number> Placed<T> {
         (vec![Vec::new(); program.outputs.len()], vec![Vec::new(); program.gradients.len()])
     }
 
-    /// All outputs and gradients; gradients are means over the `count` points, which on a device are the first of their draws.
+    /// All outputs and gradients; gradients are means over the `count` points. Draws are those of the points with these numbers from
+    /// `random.first`, or where there are none, and on a device, of the first.
     ///
     /// # Errors
     /// Where a tensor is missing, a length is wrong, or the device refuses or fails.
@@ -63,13 +64,14 @@ impl<T: Number> Placed<T> {
         &self,
         tensors: &Tensors<'_, T>,
         (count, points, data): (usize, &[T], &[T]),
-        random: Random,
+        (random, numbers): (Random, &[usize]),
         outputs: &mut [Vec<T>],
         gradients: &mut [Vec<T>],
     ) -> Result<(), Error> {
         let there = match self {
             Placed::Here(evaluator) => {
-                return evaluator.run_whole(tensors, (count, points, data), random, outputs, gradients);
+                let beside = Beside { given: &[], numbers };
+                return evaluator.run_beside(tensors, (count, points, data), beside, random, outputs, gradients);
             }
             Placed::There(there) => there,
         };

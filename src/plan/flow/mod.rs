@@ -24,7 +24,7 @@ use super::targets::Targets;
 use super::{Algebras, Cost, Planner, drawn, judge, on_large_stack, too_many, too_many_columns};
 use crate::algebra::JetAlgebra;
 use crate::diagnostic::{Diagnostic, Span};
-use crate::jet::{self, JetProgram, fuse, vjp};
+use crate::jet::{self, JetProgram, Kept, fuse, keep, vjp};
 use crate::operator::{Graph, Id, Lowering, fold};
 use crate::program::{DataId, ExprId, Flow, GroupKind, Integrator, Kind, Program};
 use std::collections::{BTreeMap, HashMap};
@@ -39,6 +39,8 @@ pub struct FlowPlan {
     pub step: JetProgram,
     /// Its vector-Jacobian product: that of the next state alone, unless `weighs_estimate`.
     pub step_adjoint: JetProgram,
+    /// The two in programs of which the second is given what the first has worked out, where that can be.
+    pub kept: Option<Kept>,
     /// A step of `dopri5`, [1, 2n], where the midpoint is fitted to an accurate solver.
     pub accurate: Option<JetProgram>,
     /// The right side: [1, n].
@@ -131,11 +133,12 @@ impl<'p> FlowPlanner<'p> {
             None => None,
         };
         let broken = |e: jet::Invalid| Diagnostic::error(flow.span, format!("no gradient of this flow: {e}"));
-        let step_adjoint = match has_estimate == weighs_estimate {
-            true => vjp(&step, false),
-            false => vjp(&self.step(flow, false)?.0, false),
+        let weighed = match has_estimate == weighs_estimate {
+            true => step.clone(),
+            false => self.step(flow, false)?.0,
         };
-        let step_adjoint = step_adjoint.map_err(broken)?;
+        let step_adjoint = vjp(&weighed, false).map_err(broken)?;
+        let kept = keep(&step, &weighed).map_err(broken)?;
         let accurate = match program.fit.as_ref().is_some_and(|fit| fit.midpoint_every.is_some()) {
             true => {
                 let integrator = Integrator::Dopri5 { rtol: 0.0, atol: 0.0 };
@@ -171,6 +174,7 @@ impl<'p> FlowPlanner<'p> {
             adjoint_cost: Cost::of(&step_adjoint),
             step,
             step_adjoint,
+            kept,
             accurate,
             field: right_side,
             learned,

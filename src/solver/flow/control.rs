@@ -110,6 +110,12 @@ struct Clock {
     step: f64,
 }
 
+impl Clock {
+    fn has_arrived(&self) -> bool {
+        self.at >= 1.0 - ARRIVED
+    }
+}
+
 impl<T: Number> Runner<T> {
     /// Moves a group over its interval by a step that gives an estimate.
     pub(super) fn controlled(
@@ -120,10 +126,13 @@ impl<T: Number> Runner<T> {
     ) -> Way {
         let Group { points, interval, kept, random } = group;
         let interval = *interval;
+        // draws of a device are for the points in their order: those that rest take steps of no length
+        let rests = self.is_there() && self.draws;
         let (columns, (first, n)) = (self.plan.step.columns, self.plan.state);
         let clock = |length: &f64| Clock { at: 0.0, step: control.first(*length) };
         let mut clocks: Vec<Clock> = interval.lengths.iter().map(clock).collect();
         let mut under_way: Vec<usize> = (0..clocks.len()).collect();
+        let all = under_way.clone();
         let mut taken = 0;
         for _ in 0..MOST {
             if under_way.is_empty() {
@@ -133,38 +142,57 @@ impl<T: Number> Runner<T> {
                 let clock = &mut clocks[*k];
                 clock.step = clock.step.min(1.0 - clock.at);
             }
-            let mut here: Vec<T> = Vec::with_capacity(under_way.len() * columns);
-            for k in &under_way {
+            let rows = if rests { &all } else { &under_way };
+            let mut here: Vec<T> = Vec::with_capacity(rows.len() * columns);
+            for k in rows {
                 here.extend(points[k * columns..][..columns].iter().map(|x| T::of(*x)));
             }
-            let data = self.data(interval, &under_way, |k| clocks[k].step * interval.lengths[k]);
-            let out = self.one(step, tensors, (&here, &data), *random)?;
+            let length = |k: usize| if clocks[k].has_arrived() { 0.0 } else { clocks[k].step * interval.lengths[k] };
+            let data = self.data(interval, rows, length);
+            let room = kept.as_mut().map(|kept| &mut kept.room);
+            let (out, values) = self.one(step, tensors, (rows, &here, &data), *random, room)?;
             let mut accepted = Taken::default();
             let width = self.plan.step.data_columns;
             if kept.is_some() {
-                accepted.reserve(under_way.len(), [columns, width, n]);
+                accepted.reserve(rows.len(), [columns, width, n]);
             }
-            for (i, (k, out)) in under_way.iter().zip(out.chunks(2 * n)).enumerate() {
+            for (i, (k, out)) in rows.iter().zip(out.chunks(2 * n)).enumerate() {
                 let (clock, point) = (&mut clocks[*k], &mut points[k * columns..][..columns]);
+                let keep = |accepted: &mut Taken<T>| {
+                    if kept.is_some() {
+                        accepted.add(*k, &here[i * columns..][..columns], &data[i * width..][..width], &out[n..]);
+                    }
+                };
+                if clock.has_arrived() {
+                    keep(&mut accepted);
+                    accepted.rest(n);
+                    continue;
+                }
                 let error = control.error(&point[first..first + n], &out[..n], &out[n..]);
                 let length = clock.step;
                 clock.step = (length * control.growth(error)).min(control.first(interval.lengths[*k]));
                 if error <= 1.0 {
                     clock.at += length;
                     self.moved(point, out, length * interval.lengths[*k]);
-                    if kept.is_some() {
-                        accepted.add(*k, &here[i * columns..][..columns], &data[i * width..][..width], &out[n..]);
-                    }
+                    keep(&mut accepted);
                 } else if clock.step < SMALLEST {
                     let (at, point) = (clock.at, *k);
                     let is_finite = out.iter().all(|x| x.f64().is_finite());
                     let why =
                         if is_finite { Stopped::TooSmall { at, point } } else { Stopped::NotFinite { at, point } };
                     return Ok((taken + under_way.len(), Err(why)));
+                } else if rests {
+                    keep(&mut accepted);
+                    accepted.rest(n);
                 }
             }
+            match accepted.is_empty() {
+                true if values.is_empty() => {}
+                true => self.recycle(values),
+                false => accepted.keep(values, rows),
+            }
             taken += under_way.len();
-            under_way.retain(|k| clocks[*k].at < 1.0 - ARRIVED);
+            under_way.retain(|k| !clocks[*k].has_arrived());
             if let Some(kept) = kept {
                 kept.taken.push(accepted);
             }

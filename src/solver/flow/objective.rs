@@ -8,8 +8,9 @@
 
 use super::control::Stopped;
 use super::rollout::Roll;
-use super::runner::{Interval, Runner, Tape, cast, pull, sign};
+use super::runner::{Group, Interval, Runner, Tape, Trail, cast, each, pull, sign};
 use super::trajectories::Trajectories;
+use crate::cpu::{CHUNKS, Random};
 use crate::cuda::{Device, arithmetic};
 use crate::jet::{JetProgram, summed};
 use crate::net::{Parameters, Philox, Purpose, TensorSpec};
@@ -21,6 +22,7 @@ use crate::solver::placed::Placed;
 use crate::solver::{Error, Evaluator, Measure, Number, Tensors, Trained};
 use crate::train::{Measurement, Objective, ObjectiveError, Sampler, Table, dealt};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -79,7 +81,26 @@ enum Report<T> {
 struct Sums<'a, T> {
     names: Vec<&'a str>,
     gradients: &'a mut [Vec<T>],
+    /// What gradients are multiplied with.
+    share: T,
 }
+
+/// A group of windows on its way: forward over all rows of the horizon, and back.
+struct Journey<T> {
+    /// By row of the horizon.
+    trails: Vec<Trail<T>>,
+    /// By row: cotangents of the states there, [windows, n].
+    bars: Vec<Vec<f64>>,
+    /// Sum over the windows.
+    loss: f64,
+    /// Steps of all windows together, with those that were not accepted.
+    tries: usize,
+    /// By learned tensor.
+    gradients: Vec<Vec<T>>,
+}
+
+/// How many rows a group came, and what ended its way.
+type Halt = (usize, Stopped);
 
 impl<T: Number> Window<T> {
     fn new(plan: FlowWindow) -> Result<Self, Error> {
@@ -93,7 +114,13 @@ impl<T: Number> Window<T> {
 impl<T: Number> Sums<'_, T> {
     fn add(&mut self, name: &str, gradient: &[T], takes: impl Fn(usize) -> bool) {
         if let Some(k) = self.names.iter().position(|n| *n == name).filter(|k| takes(*k)) {
-            self.gradients[k].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += *g);
+            self.gradients[k].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += *g * self.share);
+        }
+    }
+
+    fn add_all(&mut self, gradients: Vec<Vec<T>>) {
+        for (sum, gradient) in self.gradients.iter_mut().zip(gradients) {
+            sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
         }
     }
 }
@@ -145,7 +172,7 @@ impl<T: Number> FlowObjective<T> {
         };
         let here = |program: Result<Evaluator<T>, Error>| Ok::<_, Error>(Placed::Here(program?.into()));
         let accurate = plan.accurate.as_ref().map(|step| here(Evaluator::alone(step))).transpose()?;
-        let loss = plan.loss.as_ref().map(|(_, adjoint)| here(Evaluator::new(adjoint))).transpose()?;
+        let loss = plan.loss.as_ref().map(|(_, adjoint)| here(Evaluator::alone(adjoint))).transpose()?;
         let mut meters = Vec::new();
         for (k, report) in program.reports.iter().enumerate() {
             meters.push(match report.kind {
@@ -234,6 +261,11 @@ impl<T: Number> FlowObjective<T> {
     /// The runner, which counts evaluations.
     pub fn runner(&self) -> &Runner<T> {
         &self.runner
+    }
+
+    /// Gradients to add to, by learned tensor.
+    fn zeros(&self) -> Vec<Vec<T>> {
+        self.learned.iter().map(|k| vec![T::of(0.0); self.specs[*k].len()]).collect()
     }
 
     /// The first rows of the windows of a step: every window once in an epoch.
@@ -349,7 +381,7 @@ impl<T: Number> FlowObjective<T> {
         self.fill(plan, step, now);
         let rows = &now.rows;
         let call = (rows.len(), now.points.as_slice(), now.data.as_slice());
-        let run = || evaluator.run(tensors, call, (self.seed, step).into(), outputs, gradients);
+        let run = || evaluator.run(tensors, call, ((self.seed, step).into(), &[]), outputs, gradients);
         rayon::join(run, || self.fill(plan, step + 1, next)).0?;
         let mut found = [0.0; 2];
         for parts in window.outputs[0].chunks(2) {
@@ -369,6 +401,8 @@ impl<T: Number> FlowObjective<T> {
         Ok(Some(found))
     }
 
+    /// The loss and its gradient, step by step. A group of windows goes its way and back by itself, so that what it keeps stays in a
+    /// cache; only where the estimates of all steps are weighed it waits for the others before it goes back.
     fn evaluate(
         &self,
         step: u64,
@@ -376,39 +410,120 @@ impl<T: Number> FlowObjective<T> {
         sums: &mut Sums<'_, T>,
     ) -> Result<[f64; 2], ObjectiveError> {
         let rows = self.rows(step);
-        let (count, random) = (rows.len() as f64, (self.seed, step));
-        let n = self.runner.plan.state.1;
-        let (mut points, ..) = self.gather(&rows, 0);
-        let mut tapes: Vec<Tape<T>> = Vec::new();
-        let (mut loss, mut bars) = (0.0, Vec::new());
-        for j in 0..self.fit.horizon {
-            let (_, inputs, lengths) = self.gather(&rows, j);
-            let interval = Interval { inputs: &inputs, lengths: &lengths };
-            let mut tape = Tape::default();
-            let done = self.runner.advance(tensors, &mut points, interval, Some(&mut tape), random)?;
-            done.map_err(|why| self.stopped(why, &rows, j))?;
-            tapes.push(tape);
-            let (sum, bar) = self.row_loss(tensors, &points, &rows, j + 1, sums)?;
-            loss += sum / count;
-            bars.push(bar);
+        let (count, random) = (rows.len(), (self.seed, step));
+        let groups = self.runner.groups(count);
+        let longest = |j| rows.iter().map(|r| self.data.interval(r + j)).fold(0.0, f64::max);
+        let longest: Vec<f64> = (0..self.fit.horizon).map(longest).collect();
+        let weighs = self.fit.remainder_weight > 0.0;
+        let go = |windows: &Range<usize>| {
+            let mut way = self.there(tensors, (&rows, &longest), (windows.clone(), groups.len()), random)?;
+            if let (Ok(way), false) = (&mut way, weighs) {
+                self.back(tensors, way, count, (0.0, random))?;
+            }
+            Ok::<_, Error>(way)
+        };
+        let mut ways = Vec::with_capacity(groups.len());
+        let mut halted: Option<Halt> = None;
+        // few enough that their gradients have room
+        for groups in groups.chunks(CHUNKS) {
+            for way in each(groups.iter().collect(), go) {
+                match way? {
+                    Ok(mut way) => {
+                        sums.add_all(std::mem::take(&mut way.gradients));
+                        ways.push(way);
+                    }
+                    Err(halt) => {
+                        // the one that came least far
+                        let is_first = |(j, why): &Halt| (halt.0, halt.1.place().0) < (*j, why.place().0);
+                        halted = Some(halted.filter(|old| !is_first(old)).unwrap_or(halt));
+                    }
+                }
+            }
         }
-        let steps = tapes.iter().map(Tape::steps).sum::<usize>() as f64 / count;
-        let weight = self.fit.remainder_weight / (steps * n as f64);
-        let weighed = tapes.iter().filter(|_| weight > 0.0);
-        let remainder = weighed.map(Tape::remainder).sum::<f64>() * weight / count;
-        // where the midpoint is fitted to a solver, the data say nothing to it
-        let own = self.fit.midpoint_every.is_some();
-        let is_midpoint = &self.is_midpoint;
-        let mut cotangents = vec![0.0; rows.len() * n];
-        for j in (0..self.fit.horizon).rev() {
-            cotangents.iter_mut().zip(&bars[j]).for_each(|(c, b)| *c += b);
-            let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| !(own && is_midpoint[k]));
-            self.runner.back(tensors, &tapes[j], &mut cotangents, (weight, random), take)?;
+        if let Some((j, why)) = halted {
+            return Err(self.stopped(why, &rows, j));
         }
+        let mut remainder = 0.0;
+        if weighs {
+            let trails = || ways.iter().flat_map(|way| &way.trails);
+            let steps = trails().map(Trail::steps).sum::<usize>() as f64 / count as f64;
+            let weight = self.fit.remainder_weight / (steps * self.runner.plan.state.1 as f64);
+            remainder = trails().map(Trail::remainder).sum::<f64>() * weight / count as f64;
+            for ways in ways.chunks_mut(CHUNKS) {
+                let back = |way: &mut Journey<T>| {
+                    self.back(tensors, way, count, (weight, random))?;
+                    Ok::<_, Error>(std::mem::take(&mut way.gradients))
+                };
+                for gradients in each(ways.iter_mut().collect(), back) {
+                    sums.add_all(gradients?);
+                }
+            }
+        }
+        let tries = ways.iter().map(|way| way.tries).sum::<usize>();
+        self.runner.count(self.runner.plan.evaluations * tries.div_ceil(count.max(1)));
         if self.fit.midpoint_every.is_some_and(|every| step.is_multiple_of(every as u64)) {
             self.fit_midpoint(&rows, tensors, sums, random)?;
         }
-        Ok([loss, remainder])
+        Ok([ways.iter().map(|way| way.loss).sum::<f64>() / count as f64, remainder])
+    }
+
+    /// A group of windows, one of so many, over the horizon. `rows` are the first of all windows, `longest` the longest interval to each
+    /// row behind them.
+    fn there(
+        &self,
+        tensors: &Tensors<'_, T>,
+        (rows, longest): (&[usize], &[f64]),
+        (windows, groups): (Range<usize>, usize),
+        (seed, step): (u64, u64),
+    ) -> Result<Result<Journey<T>, Halt>, Error> {
+        let own = &rows[windows.clone()];
+        let mut gradients = self.zeros();
+        let share = T::of(own.len() as f64 / rows.len() as f64);
+        let mut sums = Sums { names: names(&self.learned, &self.specs), gradients: &mut gradients, share };
+        let (mut points, ..) = self.gather(own, 0);
+        let (mut trails, mut bars, mut loss, mut tries) = (Vec::new(), Vec::new(), 0.0, 0);
+        for (j, longest) in longest.iter().enumerate() {
+            let (_, inputs, lengths) = self.gather(own, j);
+            let mut group = Group {
+                points: &mut points,
+                interval: Interval { inputs: &inputs, lengths: &lengths },
+                kept: Some(Trail::one_of(groups * self.fit.horizon, windows.clone())),
+                random: Random { seed, step, first: windows.start },
+            };
+            let (taken, end) = self.runner.go(tensors, &mut group, *longest)?;
+            trails.extend(group.kept);
+            if let Err(why) = end {
+                return Ok(Err((j, why.behind(windows.start))));
+            }
+            let (sum, bar) = self.row_loss(tensors, &points, own, j + 1, &mut sums)?;
+            loss += sum;
+            tries += taken;
+            bars.push(bar);
+        }
+        Ok(Ok(Journey { trails, bars, loss, tries, gradients }))
+    }
+
+    /// Takes a group back to its start; `count` windows are a mean. What it has kept is gone then.
+    fn back(
+        &self,
+        tensors: &Tensors<'_, T>,
+        way: &mut Journey<T>,
+        count: usize,
+        (weight, random): (f64, (u64, u64)),
+    ) -> Result<(), Error> {
+        if way.gradients.is_empty() {
+            way.gradients = self.zeros();
+        }
+        let mut sums = Sums { names: names(&self.learned, &self.specs), gradients: &mut way.gradients, share: T::of(1.0) };
+        // where the midpoint is fitted to a solver, the data say nothing to it
+        let own = self.fit.midpoint_every.is_some();
+        let mut cotangents = vec![0.0; way.bars.first().map_or(0, Vec::len)];
+        for (bars, trail) in way.bars.iter().zip(std::mem::take(&mut way.trails)).rev() {
+            cotangents.iter_mut().zip(bars).for_each(|(c, b)| *c += b);
+            let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| !(own && self.is_midpoint[k]));
+            self.runner.trail_back(tensors, trail, &mut cotangents, count, (weight, random), take)?;
+        }
+        Ok(())
     }
 
     /// The gradient of the mean absolute difference to an accurate solver, of the midpoint's tensors.
@@ -431,7 +546,7 @@ impl<T: Number> FlowObjective<T> {
         let tolerance = self.fit.midpoint_tolerance;
         let done = self.runner.accurate((accurate, tensors), &mut exact, interval, tolerance)?;
         done.map_err(|why| self.stopped(why, rows, 0))?;
-        let (mut points, mut tape) = (start, Tape::default());
+        let (mut points, mut tape) = (start, Tape::one_of(1));
         let done = self.runner.single(tensors, &mut points, interval, &mut tape, random)?;
         done.map_err(|why| self.stopped(why, rows, 0))?;
         let columns = self.data.columns;
@@ -441,7 +556,7 @@ impl<T: Number> FlowObjective<T> {
         }
         let is_midpoint = &self.is_midpoint;
         let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| is_midpoint[k]);
-        Ok(self.runner.back(tensors, &tape, &mut bars, (0.0, random), take)?)
+        Ok(self.runner.back(tensors, tape, &mut bars, (0.0, random), take)?)
     }
 
     /// What ended an integration `offset` rows after the first of the windows, with its time.
@@ -456,6 +571,11 @@ impl<T: Number> FlowObjective<T> {
             }
         }
     }
+}
+
+/// The names of tensors.
+fn names<'a>(which: &[usize], specs: &'a [TensorSpec]) -> Vec<&'a str> {
+    which.iter().map(|k| specs[*k].name.as_str()).collect()
 }
 
 impl<T: Number> Objective<T> for FlowObjective<T> {
@@ -491,8 +611,7 @@ impl<T: Number> Objective<T> for FlowObjective<T> {
             g.clear();
             g.resize(t.len(), T::of(0.0));
         }
-        let names = self.learned.iter().map(|k| self.specs[*k].name.as_str()).collect();
-        let mut sums = Sums { names, gradients };
+        let mut sums = Sums { names: names(&self.learned, &self.specs), gradients, share: T::of(1.0) };
         let tensors = all(&self.specs, &self.fixed, &self.learned, tensors);
         let mut window = self.window.take();
         let found = window.as_mut().map(|w| self.evaluate_window(w, step, &tensors, &mut sums)).transpose();

@@ -6,16 +6,18 @@
 
 use super::control::{Control, Stopped};
 use super::kernel::Kernel;
-use crate::cpu::{CHUNKS, Random};
+use crate::cpu::{Beside, CHUNKS, Random};
 use crate::cuda::Device;
-use crate::jet::summed;
+use crate::jet::{self, Op, summed};
 use crate::plan::{DOPRI5_EVALUATIONS, FlowPlan};
 use crate::program::{Flow, Program};
 use crate::solver::placed::Placed;
 use crate::solver::{Error, Evaluator, Number, Tensors};
 use crate::train::in_pool;
+use rayon::current_thread_index;
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A flow, compiled for this CPU or a device.
@@ -25,10 +27,38 @@ pub struct Runner<T> {
     flow: Flow,
     step: Placed<T>,
     step_adjoint: Placed<T>,
+    /// The two for a way whose values are kept.
+    keeping: Option<Keeping<T>>,
+    /// Room of values that were kept, with the thread that each was used by: it is in that thread's cache.
+    pool: Mutex<Vec<(Option<usize>, Vec<Vec<T>>)>>,
     field: Evaluator<T>,
     /// Takes whole intervals at once, where nothing is kept for the way back.
     kernel: Option<Kernel<T>>,
+    /// Whether a step has random numbers of its own for each point.
+    pub(super) draws: bool,
     evaluations: AtomicU64,
+}
+
+/// A step and its vector-Jacobian product, where what the first works out is kept for the second.
+struct Keeping<T> {
+    forward: Evaluator<T>,
+    backward: Evaluator<T>,
+    /// Numbers that are kept for a point.
+    width: usize,
+}
+
+impl<T: Number> Keeping<T> {
+    fn new(kept: &jet::Kept) -> Result<Self, Error> {
+        let given = kept.backward.ops.iter().filter_map(|op| match op {
+            Op::Given { rows, features, .. } => Some(rows * features),
+            _ => None,
+        });
+        Ok(Keeping {
+            width: given.sum(),
+            forward: Evaluator::alone(&kept.forward)?,
+            backward: Evaluator::alone(&summed(kept.backward.clone()))?,
+        })
+    }
 }
 
 /// What many points do between two times.
@@ -44,19 +74,25 @@ pub struct Interval<'a> {
 const GROUP: usize = 64;
 /// Groups that several threads share, at most, where there are few points; and the points that each of them has at least.
 const SHARED: (usize, usize) = (8, 16);
+/// Numbers that are kept for the way back, at most; what does not fit is worked out again.
+const KEPT: usize = 1 << 27;
 
 /// What is kept of an interval for the way back.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tape<T> {
-    groups: Vec<Kept<T>>,
+    groups: Vec<Trail<T>>,
+    /// Numbers that there is room for.
+    room: usize,
 }
 
 /// What is kept of a group.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Kept<T> {
+#[derive(Clone, Debug)]
+pub(super) struct Trail<T> {
     /// Which points.
     points: Range<usize>,
     pub taken: Vec<Taken<T>>,
+    /// Numbers that there is room for.
+    pub room: usize,
 }
 
 /// A group on its way.
@@ -65,7 +101,7 @@ pub(super) struct Group<'a, T> {
     pub points: &'a mut [f64],
     pub interval: Interval<'a>,
     /// What is kept, where something is.
-    pub kept: Option<Kept<T>>,
+    pub kept: Option<Trail<T>>,
     pub random: Random,
 }
 
@@ -75,13 +111,16 @@ pub(super) type Way = Result<(usize, Result<(), Stopped>), Error>;
 /// A step that some points of a group took.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Taken<T> {
-    /// Which of them.
+    /// Which of them; those that rest are among them.
     rows: Vec<usize>,
+    resting: usize,
     /// Where they were, and their data rows.
     points: Vec<T>,
     data: Vec<T>,
     /// The error estimates: [count, n].
     estimates: Vec<T>,
+    /// What the step has worked out, by value; none where it is worked out again.
+    values: Vec<Vec<T>>,
 }
 
 impl<T: Number> Taken<T> {
@@ -100,21 +139,59 @@ impl<T: Number> Taken<T> {
         self.data.extend_from_slice(data);
         self.estimates.extend_from_slice(estimates);
     }
+
+    /// The last point, of n components, took a step of no length: the adjoint of that leaves its cotangent as it is.
+    pub fn rest(&mut self, n: usize) {
+        self.resting += 1;
+        self.data.last_mut().into_iter().for_each(|length| *length = T::of(0.0));
+        self.estimates.iter_mut().rev().take(n).for_each(|estimate| *estimate = T::of(0.0));
+    }
+
+    /// Whether no point took the step.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Keeps what was worked out for some points, those of this step among them.
+    pub fn keep(&mut self, values: Vec<Vec<T>>, all: &[usize]) {
+        self.values = values;
+        if self.rows.len() == all.len() {
+            return;
+        }
+        for value in &mut self.values {
+            let width = value.len() / all.len();
+            let mut rows = self.rows.iter().peekable();
+            let mut next = 0;
+            for (from, _) in all.iter().enumerate().filter(|(_, k)| rows.next_if_eq(k).is_some()) {
+                value.copy_within(from * width..(from + 1) * width, next * width);
+                next += 1;
+            }
+            value.truncate(next * width);
+        }
+    }
 }
 
-impl<T: Number> Tape<T> {
-    fn taken(&self) -> impl Iterator<Item = &Taken<T>> {
-        self.groups.iter().flat_map(|g| &g.taken)
+impl<T: Number> Trail<T> {
+    /// Nothing yet of some points; one of so many that exist at a time.
+    pub fn one_of(count: usize, points: Range<usize>) -> Self {
+        Trail { points, taken: Vec::new(), room: KEPT / count.max(1) }
     }
 
     /// Sum of the absolute estimates.
     pub fn remainder(&self) -> f64 {
-        self.taken().map(|t| t.estimates.iter().map(|r| r.f64().abs()).sum::<f64>()).sum()
+        self.taken.iter().map(|t| t.estimates.iter().map(|r| r.f64().abs()).sum::<f64>()).sum()
     }
 
     /// Steps of all points together.
     pub fn steps(&self) -> usize {
-        self.taken().map(|t| t.rows.len()).sum()
+        self.taken.iter().map(|t| t.rows.len() - t.resting).sum()
+    }
+}
+
+impl<T: Number> Tape<T> {
+    /// Nothing kept yet; one of so many that exist at a time.
+    pub fn one_of(count: usize) -> Self {
+        Tape { groups: Vec::new(), room: KEPT / count.max(1) }
     }
 }
 
@@ -129,7 +206,8 @@ impl<T: Number> Runner<T> {
     pub fn new(program: &Program, plan: FlowPlan) -> Result<Self, Error> {
         let step = Placed::Here(Evaluator::alone(&plan.step)?.into());
         let adjoint = Placed::Here(Evaluator::alone(&summed(plan.step_adjoint.clone()))?.into());
-        Self::of(program, plan, (step, adjoint), None)
+        let keeping = plan.kept.as_ref().map(Keeping::new).transpose()?;
+        Ok(Runner { keeping, ..Self::of(program, plan, (step, adjoint), None)? })
     }
 
     /// The same for a device, if it runs modules. They are loaded when they are called first.
@@ -154,10 +232,14 @@ impl<T: Number> Runner<T> {
         kernel: Option<Kernel<T>>,
     ) -> Result<Self, Error> {
         let flow = program.flow.clone().ok_or_else(|| Error::Tensor("flow".into()))?;
+        let is_draw = |op: &Op| matches!(op, Op::Sample { .. } | Op::SampleWeighted { .. } | Op::Directions { .. });
         Ok(Runner {
+            draws: plan.step.ops.iter().any(is_draw),
             step,
             step_adjoint,
             kernel,
+            keeping: None,
+            pool: Mutex::default(),
             field: Evaluator::new(&plan.field)?,
             evaluations: AtomicU64::new(0),
             flow,
@@ -168,6 +250,18 @@ impl<T: Number> Runner<T> {
     /// Whether a device takes the steps.
     pub(super) fn is_there(&self) -> bool {
         self.kernel.is_some()
+    }
+
+    /// Keeps the room of values for others.
+    pub(super) fn recycle(&self, values: Vec<Vec<T>>) {
+        if let Ok(mut pool) = self.pool.lock() {
+            pool.push((current_thread_index(), values));
+        }
+    }
+
+    /// What draws go by, where there are some.
+    fn numbers<'a>(&self, rows: &'a [usize]) -> &'a [usize] {
+        if self.draws { rows } else { &[] }
     }
 
     /// Evaluations of the right side so far, of each trajectory.
@@ -196,14 +290,28 @@ impl<T: Number> Runner<T> {
         if let (Some(kernel), None) = (&self.kernel, &tape) {
             return kernel.roll(self, tensors, points, interval, random);
         }
-        let is_controlled = self.plan.has_error_control || tape.is_none();
-        let control = Control::of(&self.flow, &self.plan).filter(|_| is_controlled);
         let longest = interval.lengths.iter().copied().fold(0.0, f64::max);
-        let steps = self.steps(longest).unwrap_or(1);
-        self.grouped(points, interval, tape, random, self.plan.evaluations, &|group| match control {
+        let evaluations = self.plan.evaluations;
+        self.grouped(points, interval, tape, random, evaluations, &|group| self.go(tensors, group, longest))
+    }
+
+    /// Moves a group over its interval, where the longest of all groups is so long. What is kept is of steps that are never chosen by
+    /// `tolerance`.
+    pub(super) fn go(&self, tensors: &Tensors<'_, T>, group: &mut Group<'_, T>, longest: f64) -> Way {
+        let is_controlled = self.plan.has_error_control || group.kept.is_none();
+        match Control::of(&self.flow, &self.plan).filter(|_| is_controlled) {
             Some(control) => self.controlled((&self.step, tensors), group, control),
-            None => self.fixed(tensors, group, steps),
-        })
+            None => self.fixed(tensors, group, self.steps(longest).unwrap_or(1)),
+        }
+    }
+
+    /// The groups that so many points are.
+    pub(super) fn groups(&self, count: usize) -> Vec<Range<usize>> {
+        let groups = match self.is_there() {
+            true => 1,
+            false => count.div_ceil(GROUP).max((count / SHARED.1).min(SHARED.0)),
+        };
+        (0..groups).map(|k| k * count / groups..(k + 1) * count / groups).collect()
     }
 
     /// One step of the flow's method over the whole interval.
@@ -245,28 +353,22 @@ impl<T: Number> Runner<T> {
     ) -> Result<Result<(), Stopped>, Error> {
         let (count, columns) = (interval.lengths.len(), self.plan.step.columns);
         let width = interval.inputs.len() / count.max(1);
-        let groups = match self.is_there() {
-            true => 1,
-            false => count.div_ceil(GROUP).max((count / SHARED.1).min(SHARED.0)),
-        };
-        let (mut work, mut rest) = (Vec::with_capacity(groups), points);
-        for k in 0..groups {
-            let range = k * count / groups..(k + 1) * count / groups;
+        let groups = self.groups(count);
+        let room = tape.as_ref().map(|tape| tape.room / groups.len().max(1));
+        let (mut work, mut rest) = (Vec::with_capacity(groups.len()), points);
+        for range in groups {
             let (here, after) = rest.split_at_mut(range.len() * columns);
             rest = after;
             let inputs = &interval.inputs[range.start * width..range.end * width];
             work.push(Group {
                 points: here,
                 interval: Interval { inputs, lengths: &interval.lengths[range.clone()] },
-                kept: tape.is_some().then(|| Kept { points: range.clone(), ..Kept::default() }),
+                kept: room.map(|room| Trail { points: range.clone(), taken: Vec::new(), room }),
                 random: Random { seed, step, first: range.start },
             });
         }
         let one = |mut group: Group<'_, T>| (way(&mut group), group.random.first, group.kept);
-        let done: Vec<_> = match groups {
-            1 => work.into_iter().map(one).collect(),
-            _ => in_pool(|| work.into_par_iter().map(one).collect()),
-        };
+        let done = each(work, one);
         let (mut taken, mut kept) = (0, Vec::new());
         let mut stopped: Result<(), Stopped> = Ok(());
         for (way, first, group) in done {
@@ -318,18 +420,37 @@ impl<T: Number> Runner<T> {
         }
     }
 
-    /// One step: the next states and the estimates, [count, n] each.
+    /// One step of some points of a group: the next states and the estimates, [count, n] each; and what was worked out, where
+    /// that is to be kept and there is room.
     pub(super) fn one(
         &self,
         step: &Placed<T>,
         tensors: &Tensors<'_, T>,
-        (points, data): (&[T], &[T]),
+        (rows, points, data): (&[usize], &[T], &[T]),
         random: Random,
-    ) -> Result<Vec<T>, Error> {
-        let (mut outputs, mut gradients) = step.buffers();
-        let count = data.len() / self.plan.step.data_columns;
-        step.run(tensors, (count, points, data), random, &mut outputs, &mut gradients)?;
-        Ok(outputs.swap_remove(0))
+        room: Option<&mut usize>,
+    ) -> Result<(Vec<T>, Vec<Vec<T>>), Error> {
+        let count = rows.len();
+        let numbers = self.numbers(rows);
+        let inputs = (count, points, data);
+        let keeping = self.keeping.as_ref().zip(room).filter(|(keeping, room)| **room >= count * keeping.width);
+        let Some((Keeping { forward, width, .. }, room)) = keeping else {
+            let (mut outputs, mut gradients) = step.buffers();
+            step.run(tensors, inputs, (random, numbers), &mut outputs, &mut gradients)?;
+            return Ok((outputs.swap_remove(0), Vec::new()));
+        };
+        *room -= count * width;
+        let used = self.pool.lock().ok().and_then(|mut pool| {
+            let own = pool.iter().rposition(|(thread, _)| *thread == current_thread_index());
+            own.map(|k| pool.swap_remove(k).1)
+        });
+        let mut outputs = used.unwrap_or_else(|| vec![Vec::new(); forward.program().outputs.len() - 1]);
+        outputs.insert(0, Vec::new());
+        let mut gradients = Vec::new();
+        let beside = Beside { numbers, given: &[] };
+        forward.run_beside(tensors, inputs, beside, random, &mut outputs, &mut gradients)?;
+        let values = outputs.split_off(1);
+        Ok((outputs.swap_remove(0), values))
     }
 
     fn fixed(&self, tensors: &Tensors<'_, T>, group: &mut Group<'_, T>, steps: usize) -> Way {
@@ -339,14 +460,16 @@ impl<T: Number> Runner<T> {
         let data = self.data(interval, &rows, |k| interval.lengths[k] / steps as f64);
         for k in 0..steps {
             let at: Vec<T> = cast(group.points);
-            let out = self.one(&self.step, tensors, (&at, &data), group.random)?;
+            let room = group.kept.as_mut().map(|kept| &mut kept.room);
+            let (out, values) = self.one(&self.step, tensors, (&rows, &at, &data), group.random, room)?;
             let width = out.len() / rows.len().max(1);
             for ((p, s), length) in group.points.chunks_mut(columns).zip(out.chunks(width)).zip(interval.lengths) {
                 self.moved(p, s, length / steps as f64);
             }
             if let Some(kept) = &mut group.kept {
                 let estimates = out.chunks(width).flat_map(|s| &s[n..]).copied().collect();
-                kept.taken.push(Taken { rows: rows.clone(), points: at, data: data.clone(), estimates });
+                let (rows, data) = (rows.clone(), data.clone());
+                kept.taken.push(Taken { rows, points: at, data, estimates, values, ..Taken::default() });
             }
             if let Some(number) = group.points.iter().position(|x| !x.is_finite()) {
                 let why = Stopped::NotFinite { at: (k + 1) as f64 / steps as f64, point: number / columns };
@@ -361,7 +484,7 @@ impl<T: Number> Runner<T> {
     pub fn back(
         &self,
         tensors: &Tensors<'_, T>,
-        tape: &Tape<T>,
+        tape: Tape<T>,
         cotangents: &mut [f64],
         (weight, random): (f64, (u64, u64)),
         gradients: &mut Gradients<'_, T>,
@@ -369,35 +492,52 @@ impl<T: Number> Runner<T> {
         let n = self.plan.state.1;
         let count = cotangents.len() / n.max(1);
         let mut rest = cotangents;
-        // few enough that their gradients have room
-        for groups in tape.groups.chunks(CHUNKS) {
-            let mut work = Vec::with_capacity(groups.len());
-            for kept in groups {
+        let mut groups = tape.groups.into_iter().peekable();
+        while groups.peek().is_some() {
+            let mut work = Vec::new();
+            // few enough that their gradients have room
+            for kept in groups.by_ref().take(CHUNKS) {
                 let (here, after) = rest.split_at_mut(kept.points.len() * n);
                 rest = after;
                 work.push((kept, here));
             }
-            let one =
-                |(kept, here): (&Kept<T>, &mut [f64])| self.group_back(tensors, kept, here, count, (weight, random));
-            let done: Vec<Result<Vec<Vec<T>>, Error>> = match work.len() {
-                1 => work.into_iter().map(one).collect(),
-                _ => in_pool(|| work.into_par_iter().map(one).collect()),
+            let one = |(kept, here): (Trail<T>, &mut [f64])| {
+                self.group_back(tensors, kept, here, count, (weight, random))
             };
-            let program = self.step_adjoint.program();
-            for sums in done {
-                for ((tensor, _), sum) in program.gradients.iter().zip(sums?) {
-                    gradients(&program.tensors[tensor.index()].name, &sum);
-                }
+            for sums in each(work, one) {
+                self.named(sums?, gradients);
             }
         }
         Ok(())
+    }
+
+    /// The same of one group, of means over `count` points.
+    pub(super) fn trail_back(
+        &self,
+        tensors: &Tensors<'_, T>,
+        trail: Trail<T>,
+        cotangents: &mut [f64],
+        count: usize,
+        (weight, random): (f64, (u64, u64)),
+        gradients: &mut Gradients<'_, T>,
+    ) -> Result<(), Error> {
+        self.named(self.group_back(tensors, trail, cotangents, count, (weight, random))?, gradients);
+        Ok(())
+    }
+
+    /// Gives gradients with their names.
+    fn named(&self, sums: Vec<Vec<T>>, gradients: &mut Gradients<'_, T>) {
+        let program = self.step_adjoint.program();
+        for ((tensor, _), sum) in program.gradients.iter().zip(sums) {
+            gradients(&program.tensors[tensor.index()].name, &sum);
+        }
     }
 
     /// A group's part of the gradients, of means over `count` points.
     fn group_back(
         &self,
         tensors: &Tensors<'_, T>,
-        kept: &Kept<T>,
+        kept: Trail<T>,
         cotangents: &mut [f64],
         count: usize,
         (weight, (seed, step)): (f64, (u64, u64)),
@@ -408,7 +548,7 @@ impl<T: Number> Runner<T> {
         let random = Random { seed, step, first: kept.points.start };
         let lengths = program.gradients.iter().map(|(tensor, _)| program.tensors[tensor.index()].len());
         let mut sums: Vec<Vec<T>> = lengths.map(|len| vec![T::of(0.0); len]).collect();
-        for Taken { rows, points, data, estimates } in kept.taken.iter().rev().filter(|t| !t.rows.is_empty()) {
+        for Taken { rows, points, data, estimates, values, .. } in kept.taken.into_iter().rev().filter(|t| !t.rows.is_empty()) {
             let mut given = Vec::with_capacity(data.len() * 3);
             for (i, (k, data)) in rows.iter().zip(data.chunks(own)).enumerate() {
                 given.extend_from_slice(data);
@@ -419,17 +559,36 @@ impl<T: Number> Runner<T> {
             }
             // a mean over the points that took the step
             let share = T::of(rows.len() as f64 / count as f64);
-            let mut next = sums.iter_mut();
-            let take = &mut |_: &str, g: &[T]| {
-                let sum = next.next().into_iter().flatten();
-                sum.zip(g).for_each(|(sum, g)| *sum += *g * share);
-            };
-            let bars = pull(&self.step_adjoint, tensors, points, &given, random, take)?;
-            for (k, bar) in rows.iter().zip(bars.1.chunks(columns)) {
-                cotangents[k * n..(k + 1) * n].copy_from_slice(&bar[first..first + n]);
+            let (numbers, inputs) = (self.numbers(&rows), (rows.len(), points.as_slice(), given.as_slice()));
+            let (mut outputs, mut gradients) = self.step_adjoint.buffers();
+            match self.keeping.as_ref().filter(|_| !values.is_empty()) {
+                Some(Keeping { backward, .. }) => {
+                    outputs.truncate(1);
+                    let given: Vec<&[T]> = values.iter().map(Vec::as_slice).collect();
+                    let beside = Beside { given: &given, numbers };
+                    backward.run_beside(tensors, inputs, beside, random, &mut outputs, &mut gradients)?;
+                    self.recycle(values);
+                }
+                None => self.step_adjoint.run(tensors, inputs, (random, numbers), &mut outputs, &mut gradients)?,
+            }
+            for (sum, gradient) in sums.iter_mut().zip(&gradients) {
+                sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += *g * share);
+            }
+            let bars = outputs.pop().unwrap_or_default();
+            for (k, bar) in rows.iter().zip(bars.chunks(columns)) {
+                let bar = bar[first..first + n].iter().map(|x| x.f64());
+                cotangents[k * n..(k + 1) * n].iter_mut().zip(bar).for_each(|(c, bar)| *c = bar);
             }
         }
         Ok(sums)
+    }
+}
+
+/// Does something to each group, by several threads where there are several groups.
+pub(super) fn each<G: Send, R: Send>(groups: Vec<G>, work: impl Fn(G) -> R + Sync + Send) -> Vec<R> {
+    match groups.len() {
+        0 | 1 => groups.into_iter().map(work).collect(),
+        _ => in_pool(|| groups.into_par_iter().map(work).collect()),
     }
 }
 
@@ -454,7 +613,7 @@ pub(super) fn pull<T: Number>(
     let program = adjoint.program();
     let (mut outputs, mut results) = adjoint.buffers();
     let count = points.len() / program.columns.max(1);
-    adjoint.run(tensors, (count, points, rows), random.into(), &mut outputs, &mut results)?;
+    adjoint.run(tensors, (count, points, rows), (random.into(), &[]), &mut outputs, &mut results)?;
     for ((tensor, _), gradient) in program.gradients.iter().zip(&results) {
         gradients(&program.tensors[tensor.index()].name, gradient);
     }
