@@ -369,11 +369,23 @@ fn training_by_kernels_is_training_on_the_cpu_and_can_be_resumed() {
         let losses = history.lines().skip(1).filter_map(|l| l.split(',').nth(1)?.parse::<f64>().ok());
         losses.collect::<Vec<f64>>()
     };
-    let (here, there) = (run("flow", "cpu"), run("flow_there", "host"));
-    assert_eq!((here.len(), there.len()), (4, 4));
-    for (a, b) in here.iter().zip(&there) {
-        assert!((a - b).abs() <= 1e-9 * a.abs(), "{here:?} {there:?}");
-    }
+    let agree = |here: &str, there: &str| {
+        let (here, there) = (run(here, "cpu"), run(there, "host"));
+        assert_eq!((here.len(), there.len()), (4, 4));
+        for (a, b) in here.iter().zip(&there) {
+            assert!((a - b).abs() <= 1e-9 * a.abs(), "{here:?} {there:?}");
+        }
+    };
+    agree("flow", "flow_there");
+    // steps that are chosen for each trajectory, and draws of its own
+    let adaptive = "state s[2]\nnet F = mlp(width = 8, depth = 2, activation = tanh, outputs = 2)\ndata circle = \"circle.csv\"\n\
+                    let f = F(s)\nlet trace = sum(i in 0..2: d(f[i], s[i]))\n\
+                    flow d_t(s) = [8*f[0] + trace*s[1], f[1]] by dopri5(rtol = 1e-6, atol = 1e-6)\n\
+                    estimate trace by rademacher(1)\nfit flow to circle, horizon = 2\n\
+                    train adam(lr = 1e-2), steps = 4, batch = 7\nreport rollout(circle)\n";
+    std::fs::write(at.join("f.jet"), adaptive).expect("written");
+    agree("adaptive", "adaptive_there");
+    std::fs::write(at.join("f.jet"), flow).expect("written");
     // what is measured is the device that was asked for
     for (device, step) in [("cpu", "gradient): "), ("host", "update): ")] {
         let output = jetc(at, &["bench", "f.jet", "--points", "9", "--seconds", "0.01", "--device", device]);

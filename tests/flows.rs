@@ -584,7 +584,14 @@ fn derivatives_that_a_network_does_not_have_are_refused_where_they_are_taken() {
     assert!(error.message.contains("`relu` has no derivative of order 2"), "{error:?}");
     for method in ["rk4(step = 0.1)", "taylor(order = 2, step = 0.1)"] {
         let (program, _) = compile(&text(method), &Overrides::default());
-        plan_flow(&program.expect("it resolves")).expect("no second derivative is taken");
+        let program = program.expect("it resolves");
+        plan_flow(&program).expect("no second derivative is taken");
+        // its gradient is that between the corners, which differences cross
+        let found = verify_flow(&program, &Parameters::initial(&program, 1), 2).unwrap().unwrap();
+        let gradient =
+            |layer| found.iter().find(|v| v.what == format!("gradient of F.{layer}.weight against differences"));
+        let error = |layer| gradient(layer).unwrap().relative;
+        assert!(error(1) < 1e-6 && error(0) < 0.03, "{found:?}");
     }
 }
 
@@ -670,5 +677,88 @@ fn steps_of_training_are_the_same_on_a_device() {
         if !method.starts_with("dopri5") {
             assert_eq!(here.2, there.2, "{method}");
         }
+    }
+}
+
+/// What a step keeps for its way back is what the vector-Jacobian product works out again: by the oracle, the products are the same.
+/// Without a derivative and with one, with draws, with a value that is not its activation's slope.
+#[test]
+fn what_is_kept_is_what_is_worked_out_again() {
+    use jetc::jet::{Inputs, JetProgram, Op, Type, interpret, summed};
+    let nets = |activation: &str| {
+        format!(
+            "state s[3]\nnet F = mlp(width = 5, depth = 3, activation = {activation}, outputs = 2)\n\
+             net G = mlp(width = 4, depth = 2, activation = tanh, outputs = 3)\nparam k = 0.7 learn\nlet f = F(s[0], s[1])\n"
+        )
+    };
+    let plain = "flow d_t(s) = [f[0], f[1] - k*s[2]^2, k*f[0]*s[2]]";
+    let divergence = "let trace = d(f[0], s[0]) + d(f[1], s[1])\nflow d_t(s) = [f[0], f[1], -k*trace*s[2]]";
+    let programs = [
+        format!("{}{plain} by dopri5(rtol = 1e-6, atol = 1e-6)\n", nets("tanh")),
+        format!("{}{plain} by rk4(step = 0.1)\n", nets("sin")),
+        format!("{}{plain} by taylor_lagrange(order = 2, midpoint = G(s), step = 0.1)\n", nets("tanh")),
+        format!("{}{plain} by taylor(order = 3, step = 0.1)\n", nets("softplus")),
+        format!("{}{divergence} by dopri5(rtol = 1e-6, atol = 1e-6)\n", nets("tanh")),
+        format!("{}{divergence} by heun(step = 0.1)\nestimate trace by rademacher(1)\n", nets("tanh")),
+    ];
+    let noise =
+        |first: usize, count: usize| -> Vec<f64> { (0..count).map(|k| ((first + k) as f64 * 1.7).sin()).collect() };
+    for text in programs {
+        let plan = flow(&text).1;
+        let kept = plan.kept.unwrap_or_else(|| panic!("nothing is kept of {text}"));
+        let run = |program: &JetProgram, given: Vec<Vec<f64>>| {
+            let sizes = program.tensors.iter().map(|t| t.shape.iter().product::<usize>());
+            let tensors = sizes.enumerate().map(|(k, n)| noise(100 * k, n)).collect();
+            let (points, data) = (noise(7, 4 * program.columns), noise(50, 4 * program.data_columns));
+            let inputs = Inputs { count: 4, points, data, tensors, given, seed: 5, step: 1 };
+            interpret(program, &inputs).unwrap_or_else(|e| panic!("{e}: {program}"))
+        };
+        // the way forward reads the step's data, which the cotangents follow
+        let own = plan.step.data_columns;
+        let mut forward = kept.forward.clone();
+        forward.data_columns = kept.backward.data_columns;
+        let rows = forward.data_columns;
+        forward.ops.iter().for_each(|op| assert!(!matches!(op, Op::Given { .. })));
+        let values = run(&forward, vec![]);
+        let given: Vec<Vec<f64>> = forward.outputs[1..].iter().map(|(_, v)| values[v.index()].clone()).collect();
+        assert!(given.len() > 2 && rows > own);
+        let (backward, whole) = (summed(kept.backward), summed(plan.step_adjoint));
+        let makes =
+            |op: &Op| matches!(op, Op::Linear { .. } | Op::LinearPart { .. } | Op::Term { .. } | Op::Activate { .. });
+        assert!(whole.ops.iter().any(makes) && !backward.ops.iter().any(makes), "{backward}");
+        let (found, expected) = (run(&backward, given), run(&whole, vec![]));
+        let results = |program: &JetProgram, values: &[Vec<f64>]| -> Vec<(String, Vec<f64>)> {
+            let bar = program.outputs.iter().filter(|o| o.0 == "points-bar").map(|(name, v)| (name.clone(), *v));
+            let gradients = program.gradients.iter().map(|(t, v)| (program.tensors[t.index()].name.clone(), *v));
+            bar.chain(gradients).map(|(name, v)| (name, values[v.index()].clone())).collect()
+        };
+        let (found, expected) = (results(&backward, &found), results(&whole, &expected));
+        assert_eq!(found.len(), expected.len());
+        for ((name, a), (other, b)) in found.iter().zip(&expected) {
+            assert_eq!(name, other);
+            assert!(
+                distance(a, b) <= 1e-12 * distance(b, &vec![0.0; b.len()]).max(1e-9),
+                "{name} of {text}: {a:?}, not {b:?}"
+            );
+        }
+        let per_point = |ty: &Type| matches!(ty, Type::PerPoint { .. });
+        assert!(forward.outputs.iter().all(|o| per_point(&forward.types().unwrap()[o.1.index()])));
+    }
+}
+
+/// Each trajectory has steps and draws of its own: those of the way back are those of the way there.
+#[test]
+fn gradients_of_adaptive_steps_with_draws() {
+    let (program, _) = flow(
+        "state s[5]\nnet F = mlp(width = 9, depth = 3, activation = tanh, outputs = 4)\n\
+         let f = F(s[0], s[1], s[2], s[3])\nlet trace = sum(i in 0..4: d(f[i], s[i]))\n\
+         flow d_t(s) = [40*f[0], 20*f[1], 40*f[2], 20*f[3], -10*s[4]*trace*s[0]] by dopri5(rtol = 1e-10, atol = 1e-10)\n\
+         estimate trace by rademacher(1)\n",
+    );
+    let parameters = Parameters::initial(&program, 3);
+    let found = verify_flow(&program, &parameters, 3).unwrap().unwrap();
+    assert_eq!(found.len(), 6);
+    for comparison in found {
+        assert!(comparison.relative < 1e-7, "{} {}", comparison.what, comparison.relative);
     }
 }

@@ -2,7 +2,8 @@
 
 `--method`: `taylor_lagrange` (order 2, the midpoint a second network of that size; derivatives along the flow by
 `jax.experimental.jet`, or `--by hand`, where the coefficients of each layer are kept), `rk4` (by hand, or `--by diffrax` with its tableau),
-`dopri5` (by diffrax, rtol 1e-5, atol 1e-7). diffrax has its adjoint by recursive checkpointing. The peer of `flow_METHOD.jet` beside this
+`dopri5` (rtol 1e-5, atol 1e-7; by diffrax all pairs as one state with one sequence of steps, or by `vmap` of diffrax each pair with
+steps of its own, as in jetc). diffrax has its adjoint by recursive checkpointing. The peer of `flow_METHOD.jet` beside this
 file; data as `examples/flow_data.rs` writes it.
 """
 
@@ -13,12 +14,12 @@ import time
 
 p = argparse.ArgumentParser()
 p.add_argument("--method", choices=["taylor_lagrange", "rk4", "dopri5"], default="taylor_lagrange")
-p.add_argument("--by", choices=["jet", "hand", "diffrax"], help="the first of what the method has, if not given")
+p.add_argument("--by", choices=["jet", "hand", "diffrax", "vmap"], help="the first of what the method has, if not given")
 p.add_argument("--data", default="examples/flows/stiff.csv")
 p.add_argument("--threads", type=int, default=2)
 p.add_argument("--steps", type=int, default=4000, help="the first are compilation and ten more, which are not counted")
 o = p.parse_args()
-ways = {"taylor_lagrange": ["hand", "jet"], "rk4": ["hand", "diffrax"], "dopri5": ["diffrax"]}[o.method]
+ways = {"taylor_lagrange": ["hand", "jet"], "rk4": ["hand", "diffrax"], "dopri5": ["diffrax", "vmap"]}[o.method]
 o.by = o.by or ways[0]
 if o.by not in ways:
     p.error(f"{o.method} is done by {' or '.join(ways)}")
@@ -111,7 +112,8 @@ def by_diffrax(solver, controller):
 def dopri5():
     import diffrax
 
-    return by_diffrax(diffrax.Dopri5(), diffrax.PIDController(rtol=1e-5, atol=1e-7))
+    solve = by_diffrax(diffrax.Dopri5(), diffrax.PIDController(rtol=1e-5, atol=1e-7))
+    return jax.vmap(solve, (None, 0)) if o.by == "vmap" else solve
 
 
 def diffrax_rk4():
@@ -133,7 +135,7 @@ def diffrax_rk4():
 
 
 ours = {"taylor_lagrange": taylor_lagrange, "rk4": rk4}
-step_of = {"rk4": diffrax_rk4, "dopri5": dopri5}[o.method]() if o.by == "diffrax" else ours[o.method]
+step_of = {"rk4": diffrax_rk4, "dopri5": dopri5}[o.method]() if o.by in ("diffrax", "vmap") else ours[o.method]
 
 
 @jax.jit

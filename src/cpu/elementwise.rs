@@ -38,7 +38,7 @@ pub fn features(code: &[Code]) -> Option<usize> {
             Code::Unary { f, .. } => inside.is_some() || f.is_cheap(),
             Code::Binary { f, .. } => inside.is_some() || f.is_cheap(),
             Code::Power { .. } => inside.is_some(),
-            Code::Constant { .. } => true,
+            Code::Constant { .. } | Code::Sum { .. } => true,
             Code::Begin { .. } | Code::Index { .. } => false,
         };
         if !is_fine {

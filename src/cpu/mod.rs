@@ -9,7 +9,7 @@
 //! A first layer with very many columns is streamed: see `wide`.
 //!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `term`: along a curve;  - `lift`: first layers;
-//! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`, `elementwise`: scalar code;
+//! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`, `elementwise`, `linear`: scalar code;
 //! - `wide`, `strips`, `vectors`, `directions`, `shared`: points and weights in blocks of columns;
 //! - `math`, `real`: functions and precisions.
 
@@ -19,6 +19,7 @@ mod elementwise;
 mod factor;
 mod gemm;
 mod lift;
+mod linear;
 mod math;
 mod pointwise;
 mod product;
@@ -104,6 +105,19 @@ struct Turned<T> {
     of: Vec<Vec<T>>,
     /// Transposed.
     weights: Vec<Vec<T>>,
+}
+
+/// One array each of several things.
+type Arrays<T> = Vec<Vec<T>>;
+
+/// What a chunk is to do.
+#[derive(Default)]
+struct Job<'a, T> {
+    points: Range<usize>,
+    /// By output: its part.
+    pieces: Vec<&'a mut [T]>,
+    /// By output: all of it, where it is worked out in place; there is one chunk then.
+    whole: Arrays<T>,
 }
 
 /// Points that are made where they are needed, the same however often and in whatever blocks.
@@ -224,7 +238,7 @@ impl<T: Real> Executor<T> {
         }
         let streamed = |k: usize| wide.as_ref().is_some_and(|w: &Wide| w.is_streamed(program, k));
         Ok(Executor {
-            schedule: Schedule::new(program, &types, &streamed),
+            schedule: Schedule::new(program, &types, &streamed, false),
             tables: program.algebras.iter().map(Powers::new).collect(),
             scalar,
             types,
@@ -243,7 +257,9 @@ impl<T: Real> Executor<T> {
     /// The same, for many calls at a time: each is worked on by the thread that makes it, where it is not streamed.
     pub fn alone(self) -> Self {
         let tall = self.tall.map(|tall| Box::new(tall.alone()));
-        Executor { alone: true, tall, ..self }
+        let streamed = |k: usize| self.wide.as_ref().is_some_and(|w| w.is_streamed(&self.program, k));
+        let schedule = Schedule::new(&self.program, &self.types, &streamed, self.wide.is_none());
+        Executor { alone: true, tall, schedule, ..self }
     }
 
     /// The program that this runs.
@@ -345,7 +361,7 @@ impl<T: Real> Executor<T> {
     }
 
     /// Runs all tiles, from the points or from what was made of them; the first of `outputs` are the program's. Gives, by
-    /// operation, what the weight is multiplied with in a factor's adjoint that is streamed.
+    /// operation if it is streamed, what the weight is multiplied with in a factor's adjoint that is streamed.
     fn tiles(
         &self,
         call: &Call<T>,
@@ -370,33 +386,44 @@ impl<T: Real> Executor<T> {
         let bounds: Vec<usize> = (0..=chunks).map(bound).collect();
         let (fixed, turned, factors) = (self.fixed(call), self.turned(call), self.factors(call));
         let turned = &turned.weights;
-        let per_point = |k: &usize| self.per_point(values[*k]).is_some();
-        let mut order: Vec<usize> = (0..values.len()).filter(per_point).collect();
+        let is_copied = |k: &usize| self.per_point(values[*k]).is_some() && !self.is_in_place(values[*k], *k);
+        let mut order: Vec<usize> = (0..values.len()).filter(is_copied).collect();
         order.sort_by_key(|k| values[*k]);
         let run = Run { executor: self, call, tile, fixed, turned, points, made, results: values, order, factors };
-        let mut jobs: Vec<(usize, usize, Vec<&mut [T]>)> = bounds.windows(2).map(|w| (w[0], w[1], vec![])).collect();
-        for (value, output) in values.iter().zip(outputs.iter_mut()) {
+        let mut jobs: Vec<Job<T>> = bounds.windows(2).map(|w| Job { points: w[0]..w[1], ..Job::default() }).collect();
+        for (k, (value, output)) in values.iter().zip(outputs.iter_mut()).enumerate() {
+            if let (true, Some(job)) = (self.is_in_place(*value, k), jobs.first_mut()) {
+                job.whole.resize_with(values.len(), Vec::new);
+                job.whole[k] = take(output);
+                job.pieces.push(&mut []);
+                continue;
+            }
             let per_point = self.per_point(*value).unwrap_or(0);
             let mut rest = output.as_mut_slice();
-            for (first, end, pieces) in &mut jobs {
+            for Job { points: Range { start: first, end }, pieces, .. } in &mut jobs {
                 let (piece, after) = rest.split_at_mut((*end - *first) * per_point);
                 pieces.push(piece);
                 rest = after;
             }
         }
-        let work = |(first, end, mut pieces): (usize, usize, Vec<&mut [T]>)| {
+        let work = |Job { points, mut pieces, whole }: Job<T>| {
             let mut workspace = self.workspace(tile);
-            run.chunk(first, end, &mut pieces, &mut workspace);
-            let sums = take(&mut workspace.sums);
+            workspace.outputs = whole;
+            run.chunk(points, &mut pieces, &mut workspace);
+            let (sums, whole) = (take(&mut workspace.sums), take(&mut workspace.outputs));
             if let Ok(mut pool) = self.pool.lock() {
                 pool.push((rayon::current_thread_index(), workspace));
             }
-            sums
+            (sums, whole)
         };
-        let done: Vec<Vec<Vec<T>>> = match self.alone {
+        let done: Vec<(Arrays<T>, Arrays<T>)> = match self.alone {
             true => jobs.into_iter().map(work).collect(),
             false => jobs.into_par_iter().map(work).collect(),
         };
+        let (done, whole): (Vec<Arrays<T>>, Vec<Arrays<T>>) = done.into_iter().unzip();
+        for (k, output) in whole.into_iter().flatten().enumerate().filter(|(k, _)| self.is_in_place(values[*k], *k)) {
+            outputs[k] = output;
+        }
         let reduced = self.combine(&run, &done, count);
         if let Ok(mut sums) = self.sums.lock() {
             sums.extend(done);
@@ -415,7 +442,15 @@ impl<T: Real> Executor<T> {
             }
             _ => vec![],
         };
-        self.program.ops.iter().zip(&self.schedule.homes).map(map).collect()
+        match self.wide {
+            Some(_) => self.program.ops.iter().zip(&self.schedule.homes).map(map).collect(),
+            None => vec![],
+        }
+    }
+
+    /// Whether a value is worked out where the output of this number will lie.
+    fn is_in_place(&self, value: ValueId, output: usize) -> bool {
+        self.schedule.homes[value.index()] == Home::Output(output)
     }
 
     /// A weight as [out, in].
@@ -472,7 +507,7 @@ impl<T: Real> Executor<T> {
         expect("gradients", program.gradients.len(), gradients.len())
     }
 
-    /// By operation: what the fixed seeds of a fused lift contribute to a layer, [rows, out].
+    /// By operation, if a lift is fused: what its fixed seeds contribute to a layer, [rows, out].
     fn fixed(&self, call: &Call<T>) -> Vec<Vec<T>> {
         let layer = |op: &Op| match op {
             Op::Linear { x, weight, .. } if self.schedule.homes[x.index()] == Home::Fused => {
@@ -484,7 +519,10 @@ impl<T: Real> Executor<T> {
             }
             _ => vec![],
         };
-        self.program.ops.iter().map(layer).collect()
+        match self.schedule.homes.contains(&Home::Fused) {
+            true => self.program.ops.iter().map(layer).collect(),
+            false => vec![],
+        }
     }
 
     /// By tensor: the weights of layers, transposed to [in, out], but those that lie so already. Calls by the thread that makes them are
@@ -519,7 +557,7 @@ impl<T: Real> Executor<T> {
         all
     }
 
-    /// By operation: the factors of weights.
+    /// By operation, if there is one: the factors of weights.
     fn factors(&self, call: &Call<T>) -> Vec<Option<Factored<T>>> {
         let one = |(op, home): (&Op, &Home)| match op {
             Op::Factor { weight, first, len, rank } if *home == Home::Factor => {
@@ -530,7 +568,10 @@ impl<T: Real> Executor<T> {
             }
             _ => None,
         };
-        self.program.ops.iter().zip(&self.schedule.homes).map(one).collect()
+        match self.schedule.homes.contains(&Home::Factor) {
+            true => self.program.ops.iter().zip(&self.schedule.homes).map(one).collect(),
+            false => vec![],
+        }
     }
 
     /// The gradient of a weight through its factor.

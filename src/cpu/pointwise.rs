@@ -9,6 +9,7 @@
 use super::PointSource;
 use super::activation::{LANES, Lane};
 use super::elementwise;
+use super::linear::combined;
 use super::math;
 use super::real::{Kernel, Real};
 use crate::jet::{self, Binary, Fold, Instruction, Pointwise, Source, Unary};
@@ -28,6 +29,14 @@ pub(super) struct Reduction {
     body: usize,
     part: usize,
     total: usize,
+}
+
+/// A number times one register or two.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Term {
+    pub factor: f64,
+    pub of: usize,
+    pub by: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +65,11 @@ pub(super) enum Code {
         y: usize,
         a: usize,
         b: usize,
+    },
+    /// A sum.
+    Sum {
+        y: usize,
+        terms: Vec<Term>,
     },
     /// A power with a small whole exponent.
     Power {
@@ -88,7 +102,7 @@ pub(super) enum Code {
 
 impl Code {
     /// Registers that are written, and those that are read.
-    fn registers(&mut self, mut each: impl FnMut(&mut usize, bool)) {
+    pub(super) fn registers(&mut self, mut each: impl FnMut(&mut usize, bool)) {
         let mut read = |address: &mut Address| address.register.iter_mut().for_each(|r| each(r, false));
         match self {
             Code::Constant { y, .. } => each(y, true),
@@ -108,6 +122,13 @@ impl Code {
             Code::Binary { y, a, b, .. } => {
                 each(a, false);
                 each(b, false);
+                each(y, true);
+            }
+            Code::Sum { y, terms } => {
+                for Term { of, by, .. } in terms {
+                    each(of, false);
+                    by.iter_mut().for_each(|by| each(by, false));
+                }
                 each(y, true);
             }
             Code::Begin { reductions, .. } => {
@@ -161,6 +182,7 @@ impl Compiled {
                 *at += shift;
             }
         }
+        let mut code = combined(code);
         let registers = allot(&mut code);
         let (inputs, features, each) = (source.inputs.clone(), source.features, elementwise::features(&code));
         let is_whole = each.is_some_and(|n| elementwise::is_whole(&code, n, source.rows, features));
@@ -476,6 +498,7 @@ pub(super) fn arithmetic<T: Real>(code: &Code, w: usize, lanes: &mut [Lane<T>]) 
                 unary(*f, &a[..w], &mut y[..w]);
             }
         }
+        Code::Sum { y, terms } => sum(terms, w, lanes, *y),
         Code::Power { y, a, exponent } => {
             if let Ok([y, a]) = lanes.get_disjoint_mut([*y, *a]) {
                 power(*exponent, &a[..w], &mut y[..w]);
@@ -650,6 +673,38 @@ pub fn binary<T: Real>(f: Binary, a: &[T], b: &[T], y: &mut [T]) {
         Binary::Max => zip(a, b, y, max),
         Binary::Pow => zip(a, b, y, |a, b| T::lit(a.to_f64().powf(b.to_f64()))),
         Binary::AtLeast => zip(a, b, y, |a, b| if a >= b { T::one() } else { T::zero() }),
+    }
+}
+
+/// The sum of terms, in their order; w is a multiple of a vector.
+#[inline(always)]
+fn sum<T: Real>(terms: &[Term], w: usize, lanes: &mut [Lane<T>], y: usize) {
+    for first in (0..w).step_by(VECTOR) {
+        let mut sum = [T::zero(); VECTOR];
+        for Term { factor, of, by } in terms {
+            let Some(a) = lanes[*of][first..].first_chunk() else { continue };
+            match by.and_then(|by| lanes[by][first..].first_chunk()) {
+                Some(b) => add_products(&mut sum, T::lit(*factor), a, b),
+                None => add_multiples(&mut sum, T::lit(*factor), a),
+            }
+        }
+        lanes[y][first..first + VECTOR].copy_from_slice(&sum);
+    }
+}
+
+/// sum += c a. Functions of their own: what a compiler knows to be apart it keeps in registers.
+#[inline(always)]
+fn add_multiples<T: Real>(sum: &mut [T; VECTOR], c: T, a: &[T; VECTOR]) {
+    for l in 0..VECTOR {
+        sum[l] = c.mul_add(a[l], sum[l]);
+    }
+}
+
+/// sum += c a b
+#[inline(always)]
+fn add_products<T: Real>(sum: &mut [T; VECTOR], c: T, a: &[T; VECTOR], b: &[T; VECTOR]) {
+    for l in 0..VECTOR {
+        sum[l] = (c * a[l]).mul_add(b[l], sum[l]);
     }
 }
 

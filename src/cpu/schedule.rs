@@ -21,6 +21,8 @@ pub enum Home {
     Fused,
     /// [rows, points of the tile, features] in this slot.
     Slot(usize),
+    /// In the array of this output.
+    Output(usize),
     /// A sum over points, by position.
     Sum(usize),
     /// Added to a sum that is another value, by position.
@@ -45,8 +47,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Of a program, the types of its values, and which operations are streamed.
-    pub fn new(program: &JetProgram, types: &[Type], streamed: &dyn Fn(usize) -> bool) -> Self {
+    /// Of a program, the types of its values, which operations are streamed, and whether what is an output is worked out where it will lie.
+    pub fn new(program: &JetProgram, types: &[Type], streamed: &dyn Fn(usize) -> bool, in_place: bool) -> Self {
         let count = program.ops.len();
         let results = || program.outputs.iter().map(|o| o.1).chain(program.gradients.iter().map(|g| g.1));
         let mut needed = vec![false; count];
@@ -98,7 +100,13 @@ impl Schedule {
                     schedule.sums.push(shape.iter().product());
                     Home::Sum(schedule.sums.len() - 1)
                 }
-                (_, Type::PerPoint { rows, features }) => Home::Slot(schedule.slot(rows * features, &mut free)),
+                (_, Type::PerPoint { rows, features }) => {
+                    let output = program.outputs.iter().position(|o| o.1.index() == k);
+                    match output.filter(|_| in_place && *rows == 1) {
+                        Some(output) => Home::Output(output),
+                        None => Home::Slot(schedule.slot(rows * features, &mut free)),
+                    }
+                }
             };
             schedule.homes.push(home);
             let ended = (0..=k).filter(|v| last[*v] == k).map(|v| schedule.homes[v]);

@@ -16,7 +16,7 @@ pub const MOST: usize = MAX_ORDER + 2;
 pub struct Along<'a, T> {
     /// sigma
     pub activation: Activation,
-    /// x_0 .. x_k, by points and features; those that sigma' does not need may be empty.
+    /// x_0 .. x_k, by points and features; those that sigma' does not need may be empty, or not there.
     pub x: &'a [&'a [T]],
     /// Likewise: the coefficients of y below k, or with `bars` up to k.
     pub y: &'a [&'a [T]],
@@ -32,7 +32,7 @@ impl<T: Real> Kernel for Along<'_, T> {
     #[inline(always)]
     fn run(self) {
         let Along { activation, x, y, bars, lanes, out } = self;
-        let count = if bars.is_empty() { y.len() } else { x.len() };
+        let count = if bars.is_empty() { y.len() } else { bars.len() };
         let zero = [T::zero(); LANES];
         lanes.resize(2 * MOST + 1, zero);
         let (d, s) = lanes.split_at_mut(MOST);

@@ -68,7 +68,12 @@ fn tensor(name: &str, shape: &[usize]) -> Tensor {
 pub fn inputs(program: &JetProgram, count: usize, seed: u64) -> Inputs {
     let tensors = program.tensors.iter().enumerate().map(|(k, t)| noise(seed + 10 + k as u64, t.len())).collect();
     let points = noise(seed, count * program.columns);
-    Inputs { count, points, data: noise(seed + 1, count * program.data_columns), tensors, seed, step: 3, given: vec![] }
+    let given = program.ops.iter().filter_map(|op| match op {
+        Op::Given { number, rows, features } => Some(noise(seed + 5 + *number as u64, count * rows * features)),
+        _ => None,
+    });
+    let (given, data) = (given.collect(), noise(seed + 1, count * program.data_columns));
+    Inputs { count, points, data, tensors, seed, step: 3, given }
 }
 
 type Results<T> = (Vec<Vec<T>>, Vec<Vec<T>>);
@@ -94,6 +99,15 @@ pub fn execute<T: Real>(program: &JetProgram, inputs: &Inputs) -> Results<T> {
     // Twice, so that what a first call leaves behind would show.
     for _ in 0..2 {
         executor.run_whole(&call, &mut results.0, &mut results.1).unwrap();
+    }
+    let (alone, mut same) = (executor.alone(), results.clone());
+    for _ in 0..2 {
+        alone.run_whole(&call, &mut same.0, &mut same.1).unwrap();
+    }
+    let pairs = results.0.iter().chain(&results.1).zip(same.0.iter().chain(&same.1));
+    for (all, alone) in pairs {
+        let all: Vec<f64> = all.iter().map(|x| x.to_f64()).collect();
+        close("alone", alone, &all, if size_of::<T>() == 4 { 1e-4 } else { 1e-11 });
     }
     results
 }
@@ -170,6 +184,10 @@ pub fn network(
         unpack(v(0), 0, 1, 1),
         Op::Mean { x: v(17), scalar: true },
         Op::Mean { x: v(0), scalar: false },
+        Op::Given { number: 0, rows, features: width },
+        Op::Given { number: 1, rows: 1, features: 3 },
+        Op::Add { a: v(12), b: v(20) },
+        unpack(v(21), 0, 1, 3),
     ];
     if let Some(coefficients) = coefficients {
         ops.push(Op::CoefficientAdjoint { x: v(5), bar: v(14), algebra: AlgebraId(0), activation, coefficients });
@@ -383,7 +401,14 @@ fn sums_are_sums_of_entries(program: &JetProgram, inputs: &Inputs, truth: &[Vec<
         let tensors: Vec<&[f64]> = tensors.iter().map(Vec::as_slice).collect();
         let random = (inputs.seed, inputs.step).into();
         let points = Points::Rows(&inputs.points);
-        let call = Call { count: inputs.count, points, data: &inputs.data, tensors: &tensors, random, beside: Beside::default() };
+        let call = Call {
+            count: inputs.count,
+            points,
+            data: &inputs.data,
+            tensors: &tensors,
+            random,
+            beside: Beside::default(),
+        };
         let executor = || Executor::<f64>::with_wide(&together, wide_from).unwrap();
         for executor in [executor(), executor().alone()] {
             executor.run_whole(&call, &mut calls.0, &mut calls.1).unwrap();

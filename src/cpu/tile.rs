@@ -15,6 +15,7 @@ use crate::jet::random::Words;
 use crate::jet::{self, Op, Source, TensorId, Type, ValueId};
 use smallvec::SmallVec;
 use std::mem::take;
+use std::ops::Range;
 
 /// Values that an operation reads without memory being asked for.
 const FEW: usize = 8;
@@ -25,6 +26,8 @@ pub struct Workspace<T> {
     slots: Vec<Vec<T>>,
     /// Reduced values: sums over the points of the chunk.
     pub sums: Vec<Vec<T>>,
+    /// By output: all of it, where it is worked out in place.
+    pub outputs: Vec<Vec<T>>,
     lanes: Lanes<T>,
     terms: Vec<Lane<T>>,
     registers: Registers<T>,
@@ -79,8 +82,13 @@ struct Tile {
 }
 
 impl<T: Real> Run<'_, T> {
-    /// Points `first..end`; `outputs` are their pieces of the outputs.
-    pub fn chunk(&self, first: usize, end: usize, outputs: &mut [&mut [T]], workspace: &mut Workspace<T>) {
+    /// Some points; `outputs` are their pieces of the outputs.
+    pub fn chunk(
+        &self,
+        Range { start: first, end }: Range<usize>,
+        outputs: &mut [&mut [T]],
+        workspace: &mut Workspace<T>,
+    ) {
         for start in (first..end).step_by(self.tile) {
             let tile = Tile { first: start, n: self.tile.min(end - start) };
             let mut results = self.order.iter().peekable();
@@ -112,6 +120,7 @@ impl<T: Real> Run<'_, T> {
             Home::Data => &self.call.data[tile.first * features..][..tile.n * features],
             Home::Given(number) => &self.call.beside.given[number][tile.first * features..][..tile.n * features],
             Home::Slot(slot) => &workspace.slots[slot][..rows * tile.n * features],
+            Home::Output(output) => &workspace.outputs[output][tile.first * features..][..tile.n * features],
             _ => &[],
         }
     }
@@ -137,6 +146,13 @@ impl<T: Real> Run<'_, T> {
                 let (rows, features) = self.shape(ValueId(k as u32));
                 self.per_point(k, tile, workspace, &mut buffer[..rows * tile.n * features]);
                 workspace.slots[slot] = buffer;
+            }
+            Home::Output(output) => {
+                let mut buffer = take(&mut workspace.outputs[output]);
+                let features = self.shape(ValueId(k as u32)).1;
+                let here = tile.first * features..(tile.first + tile.n) * features;
+                self.per_point(k, tile, workspace, &mut buffer[here]);
+                workspace.outputs[output] = buffer;
             }
             Home::Sum(sum) | Home::Part(sum) => {
                 let mut buffer = take(&mut workspace.sums[sum]);

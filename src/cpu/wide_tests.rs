@@ -131,8 +131,10 @@ fn streamed_layers_are_what_the_oracle_says() {
             let parameters = Parameters::<f64>::initial(&program, 4);
             let tensors = jet.tensors.iter().map(|t| parameters.get(&t.name).unwrap().to_vec()).collect();
             let count = sampler.count();
-            let truth =
-                interpret(jet, &Inputs { count, points: batch.points, data: vec![], tensors, seed: 4, step: 3, given: vec![] });
+            let truth = interpret(
+                jet,
+                &Inputs { count, points: batch.points, data: vec![], tensors, seed: 4, step: 3, given: vec![] },
+            );
             let truth = truth.unwrap();
             let results = jet.outputs.iter().map(|o| o.1).chain(jet.gradients.iter().map(|g| g.1));
             for (tolerance, ours) in [

@@ -44,7 +44,7 @@ impl Emitter<'_> {
 
     /// A coefficient of an activation along a curve, or the adjoint of one.
     pub fn term(&mut self, k: usize, activation: Activation, [x, y, bars]: [&[ValueId]; 3]) {
-        let (sigma, features) = (sigma(activation), self.shape(x[0]).1);
+        let (sigma, features) = (sigma(activation), self.shape(ValueId(k as u32)).1);
         let needed = self.program.ops[k].arguments();
         let read = |e: &Self, name: &str, values: &[ValueId]| {
             let at = |v: &ValueId| match needed.contains(v) {
@@ -55,7 +55,7 @@ impl Emitter<'_> {
             let all = if all.is_empty() { "0".into() } else { all.join(", ") };
             format!("const real {name}[] = {{{all}}};")
         };
-        let count = if bars.is_empty() { y.len() } else { x.len() };
+        let count = if bars.is_empty() { y.len() } else { bars.len() };
         let result = format!("v{k}[m * {} + f]", self.pitch(ValueId(k as u32)));
         let lines = [read(self, "x", x), read(self, "y", y), read(self, "bar", bars)];
         self.each(1, features, |e| {

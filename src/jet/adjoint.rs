@@ -319,7 +319,8 @@ impl Adjoint {
             let (place, term) = (last.place, last.term);
             let (x, mut y, activation) = self.series(term);
             y.push(term);
-            let count = x.len() - place;
+            // relu' does not change along the curve, but at corners
+            let count = if activation == Activation::Relu { 1 } else { x.len() - place };
             // those whose series begins as the longest does
             let (own, others): (Vec<Reader>, Vec<Reader>) = readers.into_iter().partition(|r| {
                 let (shorter, _, other) = self.series(r.term);
@@ -329,7 +330,7 @@ impl Adjoint {
             readers = others;
             let Type::PerPoint { features, .. } = self.types[value.index()] else { continue };
             let mut bars = Vec::new();
-            for term in &y[place..] {
+            for term in &y[place..place + count] {
                 bars.push(match own.iter().find(|r| r.term == *term) {
                     Some(reader) => reader.bar,
                     None => push(&mut self.out, Op::Pointwise(Pointwise { rows: 1, features, ..Pointwise::default() })),

@@ -260,10 +260,17 @@ impl Run<'_> {
                     *y = activate(&Table::polynomials(x.len()), *activation, 0, &x)[x.len() - 1];
                 }
             }
-            Op::TermAdjoint { x, bars, activation, .. } => {
+            Op::TermAdjoint { x, y: values, bars, activation } => {
                 for (f, y) in y[0].iter_mut().enumerate() {
-                    let [x, bars] = [x, bars].map(|v| v.iter().map(|x| self.at(*x, p, 0, f)).collect::<Vec<f64>>());
-                    *y = dot(&activate(&Table::polynomials(x.len()), *activation, 1, &x), &bars);
+                    let all = |v: &[ValueId]| v.iter().map(|x| self.at(*x, p, 0, f)).collect::<Vec<f64>>();
+                    let (x, values, bars, table) = (all(x), all(values), all(bars), Table::polynomials(bars.len()));
+                    *y = match (x.is_empty(), activation) {
+                        (false, _) => dot(&activate(&table, *activation, 1, &x), &bars),
+                        // 1 - y^2
+                        (true, Activation::Tanh) => bars[0] - dot(&table.product(&values, &values), &bars),
+                        // y
+                        (true, _) => dot(&values, &bars),
+                    };
                 }
             }
             Op::LinearAdjoint { bar, weight } => {

@@ -111,10 +111,11 @@ fn forward(whole: &JetProgram, program: &JetProgram, values: &[ValueId]) -> Opti
 
 /// An operation where its arguments have other places.
 fn moved(mut op: Op, places: &HashMap<ValueId, ValueId>) -> Op {
-    if let Op::TermAdjoint { x, y, .. } = &mut op {
-        // named, and not read
-        let gone = x.iter_mut().zip(y).filter(|(x, _)| !places.contains_key(x));
-        gone.for_each(|(x, y)| *x = *y);
+    if let Op::TermAdjoint { x, .. } = &mut op {
+        // not needed beside y where it is not there
+        if x.iter().any(|x| !places.contains_key(x)) {
+            x.clear();
+        }
     }
     op.values_mut(&mut |v| *v = places[v]);
     op

@@ -27,10 +27,10 @@ pub(crate) mod tests;
 #[cfg(feature = "compiler")]
 pub(crate) use fuse::fuse;
 pub use interpreter::{Inputs, interpret};
-#[cfg(feature = "compiler")]
-pub use keep::{Kept, keep};
 #[cfg(test)]
 pub(crate) use interpreter::{binary, unary};
+#[cfg(feature = "compiler")]
+pub use keep::{Kept, keep};
 pub use parse::ParseError;
 pub use types::*;
 pub use validate::{Invalid, MAX_ORDER};

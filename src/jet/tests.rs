@@ -240,6 +240,7 @@ fn sample_program() -> JetProgram {
             Op::LinearPart { x: v(0), weight: TensorId(0) },
             Op::Term { x: vec![v(0), v(0)], y: vec![v(0)], activation },
             Op::TermAdjoint { x: vec![v(17)], y: vec![v(0)], bars: vec![v(0)], activation: Activation::Sin },
+            Op::Given { number: 0, rows: 2, features: 5 },
         ],
         outputs: vec![("r".into(), v(13)), ("loss".into(), v(14))],
         gradients: vec![(TensorId(0), v(8)), (TensorId(1), v(9)), (TensorId(2), v(14))],
@@ -336,7 +337,7 @@ fn broken_rules_are_named() {
         complaint(|p| p.ops[12] = Op::Add { a: v(10), b: v(4) }),
         complaint(|p| p.ops[14] = Op::Mean { x: v(6), scalar: false }),
         complaint(|p| p.gradients[0].1 = v(9)),
-        complaint(|p| p.outputs[0].1 = v(19)),
+        complaint(|p| p.outputs[0].1 = v(20)),
         complaint(|p| p.ops[16] = Op::LinearPart { x: v(1), weight: TensorId(0) }),
         complaint(|p| p.ops[17] = Op::Term { x: vec![], y: vec![], activation: Activation::Sin }),
         complaint(|p| p.ops[17] = Op::Term { x: vec![v(4)], y: vec![], activation: Activation::Sin }),
@@ -354,6 +355,11 @@ fn broken_rules_are_named() {
             let Op::TermAdjoint { bars, .. } = &mut p.ops[18] else { return };
             bars[0] = v(1);
         }),
+        complaint(|p| {
+            let Op::TermAdjoint { x, .. } = &mut p.ops[18] else { return };
+            x.clear();
+        }),
+        complaint(|p| p.ops[19] = Op::Given { number: 1, rows: 1, features: 1 }),
         complaint(|p| {
             let Op::Activate { activation, .. } = &mut p.ops[6] else { return };
             *activation = Activation::Relu;

@@ -275,7 +275,7 @@ pub enum Op {
     /// Adjoint of x_i from those of y_i .. y_(i+k), the coefficients of y = sigma(x): the sum over m of coefficient m of
     /// sigma'(x_0 + ... + x_k u^k) times the adjoint of y_(i+m).
     TermAdjoint {
-        /// x_0 .. x_k, each [1, features].
+        /// x_0 .. x_k, each [1, features]; none where they are not known and sigma' is a function of sigma.
         x: Vec<ValueId>,
         /// y_0 .. y_k, which save work.
         y: Vec<ValueId>,

@@ -322,8 +322,9 @@ impl Checker<'_> {
             }
             Op::TermAdjoint { x, y, bars, activation } => {
                 let lengths = [x.len(), y.len(), bars.len()];
-                ensure(!x.is_empty() && lengths == [x.len(); 3], || format!("{lengths:?} coefficients"))?;
-                self.terms(&[x, y, bars], *activation, x.len())
+                let is_known = x.len() == y.len() || x.is_empty() && activation.is_autonomous();
+                ensure(!y.is_empty() && is_known && y.len() == bars.len(), || format!("{lengths:?} coefficients"))?;
+                self.terms(&[y, x, bars], *activation, y.len())
             }
             Op::Factor { weight, first, len, rank } => {
                 let (out, inputs) = self.matrix(*weight)?;

@@ -48,7 +48,7 @@ impl Cost {
                 },
                 Op::LinearPart { x, .. } => 2.0 * rows * features * shape(*x).1,
                 Op::Term { x, .. } => features * (10.0 + (x.len() * x.len()) as f64),
-                Op::TermAdjoint { x, .. } => features * (x.len() * (x.len() + 3)) as f64,
+                Op::TermAdjoint { y, .. } => features * (y.len() * (y.len() + 3)) as f64,
                 Op::LinearAdjoint { bar, .. } => {
                     let (rows, outputs) = shape(*bar);
                     2.0 * rows * outputs * features

@@ -173,7 +173,11 @@ impl<T: Number> Evaluator<T> {
         gradients: &mut [Vec<T>],
     ) -> Result<Streamed<T>, Error> {
         let (tensors, random) = (tensors.of_program(self.program())?, random.into());
-        Ok(self.executor.run(&Call { count, points, data, tensors: &tensors, random, beside: Beside::default() }, outputs, gradients)?)
+        Ok(self.executor.run(
+            &Call { count, points, data, tensors: &tensors, random, beside: Beside::default() },
+            outputs,
+            gradients,
+        )?)
     }
 
     /// The gradients that are made in pieces at so many points, by position.

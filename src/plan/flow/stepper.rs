@@ -416,7 +416,7 @@ impl Stepper<'_> {
         let mut slopes: Vec<Vec<Id>> = Vec::new();
         // the last slope may serve the error alone
         for (node, row) in nodes.iter().zip(matrix).take(weights.len().max(error.len())) {
-            let point = self.combined(&state, &slopes, row);
+            let point = self.combined(Some(&state), &slopes, row);
             let point = if slopes.is_empty() { point } else { self.kept(&point) };
             let time = self.now().map(|t| {
                 let graph = &mut self.field.graph;
@@ -425,24 +425,22 @@ impl Stepper<'_> {
             });
             let curve = self.through(&point, time);
             let slope = self.evaluate(curve, 0..self.field.len, 0)?;
-            let graph = &mut self.field.graph;
-            let slope: Vec<Id> = slope.into_iter().map(|f| graph.mul(h, f)).collect();
             slopes.push(self.kept(&slope));
         }
-        let nothing = vec![self.field.graph.int(0); state.len()];
-        Ok((self.combined(&state, &slopes, weights), self.combined(&nothing, &slopes, error)))
+        Ok((self.combined(Some(&state), &slopes, weights), self.combined(None, &slopes, error)))
     }
 
-    /// The state plus slopes with weights.
-    fn combined(&mut self, state: &[Id], slopes: &[Vec<Id>], weights: &[(i64, i64)]) -> Vec<Id> {
+    /// The sum of slopes with weights, times the length of the step; added to the state where it is given.
+    fn combined(&mut self, state: Option<&[Id]>, slopes: &[Vec<Id>], weights: &[(i64, i64)]) -> Vec<Id> {
+        let h = self.h();
         let graph = &mut self.field.graph;
-        let mut out = Vec::new();
-        for (k, s) in state.iter().enumerate() {
-            let mut terms = vec![(*s, BigRational::one())];
-            terms.extend(slopes.iter().zip(weights).map(|(slope, w)| (slope[k], fraction(*w))));
-            out.push(graph.linear(terms));
-        }
-        out
+        let each = |k: usize| {
+            let terms = slopes.iter().zip(weights).map(|(slope, w)| (slope[k], fraction(*w)));
+            let sum = graph.linear(terms.collect::<Vec<_>>());
+            let step = graph.mul(h, sum);
+            state.map_or(step, |state| graph.add(state[k], step))
+        };
+        (0..self.field.len).map(each).collect()
     }
 
     pub fn finish(self, name: &str, value: ValueId) -> JetProgram {

@@ -149,7 +149,7 @@ impl<T: Number> Runner<T> {
             }
             let length = |k: usize| if clocks[k].has_arrived() { 0.0 } else { clocks[k].step * interval.lengths[k] };
             let data = self.data(interval, rows, length);
-            let room = kept.as_mut().map(|kept| &mut kept.room);
+            let room = kept.as_ref().map(|kept| kept.room);
             let (out, values) = self.one(step, tensors, (rows, &here, &data), *random, room)?;
             let mut accepted = Taken::default();
             let width = self.plan.step.data_columns;
@@ -194,7 +194,7 @@ impl<T: Number> Runner<T> {
             taken += under_way.len();
             under_way.retain(|k| !clocks[*k].has_arrived());
             if let Some(kept) = kept {
-                kept.taken.push(accepted);
+                kept.push(accepted);
             }
         }
         let end = match under_way.first() {

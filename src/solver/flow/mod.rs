@@ -13,6 +13,8 @@ mod kernel;
 mod objective;
 mod rollout;
 mod runner;
+#[cfg(test)]
+mod tests;
 mod trajectories;
 mod verify;
 

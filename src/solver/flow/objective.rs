@@ -514,7 +514,8 @@ impl<T: Number> FlowObjective<T> {
         if way.gradients.is_empty() {
             way.gradients = self.zeros();
         }
-        let mut sums = Sums { names: names(&self.learned, &self.specs), gradients: &mut way.gradients, share: T::of(1.0) };
+        let mut sums =
+            Sums { names: names(&self.learned, &self.specs), gradients: &mut way.gradients, share: T::of(1.0) };
         // where the midpoint is fitted to a solver, the data say nothing to it
         let own = self.fit.midpoint_every.is_some();
         let mut cotangents = vec![0.0; way.bars.first().map_or(0, Vec::len)];

@@ -30,7 +30,7 @@ pub struct Runner<T> {
     /// The two for a way whose values are kept.
     keeping: Option<Keeping<T>>,
     /// Room of values that were kept, with the thread that each was used by: it is in that thread's cache.
-    pool: Mutex<Vec<(Option<usize>, Vec<Vec<T>>)>>,
+    pool: Mutex<Vec<(Option<usize>, Values<T>)>>,
     field: Evaluator<T>,
     /// Takes whole intervals at once, where nothing is kept for the way back.
     kernel: Option<Kernel<T>>,
@@ -38,6 +38,9 @@ pub struct Runner<T> {
     pub(super) draws: bool,
     evaluations: AtomicU64,
 }
+
+/// What a step has worked out, by value: [points, ..].
+type Values<T> = Vec<Vec<T>>;
 
 /// A step and its vector-Jacobian product, where what the first works out is kept for the second.
 struct Keeping<T> {
@@ -75,7 +78,7 @@ const GROUP: usize = 64;
 /// Groups that several threads share, at most, where there are few points; and the points that each of them has at least.
 const SHARED: (usize, usize) = (8, 16);
 /// Numbers that are kept for the way back, at most; what does not fit is worked out again.
-const KEPT: usize = 1 << 27;
+const KEPT: usize = 1 << 26;
 
 /// What is kept of an interval for the way back.
 #[derive(Clone, Debug)]
@@ -90,8 +93,8 @@ pub struct Tape<T> {
 pub(super) struct Trail<T> {
     /// Which points.
     points: Range<usize>,
-    pub taken: Vec<Taken<T>>,
-    /// Numbers that there is room for.
+    taken: Vec<Taken<T>>,
+    /// Numbers that there still is room for.
     pub room: usize,
 }
 
@@ -120,7 +123,7 @@ pub(super) struct Taken<T> {
     /// The error estimates: [count, n].
     estimates: Vec<T>,
     /// What the step has worked out, by value; none where it is worked out again.
-    values: Vec<Vec<T>>,
+    values: Values<T>,
 }
 
 impl<T: Number> Taken<T> {
@@ -153,7 +156,7 @@ impl<T: Number> Taken<T> {
     }
 
     /// Keeps what was worked out for some points, those of this step among them.
-    pub fn keep(&mut self, values: Vec<Vec<T>>, all: &[usize]) {
+    pub fn keep(&mut self, values: Values<T>, all: &[usize]) {
         self.values = values;
         if self.rows.len() == all.len() {
             return;
@@ -175,6 +178,12 @@ impl<T: Number> Trail<T> {
     /// Nothing yet of some points; one of so many that exist at a time.
     pub fn one_of(count: usize, points: Range<usize>) -> Self {
         Trail { points, taken: Vec::new(), room: KEPT / count.max(1) }
+    }
+
+    /// A step more.
+    pub fn push(&mut self, taken: Taken<T>) {
+        self.room = self.room.saturating_sub(taken.values.iter().map(Vec::len).sum());
+        self.taken.push(taken);
     }
 
     /// Sum of the absolute estimates.
@@ -253,7 +262,7 @@ impl<T: Number> Runner<T> {
     }
 
     /// Keeps the room of values for others.
-    pub(super) fn recycle(&self, values: Vec<Vec<T>>) {
+    pub(super) fn recycle(&self, values: Values<T>) {
         if let Ok(mut pool) = self.pool.lock() {
             pool.push((current_thread_index(), values));
         }
@@ -428,18 +437,17 @@ impl<T: Number> Runner<T> {
         tensors: &Tensors<'_, T>,
         (rows, points, data): (&[usize], &[T], &[T]),
         random: Random,
-        room: Option<&mut usize>,
-    ) -> Result<(Vec<T>, Vec<Vec<T>>), Error> {
+        room: Option<usize>,
+    ) -> Result<(Vec<T>, Values<T>), Error> {
         let count = rows.len();
         let numbers = self.numbers(rows);
         let inputs = (count, points, data);
-        let keeping = self.keeping.as_ref().zip(room).filter(|(keeping, room)| **room >= count * keeping.width);
-        let Some((Keeping { forward, width, .. }, room)) = keeping else {
+        let keeping = self.keeping.as_ref().zip(room).filter(|(keeping, room)| *room >= count * keeping.width);
+        let Some((Keeping { forward, .. }, _)) = keeping else {
             let (mut outputs, mut gradients) = step.buffers();
             step.run(tensors, inputs, (random, numbers), &mut outputs, &mut gradients)?;
             return Ok((outputs.swap_remove(0), Vec::new()));
         };
-        *room -= count * width;
         let used = self.pool.lock().ok().and_then(|mut pool| {
             let own = pool.iter().rposition(|(thread, _)| *thread == current_thread_index());
             own.map(|k| pool.swap_remove(k).1)
@@ -460,7 +468,7 @@ impl<T: Number> Runner<T> {
         let data = self.data(interval, &rows, |k| interval.lengths[k] / steps as f64);
         for k in 0..steps {
             let at: Vec<T> = cast(group.points);
-            let room = group.kept.as_mut().map(|kept| &mut kept.room);
+            let room = group.kept.as_ref().map(|kept| kept.room);
             let (out, values) = self.one(&self.step, tensors, (&rows, &at, &data), group.random, room)?;
             let width = out.len() / rows.len().max(1);
             for ((p, s), length) in group.points.chunks_mut(columns).zip(out.chunks(width)).zip(interval.lengths) {
@@ -469,7 +477,7 @@ impl<T: Number> Runner<T> {
             if let Some(kept) = &mut group.kept {
                 let estimates = out.chunks(width).flat_map(|s| &s[n..]).copied().collect();
                 let (rows, data) = (rows.clone(), data.clone());
-                kept.taken.push(Taken { rows, points: at, data, estimates, values, ..Taken::default() });
+                kept.push(Taken { rows, points: at, data, estimates, values, ..Taken::default() });
             }
             if let Some(number) = group.points.iter().position(|x| !x.is_finite()) {
                 let why = Stopped::NotFinite { at: (k + 1) as f64 / steps as f64, point: number / columns };
@@ -501,9 +509,8 @@ impl<T: Number> Runner<T> {
                 rest = after;
                 work.push((kept, here));
             }
-            let one = |(kept, here): (Trail<T>, &mut [f64])| {
-                self.group_back(tensors, kept, here, count, (weight, random))
-            };
+            let one =
+                |(kept, here): (Trail<T>, &mut [f64])| self.group_back(tensors, kept, here, count, (weight, random));
             for sums in each(work, one) {
                 self.named(sums?, gradients);
             }
@@ -548,7 +555,9 @@ impl<T: Number> Runner<T> {
         let random = Random { seed, step, first: kept.points.start };
         let lengths = program.gradients.iter().map(|(tensor, _)| program.tensors[tensor.index()].len());
         let mut sums: Vec<Vec<T>> = lengths.map(|len| vec![T::of(0.0); len]).collect();
-        for Taken { rows, points, data, estimates, values, .. } in kept.taken.into_iter().rev().filter(|t| !t.rows.is_empty()) {
+        for Taken { rows, points, data, estimates, values, .. } in
+            kept.taken.into_iter().rev().filter(|t| !t.rows.is_empty())
+        {
             let mut given = Vec::with_capacity(data.len() * 3);
             for (i, (k, data)) in rows.iter().zip(data.chunks(own)).enumerate() {
                 given.extend_from_slice(data);
