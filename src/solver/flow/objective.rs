@@ -547,7 +547,7 @@ impl<T: Number> FlowObjective<T> {
         let tolerance = self.fit.midpoint_tolerance;
         let done = self.runner.accurate((accurate, tensors), &mut exact, interval, tolerance)?;
         done.map_err(|why| self.stopped(why, rows, 0))?;
-        let (mut points, mut tape) = (start, Tape::one_of(1));
+        let (mut points, mut tape) = (start, Tape::default());
         let done = self.runner.single(tensors, &mut points, interval, &mut tape, random)?;
         done.map_err(|why| self.stopped(why, rows, 0))?;
         let columns = self.data.columns;

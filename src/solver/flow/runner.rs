@@ -202,6 +202,17 @@ impl<T: Number> Tape<T> {
     pub fn one_of(count: usize) -> Self {
         Tape { groups: Vec::new(), room: KEPT / count.max(1) }
     }
+
+    /// Sum of the absolute estimates.
+    pub fn remainder(&self) -> f64 {
+        self.groups.iter().map(Trail::remainder).sum()
+    }
+}
+
+impl<T: Number> Default for Tape<T> {
+    fn default() -> Self {
+        Tape::one_of(1)
+    }
 }
 
 /// Gradients of the tensors that an adjoint has, by name.

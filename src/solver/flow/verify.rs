@@ -92,11 +92,11 @@ fn order(
         let lengths = [length; POINTS];
         let (mut a, mut b) = (points.to_vec(), points.to_vec());
         let interval = Interval { inputs, lengths: &lengths };
-        let _ = runner.single(tensors, &mut a, interval, &mut Tape::one_of(1), (seed, 0))?;
+        let _ = runner.single(tensors, &mut a, interval, &mut Tape::default(), (seed, 0))?;
         let lengths = [length / PIECES as f64; POINTS];
         let interval = Interval { inputs, lengths: &lengths };
         for _ in 0..PIECES {
-            let _ = fine.single(tensors, &mut b, interval, &mut Tape::one_of(1), (seed, 0))?;
+            let _ = fine.single(tensors, &mut b, interval, &mut Tape::default(), (seed, 0))?;
         }
         Ok(a.iter().zip(&b).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt())
     };
@@ -128,10 +128,10 @@ fn gradients(
     let loss = |parameters: &Parameters<f64>| -> Result<f64, Error> {
         let mut moved = points.to_vec();
         let tensors = Tensors::of(parameters);
-        let _ = runner.advance(&tensors, &mut moved, interval, Some(&mut Tape::one_of(1)), (seed, 0))?;
+        let _ = runner.advance(&tensors, &mut moved, interval, Some(&mut Tape::default()), (seed, 0))?;
         Ok(states(&moved).iter().map(|s| s * s).sum::<f64>() / POINTS as f64)
     };
-    let (mut moved, mut tape) = (points.to_vec(), Tape::one_of(1));
+    let (mut moved, mut tape) = (points.to_vec(), Tape::default());
     let tensors = Tensors::of(parameters);
     let _ = runner.advance(&tensors, &mut moved, interval, Some(&mut tape), (seed, 0))?;
     let mut bars: Vec<f64> = states(&moved).iter().map(|s| 2.0 * s).collect();
