@@ -184,10 +184,6 @@ pub fn network(
         unpack(v(0), 0, 1, 1),
         Op::Mean { x: v(17), scalar: true },
         Op::Mean { x: v(0), scalar: false },
-        Op::Given { number: 0, rows, features: width },
-        Op::Given { number: 1, rows: 1, features: 3 },
-        Op::Add { a: v(12), b: v(20) },
-        unpack(v(21), 0, 1, 3),
     ];
     if let Some(coefficients) = coefficients {
         ops.push(Op::CoefficientAdjoint { x: v(5), bar: v(14), algebra: AlgebraId(0), activation, coefficients });
@@ -207,6 +203,19 @@ pub fn network(
         outputs: vec![],
         gradients: vec![(TensorId(0), v(13)), (TensorId(2), v(10)), (TensorId(3), v(11)), (TensorId(1), v(16))],
     }
+}
+
+/// A program that is given something too, in one row and in several.
+fn with_given(mut program: JetProgram, rows: usize, width: usize) -> JetProgram {
+    let v = |k: usize| ValueId(k as u32);
+    let next = program.ops.len();
+    program.ops.extend([
+        Op::Given { number: 0, rows, features: width },
+        Op::Given { number: 1, rows: 1, features: 3 },
+        Op::Add { a: v(12), b: v(next) },
+        unpack(v(next + 1), 0, 1, 3),
+    ]);
+    program
 }
 
 pub const SMOOTH: [Activation; 8] = [
@@ -230,7 +239,9 @@ proptest! {
         let order = if variables == 3 { order.min(3) } else { order };
         let (algebra, coefficients) = truncated(variables, order, seed, varying);
         let shape = [shape.0, shape.1, shape.2.min(shape.0)];
+        let rows = algebra.rows;
         let program = network(algebra, coefficients.len(), SMOOTH[activation], shape, shared);
+        let program = with_given(program, rows, shape[1]);
         let mut inputs = inputs(&program, count, seed);
         for row in inputs.data.chunks_exact_mut(program.data_columns) {
             row[..coefficients.len()].copy_from_slice(&coefficients);
