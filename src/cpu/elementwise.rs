@@ -4,7 +4,8 @@
 //! consecutive points lie one behind the other: a register holds `LANES` of those, instead of one feature of as many points.
 
 use super::activation::LANES;
-use super::pointwise::{Address, Code, Input, Scalar, arithmetic};
+use super::flat::{Address, Code};
+use super::pointwise::{Input, Scalar, arithmetic};
 use super::real::Real;
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! Sums of multiples and products of registers become one instruction, in place of a pass over the lanes for each operation.
 
-use super::pointwise::{Code, Term};
+use super::flat::{Code, Term};
 use crate::jet::Binary;
 use std::collections::HashMap;
 
@@ -98,7 +98,7 @@ fn without(mut code: Vec<Code>, mut gone: Vec<bool>) -> Vec<Code> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pointwise::Compiled;
+    use super::super::flat::Compiled;
     use super::*;
     use crate::jet::{Address, Instruction, Pointwise, Source, ValueId};
 

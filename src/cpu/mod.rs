@@ -9,7 +9,7 @@
 //! A first layer with very many columns is streamed: see `wide`.
 //!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `term`: along a curve;  - `lift`: first layers;
-//! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `pointwise`, `elementwise`, `linear`: scalar code;
+//! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `flat`, `linear`, `pointwise`, `elementwise`: scalar code;
 //! - `wide`, `strips`, `vectors`, `directions`, `shared`: points and weights in blocks of columns;
 //! - `math`, `real`: functions and precisions.
 
@@ -17,6 +17,7 @@ mod activation;
 mod directions;
 mod elementwise;
 mod factor;
+mod flat;
 mod gemm;
 mod lift;
 mod linear;
@@ -46,7 +47,7 @@ use crate::jet::powers::Powers;
 use crate::jet::{Invalid, JetProgram, Op, TensorId, Type, ValueId};
 use crate::net::{Element, WIDE, is_turned};
 use factor::Factored;
-use pointwise::Compiled;
+use flat::Compiled;
 use product::SumParts;
 use rayon::prelude::*;
 use schedule::{Home, Schedule};
