@@ -41,14 +41,8 @@ fn backward(joint: &JetProgram, count: usize) -> Result<Option<(JetProgram, Vec<
     let bar = joint.outputs.iter().filter(|(name, _)| name == "points-bar");
     out.outputs.extend(bar.cloned());
     let is_here = |k: usize| k >= count || is_made_again(&joint.ops[k]);
-    let mut needed = vec![false; joint.ops.len()];
     let results = out.outputs.iter().map(|o| o.1).chain(out.gradients.iter().map(|g| g.1));
-    results.for_each(|v| needed[v.index()] = true);
-    for k in (0..joint.ops.len()).rev().filter(|k| is_here(*k)) {
-        if needed[k] {
-            joint.ops[k].arguments().iter().for_each(|v| needed[v.index()] = true);
-        }
-    }
+    let needed = needed(&joint.ops, results, is_here);
     let mut places: HashMap<ValueId, ValueId> = HashMap::new();
     let mut values = Vec::new();
     for (k, op) in joint.ops.iter().enumerate().filter(|(k, _)| needed[*k]) {
@@ -83,13 +77,7 @@ fn forward(whole: &JetProgram, program: &JetProgram, values: &[ValueId]) -> Opti
     if whole.tensors != program.tensors || whole.algebras != program.algebras {
         return None;
     }
-    let mut needed = vec![false; program.ops.len()];
-    values.iter().for_each(|v| needed[v.index()] = true);
-    for k in (0..program.ops.len()).rev() {
-        if needed[k] {
-            program.ops[k].arguments().iter().for_each(|v| needed[v.index()] = true);
-        }
-    }
+    let needed = needed(&program.ops, values.iter().copied(), |_| true);
     let mut out = whole.clone();
     // what is worked out in the same way is the same
     let mut known: HashMap<String, ValueId> = HashMap::new();
@@ -107,6 +95,18 @@ fn forward(whole: &JetProgram, program: &JetProgram, values: &[ValueId]) -> Opti
     }
     out.outputs.extend(values.iter().enumerate().map(|(k, v)| (format!("kept {k}"), places[v])));
     Some(fuse(out))
+}
+
+/// By operation: whether results need it, through those that are worked out here.
+fn needed(ops: &[Op], results: impl Iterator<Item = ValueId>, is_here: impl Fn(usize) -> bool) -> Vec<bool> {
+    let mut needed = vec![false; ops.len()];
+    results.for_each(|v| needed[v.index()] = true);
+    for k in (0..ops.len()).rev() {
+        if needed[k] && is_here(k) {
+            ops[k].arguments().iter().for_each(|v| needed[v.index()] = true);
+        }
+    }
+    needed
 }
 
 /// An operation where its arguments have other places.

@@ -74,6 +74,11 @@ impl Op {
         }
     }
 
+    /// Whether its value is drawn at random.
+    pub fn is_draw(&self) -> bool {
+        matches!(self, Op::Sample { .. } | Op::SampleWeighted { .. } | Op::Directions { .. })
+    }
+
     /// The values that the operation needs, in the order of its fields.
     pub fn arguments(&self) -> Vec<ValueId> {
         match self {

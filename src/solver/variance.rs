@@ -186,8 +186,7 @@ fn measure(
     let rows = set.networks.iter().map(|n| n.rows).max().unwrap_or(1);
     let p = count as f64;
     let flops = set.cost.flops_per_point + set.cost.flops_per_step / p;
-    let is_draw = |op: &Op| matches!(op, Op::Sample { .. } | Op::SampleWeighted { .. } | Op::Directions { .. });
-    if !set.program.ops.iter().any(is_draw) {
+    if !set.program.ops.iter().any(Op::is_draw) {
         return Ok(Measured { rows, variance: 0.0, mean_square: f64::NAN, flops });
     }
     let evaluator = Evaluator::<f64>::new(&set.program)?;

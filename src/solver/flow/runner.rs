@@ -252,9 +252,8 @@ impl<T: Number> Runner<T> {
         kernel: Option<Kernel<T>>,
     ) -> Result<Self, Error> {
         let flow = program.flow.clone().ok_or_else(|| Error::Tensor("flow".into()))?;
-        let is_draw = |op: &Op| matches!(op, Op::Sample { .. } | Op::SampleWeighted { .. } | Op::Directions { .. });
         Ok(Runner {
-            draws: plan.step.ops.iter().any(is_draw),
+            draws: plan.step.ops.iter().any(Op::is_draw),
             step,
             step_adjoint,
             kernel,
@@ -580,10 +579,11 @@ impl<T: Number> Runner<T> {
             // a mean over the points that took the step
             let share = T::of(rows.len() as f64 / count as f64);
             let (numbers, inputs) = (self.numbers(&rows), (rows.len(), points.as_slice(), given.as_slice()));
-            let (mut outputs, mut gradients) = self.step_adjoint.buffers();
-            match self.keeping.as_ref().filter(|_| !values.is_empty()) {
+            let keeping = self.keeping.as_ref().filter(|_| !values.is_empty());
+            let buffers = keeping.map(|keeping| keeping.backward.buffers());
+            let (mut outputs, mut gradients) = buffers.unwrap_or_else(|| self.step_adjoint.buffers());
+            match keeping {
                 Some(Keeping { backward, .. }) => {
-                    outputs.truncate(1);
                     let given: Vec<&[T]> = values.iter().map(Vec::as_slice).collect();
                     let beside = Beside { given: &given, numbers };
                     backward.run_beside(tensors, inputs, beside, random, &mut outputs, &mut gradients)?;
