@@ -4,7 +4,8 @@
 //! error is within the tolerances is accepted; the next, or the same again, is as long as the error allows (Hairer, Norsett, Wanner,
 //! Solving Ordinary Differential Equations I, II.4).
 
-use super::runner::{Group, Runner, Taken, Way};
+use super::runner::{Group, Runner, Way};
+use super::tape::Taken;
 use crate::plan::FlowPlan;
 use crate::program::{Flow, Integrator};
 use crate::solver::placed::Placed;

@@ -8,7 +8,8 @@
 
 use super::control::Stopped;
 use super::rollout::Roll;
-use super::runner::{Group, Interval, Runner, Tape, Trail, cast, each, pull, sign};
+use super::runner::{Group, Interval, Runner, cast, each, pull, sign};
+use super::tape::{Tape, Trail};
 use super::trajectories::Trajectories;
 use crate::cpu::{CHUNKS, Random};
 use crate::cuda::{Device, arithmetic};

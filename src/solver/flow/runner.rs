@@ -6,6 +6,7 @@
 
 use super::control::{Control, Stopped};
 use super::kernel::Kernel;
+use super::tape::{Taken, Tape, Trail, Values};
 use crate::cpu::{Beside, CHUNKS, Random};
 use crate::cuda::Device;
 use crate::jet::{self, Op, summed};
@@ -38,9 +39,6 @@ pub struct Runner<T> {
     pub(super) draws: bool,
     evaluations: AtomicU64,
 }
-
-/// What a step has worked out, by value: [points, ..].
-type Values<T> = Vec<Vec<T>>;
 
 /// A step and its vector-Jacobian product, where what the first works out is kept for the second.
 struct Keeping<T> {
@@ -77,27 +75,6 @@ pub struct Interval<'a> {
 const GROUP: usize = 64;
 /// Groups that several threads share, at most, where there are few points; and the points that each of them has at least.
 const SHARED: (usize, usize) = (8, 16);
-/// Numbers that are kept for the way back, at most; what does not fit is worked out again.
-const KEPT: usize = 1 << 26;
-
-/// What is kept of an interval for the way back.
-#[derive(Clone, Debug)]
-pub struct Tape<T> {
-    groups: Vec<Trail<T>>,
-    /// Numbers that there is room for.
-    room: usize,
-}
-
-/// What is kept of a group.
-#[derive(Clone, Debug)]
-pub(super) struct Trail<T> {
-    /// Which points.
-    points: Range<usize>,
-    taken: Vec<Taken<T>>,
-    /// Numbers that there still is room for.
-    pub room: usize,
-}
-
 /// A group on its way.
 pub(super) struct Group<'a, T> {
     /// [count, columns]
@@ -110,110 +87,6 @@ pub(super) struct Group<'a, T> {
 
 /// How far a group came: steps of all its points together, and what ended it early.
 pub(super) type Way = Result<(usize, Result<(), Stopped>), Error>;
-
-/// A step that some points of a group took.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Taken<T> {
-    /// Which of them; those that rest are among them.
-    rows: Vec<usize>,
-    resting: usize,
-    /// Where they were, and their data rows.
-    points: Vec<T>,
-    data: Vec<T>,
-    /// The error estimates: [count, n].
-    estimates: Vec<T>,
-    /// What the step has worked out, by value; none where it is worked out again.
-    values: Values<T>,
-}
-
-impl<T: Number> Taken<T> {
-    /// Makes room for so many points, of so many columns, data and components each.
-    pub fn reserve(&mut self, count: usize, [columns, width, n]: [usize; 3]) {
-        self.rows.reserve(count);
-        self.points.reserve(count * columns);
-        self.data.reserve(count * width);
-        self.estimates.reserve(count * n);
-    }
-
-    /// One point more.
-    pub fn add(&mut self, row: usize, point: &[T], data: &[T], estimates: &[T]) {
-        self.rows.push(row);
-        self.points.extend_from_slice(point);
-        self.data.extend_from_slice(data);
-        self.estimates.extend_from_slice(estimates);
-    }
-
-    /// The last point, of n components, took a step of no length: the adjoint of that leaves its cotangent as it is.
-    pub fn rest(&mut self, n: usize) {
-        self.resting += 1;
-        self.data.last_mut().into_iter().for_each(|length| *length = T::of(0.0));
-        self.estimates.iter_mut().rev().take(n).for_each(|estimate| *estimate = T::of(0.0));
-    }
-
-    /// Whether no point took the step.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Keeps what was worked out for some points, those of this step among them.
-    pub fn keep(&mut self, values: Values<T>, all: &[usize]) {
-        self.values = values;
-        if self.rows.len() == all.len() {
-            return;
-        }
-        for value in &mut self.values {
-            let width = value.len() / all.len();
-            let mut rows = self.rows.iter().peekable();
-            let mut next = 0;
-            for (from, _) in all.iter().enumerate().filter(|(_, k)| rows.next_if_eq(k).is_some()) {
-                value.copy_within(from * width..(from + 1) * width, next * width);
-                next += 1;
-            }
-            value.truncate(next * width);
-        }
-    }
-}
-
-impl<T: Number> Trail<T> {
-    /// Nothing yet of some points; one of so many that exist at a time.
-    pub fn one_of(count: usize, points: Range<usize>) -> Self {
-        Trail { points, taken: Vec::new(), room: KEPT / count.max(1) }
-    }
-
-    /// A step more.
-    pub fn push(&mut self, taken: Taken<T>) {
-        self.room = self.room.saturating_sub(taken.values.iter().map(Vec::len).sum());
-        self.taken.push(taken);
-    }
-
-    /// Sum of the absolute estimates.
-    pub fn remainder(&self) -> f64 {
-        self.taken.iter().map(|t| t.estimates.iter().map(|r| r.f64().abs()).sum::<f64>()).sum()
-    }
-
-    /// Steps of all points together.
-    pub fn steps(&self) -> usize {
-        self.taken.iter().map(|t| t.rows.len() - t.resting).sum()
-    }
-}
-
-impl<T: Number> Tape<T> {
-    /// Nothing kept yet; one of so many that exist at a time.
-    pub fn one_of(count: usize) -> Self {
-        Tape { groups: Vec::new(), room: KEPT / count.max(1) }
-    }
-
-    /// Sum of the absolute estimates.
-    pub fn remainder(&self) -> f64 {
-        self.groups.iter().map(Trail::remainder).sum()
-    }
-}
-
-impl<T: Number> Default for Tape<T> {
-    fn default() -> Self {
-        Tape::one_of(1)
-    }
-}
 
 /// Gradients of the tensors that an adjoint has, by name.
 pub type Gradients<'a, T> = dyn FnMut(&str, &[T]) + 'a;
@@ -382,7 +255,7 @@ impl<T: Number> Runner<T> {
             work.push(Group {
                 points: here,
                 interval: Interval { inputs, lengths: &interval.lengths[range.clone()] },
-                kept: room.map(|room| Trail { points: range.clone(), taken: Vec::new(), room }),
+                kept: room.map(|room| Trail::new(range.clone(), room)),
                 random: Random { seed, step, first: range.start },
             });
         }

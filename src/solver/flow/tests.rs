@@ -1,6 +1,7 @@
 //! Ways back with room for what is kept, and without.
 
-use super::runner::{Interval, Runner, Tape};
+use super::runner::{Interval, Runner};
+use super::tape::Tape;
 use super::verify::random_start;
 use crate::net::Parameters;
 use crate::plan::plan_flow;

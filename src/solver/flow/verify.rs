@@ -1,6 +1,7 @@
 //! A flow's step against many small ones of the classical Runge-Kutta method, and its gradient against differences.
 
-use super::runner::{Interval, Runner, Tape};
+use super::runner::{Interval, Runner};
+use super::tape::Tape;
 use crate::diagnostic::Diagnostic;
 use crate::net::{Parameters, Philox, Purpose};
 use crate::plan::{FlowPlan, plan_flow};
