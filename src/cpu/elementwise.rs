@@ -1,9 +1,8 @@
 //! Scalar code that does the same to every feature, run for points and features together.
 //!
 //! A row of a value is [points, features], so where a loop over all features reads and writes feature by feature, the numbers of
-//! consecutive points lie one behind the other: a register holds `LANES` of those, instead of one feature of as many points.
+//! consecutive points lie one behind the other: a register holds `BLOCK` of those, instead of one feature of as many points.
 
-use super::activation::LANES;
 use super::flat::{Address, Code};
 use super::pointwise::{Input, Scalar, arithmetic};
 use super::real::Real;
@@ -11,6 +10,12 @@ use std::ops::Range;
 
 /// Features that are worth it, at least: fewer are taken apart for many points at once.
 const FEATURES: i64 = 16;
+/// Numbers of a register: many, so that little time goes to what is done once for all of them, and few enough that some registers stay in the first
+/// cache.
+const BLOCK: usize = 256;
+
+/// A register.
+pub type Block<T> = [T; BLOCK];
 
 /// How many features the loops of such code have; none where some code does not do the same to each of them, or does costly things
 /// once for all.
@@ -66,11 +71,15 @@ impl<T: Real> Scalar<'_, T> {
     /// Runs code whose loops have `n` features. No points are made on the way.
     #[inline(always)]
     pub(super) fn each_feature(self, n: usize) {
-        let lanes = &mut self.registers.lanes;
+        let lanes = &mut self.registers.blocks;
+        // what an earlier call has left is overwritten before it is read
+        if lanes.len() < self.code.registers {
+            lanes.resize(self.code.registers, [T::zero(); BLOCK]);
+        }
         let (points, features) = (self.points, self.code.features);
         let (mut point, mut feature) = (0, 0);
-        for first in (0..points * n).step_by(LANES) {
-            let w = LANES.min(points * n - first);
+        for first in (0..points * n).step_by(BLOCK) {
+            let w = BLOCK.min(points * n - first);
             let at = |row: &Address, offset: &Address| Place {
                 n,
                 points,
@@ -125,6 +134,11 @@ impl Place {
     #[inline(always)]
     fn load<T: Real>(&self, input: &Input<T>, moves: bool, y: &mut [T]) {
         match *input {
+            // one behind the other
+            Input::Value { elements, features, .. } if moves && features == self.n && self.to.1 == 0 => {
+                let from = (self.to.0 * self.points + self.at.0) * features + self.at.1;
+                y.copy_from_slice(&elements[from..][..y.len()]);
+            }
             Input::Value { elements, features, .. } => self.each(y.len(), features, |row, feature, lanes| {
                 let y = &mut y[lanes];
                 match moves {

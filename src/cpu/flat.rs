@@ -157,7 +157,7 @@ pub struct Compiled {
     pub(super) vars: usize,
     /// Features that it does the same to, where that is all it does.
     pub(super) each: Option<usize>,
-    /// And each result is stored once.
+    /// Whether each result is stored once, so that nothing has to be there before.
     pub(super) is_whole: bool,
 }
 
@@ -178,7 +178,10 @@ impl Compiled {
         let mut code = combined(code);
         let registers = allot(&mut code);
         let (inputs, features, each) = (source.inputs.clone(), source.features, elementwise::features(&code));
-        let is_whole = each.is_some_and(|n| elementwise::is_whole(&code, n, source.rows, features));
+        let is_whole = match each {
+            Some(n) => elementwise::is_whole(&code, n, source.rows, features),
+            None => is_whole(&code, source.rows, features),
+        };
         Compiled { inputs, features, code, registers, vars: flat.vars.len(), each, is_whole }
     }
 }
@@ -272,6 +275,22 @@ impl Flattener {
     }
 }
 
+/// Whether code stores each of so many rows and features once, outside of loops.
+fn is_whole(code: &[Code], rows: usize, features: usize) -> bool {
+    let (mut loops, mut stored) = (0, vec![false; rows * features]);
+    let is_first = |code: &Code| match code {
+        Code::Begin { .. } => (loops += 1, true).1,
+        Code::End { .. } => (loops -= 1, true).1,
+        Code::Store { row, feature, .. } => {
+            let place = row.constant().zip(feature.constant().filter(|f| *f < features));
+            let stored = place.and_then(|(row, feature)| stored.get_mut(row * features + feature));
+            loops == 0 && stored.is_some_and(|s| !std::mem::replace(s, true))
+        }
+        _ => true,
+    };
+    code.iter().all(is_first) && stored.iter().all(|s| *s)
+}
+
 /// Gives each register a place, such that those alive at the same time have different ones. Returns how many.
 /// What is defined before a loop and read inside lives to the loop's end; an instruction never writes what it reads.
 fn allot(code: &mut [Code]) -> usize {
@@ -313,6 +332,11 @@ fn allot(code: &mut [Code]) -> usize {
 }
 
 impl Address {
+    /// The address where it never changes.
+    fn constant(&self) -> Option<usize> {
+        usize::try_from(self.offset).ok().filter(|_| self.terms.is_empty() && self.register.is_none())
+    }
+
     /// The address but for its register.
     #[inline(always)]
     pub fn fixed(&self, vars: &[i64]) -> i64 {

@@ -9,7 +9,8 @@
 //! A first layer with very many columns is streamed: see `wide`.
 //!
 //! - `schedule`: where values live;  - `table`, `activation`: activations in an algebra;  - `term`: along a curve;  - `lift`: first layers;
-//! - `factor`: factors of first layers;  - `product`, `gemm`: matrix products;  - `flat`, `linear`, `pointwise`, `elementwise`: scalar code;
+//! - `factor`: factors of first layers;  - `turned`: weights read the other way round;  - `product`, `gemm`: matrix products;
+//! - `flat`, `linear`, `pointwise`, `elementwise`: scalar code;
 //! - `wide`, `strips`, `vectors`, `directions`, `shared`: points and weights in blocks of columns;
 //! - `math`, `real`: functions and precisions.
 
@@ -33,6 +34,7 @@ mod term;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tile;
+mod turned;
 mod vectors;
 mod wide;
 #[cfg(test)]
@@ -56,6 +58,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use thiserror::Error;
 use tile::{Run, Workspace};
+use turned::Turned;
 use wide::Wide;
 
 /// The most copies of the reduced values that exist at a time.
@@ -83,6 +86,8 @@ pub struct Executor<T> {
     scalar: Vec<Option<Compiled>>,
     /// By operation: its result is the gradient of a weight that lies as [in, out], and lies so too.
     turned: Vec<bool>,
+    /// Weights that operations read the other way round than they lie.
+    across: Vec<TensorId>,
     /// Weights of first layers with more inputs than this lie as [in, out].
     wide_from: usize,
     /// How first layers with very many columns are run.
@@ -97,15 +102,6 @@ pub struct Executor<T> {
     sums: Mutex<Vec<Vec<Vec<T>>>>,
     /// Of the last call, where each is worked on by the thread that makes it.
     turned_before: Mutex<Option<Arc<Turned<T>>>>,
-}
-
-/// Weights, by tensor.
-#[derive(Debug)]
-struct Turned<T> {
-    /// As they were given, where they are kept for other calls.
-    of: Vec<Vec<T>>,
-    /// Transposed.
-    weights: Vec<Vec<T>>,
 }
 
 /// One array each of several things.
@@ -244,6 +240,7 @@ impl<T: Real> Executor<T> {
             scalar,
             types,
             turned,
+            across: turned::across(program, &is_turned),
             wide_from,
             wide,
             tall: None,
@@ -526,38 +523,6 @@ impl<T: Real> Executor<T> {
         }
     }
 
-    /// By tensor: the weights of layers, transposed to [in, out], but those that lie so already. Calls by the thread that makes them are
-    /// small and many: they share what is the same.
-    fn turned(&self, call: &Call<T>) -> Arc<Turned<T>> {
-        let kept = self.turned_before.lock().ok().filter(|_| self.alone).and_then(|before| before.clone());
-        let serves = |op: &Op, before: &Turned<T>| match op {
-            Op::Linear { weight, .. } | Op::LinearPart { weight, .. } if !self.is_turned(*weight) => {
-                is_same(&before.of[weight.index()], call.tensors[weight.index()])
-            }
-            _ => true,
-        };
-        if let Some(kept) = kept.filter(|kept| self.program.ops.iter().all(|op| serves(op, kept))) {
-            return kept;
-        }
-        let mut all = Turned { of: vec![vec![]; self.program.tensors.len()], weights: vec![] };
-        all.weights = all.of.clone();
-        for op in &self.program.ops {
-            let (Op::Linear { weight, .. } | Op::LinearPart { weight, .. }) = op else { continue };
-            let weights = &mut all.weights[weight.index()];
-            if !self.is_turned(*weight) && weights.is_empty() {
-                *weights = lift::transposed(self.weight(*weight, call));
-                if self.alone {
-                    all.of[weight.index()] = call.tensors[weight.index()].to_vec();
-                }
-            }
-        }
-        let all = Arc::new(all);
-        if let (true, Ok(mut before)) = (self.alone, self.turned_before.lock()) {
-            *before = Some(all.clone());
-        }
-        all
-    }
-
     /// By operation, if there is one: the factors of weights.
     fn factors(&self, call: &Call<T>) -> Vec<Option<Factored<T>>> {
         let one = |(op, home): (&Op, &Home)| match op {
@@ -639,12 +604,6 @@ impl<T: Real> Executor<T> {
         }
         reduced
     }
-}
-
-/// Whether all numbers are the same, with their signs; without branches, as vector code.
-fn is_same<T: Real>(a: &[T], b: &[T]) -> bool {
-    let sign = |x: &T| T::one().flip_sign(*x);
-    a.len() == b.len() && a.iter().zip(b).fold(true, |same, (a, b)| same & (a == b) & (sign(a) == sign(b)))
 }
 
 /// Points that lie row by row.

@@ -7,6 +7,7 @@
 
 use super::PointSource;
 use super::activation::{LANES, Lane};
+use super::elementwise::Block;
 use super::flat::{Code, Compiled, Reduction, Term};
 use super::math;
 use super::real::{Kernel, Real};
@@ -26,7 +27,9 @@ pub enum Input<'a, T> {
 /// Registers and loop variables, kept between calls.
 #[derive(Debug, Default)]
 pub struct Registers<T> {
-    pub(super) lanes: Vec<Lane<T>>,
+    lanes: Vec<Lane<T>>,
+    /// Of code that does the same to each feature.
+    pub(super) blocks: Vec<Block<T>>,
     vars: Vec<i64>,
     /// Columns of points that a loop reads: [columns, points], and the first of them.
     window: (Vec<T>, usize),
@@ -60,17 +63,18 @@ impl<T: Real> Kernel for Scalar<'_, T> {
         if self.y.is_empty() {
             return;
         }
-        let lanes = &mut self.registers.lanes;
-        // what an earlier call has left is overwritten before it is read
-        if lanes.len() < *registers {
-            lanes.resize(*registers, [T::zero(); LANES]);
-        }
         let each = each.filter(|_| !self.inputs.iter().any(|i| matches!(i, Input::Points(..))));
-        if each.is_none() || !self.code.is_whole {
+        let is_whole = self.code.is_whole;
+        if !is_whole {
             self.y.fill(T::zero());
         }
         if let Some(n) = each {
             return self.each_feature(n);
+        }
+        let lanes = &mut self.registers.lanes;
+        // what an earlier call has left is overwritten before it is read
+        if lanes.len() < *registers {
+            lanes.resize(*registers, [T::zero(); LANES]);
         }
         let vars_now = &mut self.registers.vars;
         let window = &mut self.registers.window;
@@ -147,12 +151,13 @@ impl<T: Real> Kernel for Scalar<'_, T> {
                         let place = (row as usize * self.points + first) * features + feature as usize;
                         if let Some(y) = self.y.get_mut(place..place + (w - 1) * features + 1) {
                             let a = &lanes[*a][..w];
-                            match features {
-                                1 => scatter::<_, 1>(a, y),
-                                2 => scatter::<_, 2>(a, y),
-                                3 => scatter::<_, 3>(a, y),
-                                4 => scatter::<_, 4>(a, y),
-                                _ => (0..w).for_each(|l| y[l * features] += a[l]),
+                            match (features, is_whole) {
+                                (1, true) => y.copy_from_slice(a),
+                                (2, true) => scatter::<_, 2>(a, y),
+                                (3, true) => scatter::<_, 3>(a, y),
+                                (4, true) => scatter::<_, 4>(a, y),
+                                (_, true) => (0..w).for_each(|l| y[l * features] = a[l]),
+                                (_, false) => (0..w).for_each(|l| y[l * features] += a[l]),
                             }
                         }
                     }
@@ -177,7 +182,7 @@ impl<T: Real> Kernel for Scalar<'_, T> {
 
 /// What only reads and writes registers, in the first `w` lanes; what is vector code, in some behind them, too, which nobody reads.
 #[inline(always)]
-pub(super) fn arithmetic<T: Real>(code: &Code, w: usize, lanes: &mut [Lane<T>]) {
+pub(super) fn arithmetic<T: Real, const N: usize>(code: &Code, w: usize, lanes: &mut [[T; N]]) {
     let w = match code {
         // number by number, all or those that are far from 0
         Code::Unary { f: Unary::Atan | Unary::Sin | Unary::Cos | Unary::Tan, .. }
@@ -185,7 +190,7 @@ pub(super) fn arithmetic<T: Real>(code: &Code, w: usize, lanes: &mut [Lane<T>]) 
         _ => w.next_multiple_of(VECTOR),
     };
     match code {
-        Code::Constant { y, value } => lanes[*y] = [T::lit(*value); LANES],
+        Code::Constant { y, value } => lanes[*y][..w].fill(T::lit(*value)),
         Code::Unary { f, y, a } => {
             if let Ok([y, a]) = lanes.get_disjoint_mut([*y, *a]) {
                 unary(*f, &a[..w], &mut y[..w]);
@@ -250,16 +255,16 @@ fn gather<T: Real, const S: usize>(from: &[T], y: &mut [T]) {
     }
 }
 
-/// to_(S l) += a_l
+/// to_(S l) = a_l
 #[inline(always)]
 fn scatter<T: Real, const S: usize>(a: &[T], to: &mut [T]) {
     let (whole, rest) = to.as_chunks_mut::<S>();
     let n = a.len().min(whole.len());
     for (to, a) in whole.iter_mut().zip(&a[..n]) {
-        to[0] += *a;
+        to[0] = *a;
     }
     if let (Some(to), Some(a)) = (rest.first_mut(), a.get(n)) {
-        *to += *a;
+        *to = *a;
     }
 }
 
@@ -352,7 +357,7 @@ pub fn binary<T: Real>(f: Binary, a: &[T], b: &[T], y: &mut [T]) {
 
 /// The sum of terms, in their order; w is a multiple of a vector.
 #[inline(always)]
-fn sum<T: Real>(terms: &[Term], w: usize, lanes: &mut [Lane<T>], y: usize) {
+fn sum<T: Real, const N: usize>(terms: &[Term], w: usize, lanes: &mut [[T; N]], y: usize) {
     for first in (0..w).step_by(VECTOR) {
         let mut sum = [T::zero(); VECTOR];
         for Term { factor, of, by } in terms {

@@ -8,6 +8,7 @@ use super::product::{AddColumns, AddPair, AddRows, AddToEach, SumParts};
 use super::strips::Block;
 use super::table::Apply;
 use super::term::Along;
+use super::turned::Same;
 pub use crate::vector::Kernel;
 use crate::vector::dispatch;
 use ndarray::LinalgScalar;
@@ -44,6 +45,8 @@ pub trait Real:
     fn abs(self) -> Self;
     /// self, or -self where the other number has a minus.
     fn flip_sign(self, other: Self) -> Self;
+    /// Whether it has other bits.
+    fn is_other(self, than: Self) -> bool;
     /// Square root.
     fn sqrt(self) -> Self;
     /// self * a + b, rounded once.
@@ -102,6 +105,10 @@ impl Real for f64 {
     #[inline(always)]
     fn flip_sign(self, other: f64) -> f64 {
         f64::from_bits(self.to_bits() ^ other.to_bits() & 1 << 63)
+    }
+    #[inline(always)]
+    fn is_other(self, than: f64) -> bool {
+        self.to_bits() != than.to_bits()
     }
     #[inline(always)]
     fn sqrt(self) -> f64 {
@@ -175,6 +182,10 @@ impl Real for f32 {
         f32::from_bits(self.to_bits() ^ other.to_bits() & 1 << 31)
     }
     #[inline(always)]
+    fn is_other(self, than: f32) -> bool {
+        self.to_bits() != than.to_bits()
+    }
+    #[inline(always)]
     fn sqrt(self) -> f32 {
         f32::sqrt(self)
     }
@@ -235,4 +246,4 @@ macro_rules! kernels {
         }
     };
 }
-kernels!(taylor Taylor apply Apply scalar Scalar add_pair AddPair add_to_each AddToEach add_columns AddColumns columns Block fill Fill add_rows AddRows sum_parts SumParts along Along);
+kernels!(taylor Taylor apply Apply scalar Scalar add_pair AddPair add_to_each AddToEach add_columns AddColumns columns Block fill Fill add_rows AddRows sum_parts SumParts along Along same Same);

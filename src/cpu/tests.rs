@@ -435,6 +435,34 @@ fn sums_are_sums_of_entries(program: &JetProgram, inputs: &Inputs, truth: &[Vec<
     }
 }
 
+/// A first layer whose weight lies as [in, out] is read both ways, and anew when it has changed.
+#[test]
+fn a_turned_weight_is_read_both_ways() {
+    let layer = Op::Linear { x: ValueId(0), weight: TensorId(0), bias: TensorId(1) };
+    let program = JetProgram {
+        columns: 3,
+        tensors: vec![tensor("n.0.weight", &[5, 3]), tensor("n.0.bias", &[5])],
+        ops: vec![Op::Points, layer, Op::LinearAdjoint { bar: ValueId(1), weight: TensorId(0) }],
+        outputs: vec![("y".into(), ValueId(1)), ("x-bar".into(), ValueId(2))],
+        ..Default::default()
+    };
+    let executor = || Executor::<f64>::with_wide(&program, 0).unwrap();
+    for executor in [executor(), executor().alone()] {
+        for seed in [3, 4, 3] {
+            let inputs = inputs(&program, 20, seed);
+            let truth = interpret(&program, &inputs).unwrap();
+            let weight: Vec<f64> = lift::matrix(&inputs.tensors[0], 5).t().iter().copied().collect();
+            let (random, beside) = (Random::default(), Beside::default());
+            let (points, tensors) = (Points::Rows(&inputs.points), [&weight[..], &inputs.tensors[1]]);
+            let call = Call { count: 20, points, data: &[], tensors: &tensors, random, beside };
+            let mut outputs = [vec![], vec![]];
+            executor.run_whole(&call, &mut outputs, &mut []).unwrap();
+            close("y", &outputs[0], &truth[1], 1e-14);
+            close("x-bar", &outputs[1], &truth[2], 1e-14);
+        }
+    }
+}
+
 #[test]
 fn second_derivatives_of_a_composition() {
     // u(t) = tanh(g(t)), rows u, u', u'': (ab)'' = a''b + 2a'b' + ab''.

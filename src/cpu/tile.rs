@@ -130,11 +130,23 @@ impl<T: Real> Run<'_, T> {
         self.executor.weight(tensor, self.call)
     }
 
-    /// A weight as [in, out], with contiguous rows where it has been transposed.
+    /// A weight as [in, out], with contiguous rows: it has been transposed where it lies the other way round.
     fn turned(&self, tensor: TensorId) -> ndarray::ArrayView2<'_, T> {
         match self.turned[tensor.index()].as_slice() {
-            [] => self.executor.weight(tensor, self.call).reversed_axes(),
-            turned => matrix(turned, self.executor.program.tensors[tensor.index()].shape[1]),
+            turned if !turned.is_empty() && !self.executor.is_turned(tensor) => {
+                matrix(turned, self.executor.program.tensors[tensor.index()].shape[1])
+            }
+            _ => self.weight(tensor).reversed_axes(),
+        }
+    }
+
+    /// A weight as [out, in], with contiguous rows but for a large first layer's.
+    fn upright(&self, tensor: TensorId) -> ndarray::ArrayView2<'_, T> {
+        match self.turned[tensor.index()].as_slice() {
+            turned if !turned.is_empty() && self.executor.is_turned(tensor) => {
+                matrix(turned, self.executor.program.tensors[tensor.index()].shape[0])
+            }
+            _ => self.weight(tensor),
         }
     }
 
@@ -285,7 +297,7 @@ impl<T: Real> Run<'_, T> {
             Op::LinearAdjoint { bar, weight } => {
                 let rows = self.shape(*bar).0 * n;
                 let bar = matrix(self.value(*bar, tile, workspace), rows);
-                product(T::one(), bar, self.weight(*weight), false, matrix_mut(y, rows));
+                product(T::one(), bar, self.upright(*weight), false, matrix_mut(y, rows));
             }
             Op::Activate { .. } | Op::ActivateAdjoint { .. } | Op::CoefficientAdjoint { .. } => {
                 let mut lanes = take(&mut workspace.lanes);
