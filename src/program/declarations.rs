@@ -248,13 +248,14 @@ impl<'a> Resolver<'a> {
                         let note = "all coordinates of a ball stand in one statement: `space x[3], y in ball(..)`";
                         self.report(error.also(first, "the first one").note(note));
                     }
+                    let said = self.diagnostics.len();
                     self.space_domain(coordinates, domain);
+                    self.domains_sound &= self.diagnostics.len() == said;
                 }
-                ItemKind::Time { name, range: Some((lo, hi)) } => {
-                    if let Some((lo, hi)) = self.ends(lo, hi) {
-                        self.set_domain(name, Domain::Interval(lo, hi));
-                    }
-                }
+                ItemKind::Time { name, range: Some((lo, hi)) } => match self.ends(lo, hi) {
+                    Some((lo, hi)) => self.set_domain(name, Domain::Interval(lo, hi)),
+                    None => self.domains_sound = false,
+                },
                 ItemKind::Field { name, .. } => {
                     if let Some(named) = self.named(name) {
                         self.program.fields.push(named);
@@ -340,6 +341,10 @@ impl<'a> Resolver<'a> {
         if let Some(name) = ranges.iter().find_map(|range| range.name.as_ref()) {
             let error = Diagnostic::error(name.span, "the intervals of a box have no names");
             return self.report(error.note("they stand in the order of the coordinates"));
+        }
+        if ranges.len() > 1 && ranges.iter().all(|range| range.end.is_none()) {
+            let error = Diagnostic::error(call.span, "these are numbers, not intervals");
+            return self.report(error.note("an interval is written with its two ends, as in `box(-1..2)`"));
         }
         if ranges.len() != coordinates.len() && ranges.len() != 1 {
             let (given, wanted) = (ranges.len(), coordinates.len());

@@ -110,7 +110,7 @@ impl<'a> Resolver<'a> {
 
     /// An error if points would have to be drawn from a domain that is not given. `fixed` is not drawn.
     pub fn judge_domains(&mut self, fixed: Option<GroupId>, span: Span, what: &str) -> Option<()> {
-        if !self.space_sound {
+        if !self.space_sound || !self.domains_sound {
             return None;
         }
         let undrawn = |(i, group): &(usize, &Group)| {

@@ -83,6 +83,8 @@ pub(super) struct Resolver<'a> {
     pub space_known: bool,
     /// False if the length of a coordinate is wrong: the dimension of space says nothing then.
     pub space_sound: bool,
+    /// False if a domain is wrong: whether coordinates have one says nothing then.
+    pub domains_sound: bool,
     /// True once there are too many expressions: nothing is resolved any more.
     pub full: bool,
     pub used_groups: Vec<bool>,
@@ -123,6 +125,7 @@ impl<'a> Resolver<'a> {
             level: 0,
             space_known: false,
             space_sound: true,
+            domains_sound: true,
             full: false,
             used_groups: Vec::new(),
             used_nets: Vec::new(),

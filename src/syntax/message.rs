@@ -56,6 +56,7 @@ pub(super) fn refused(
         (Some(Kind::Star), Kind::Star) if adjacent => diagnostic.note("a power is written `^`"),
         (Some(Kind::Equals), Kind::Equals) if adjacent => diagnostic.note("an equation is written with one `=`"),
         (Some(Kind::Dot), _) if after_number => diagnostic.note("a number needs a digit after its dot"),
+        (Some(Kind::Dots), _) => diagnostic.note("a range has two ends, as in `0..n` and `sum(i in 0..n: x[i])`"),
         (_, Kind::Dot) if wanted.iter().any(|w| w == "an expression") => {
             diagnostic.note("a number needs a digit before its dot")
         }

@@ -32,6 +32,14 @@ fn gradients_are_those_of_the_discrete_step() {
     }
 }
 
+/// A cubic decay in a hundred dimensions is several times faster along the state than elsewhere: its order shows with shorter steps.
+#[test]
+fn an_order_shows_with_short_steps() {
+    let (program, _) = flow("state s[100]\nflow d_t(s) = -0.3*dot(s, s)*s by rk4(step = 0.05)\n");
+    let found = verify_flow(&program, &Parameters::initial(&program, 5), 1).unwrap().unwrap();
+    assert!(found.iter().all(|v| v.passed()), "{found:#?}");
+}
+
 /// A window of the data as one program is the same loss and the same gradient as steps taken one by one.
 #[test]
 fn windows_are_steps() {
