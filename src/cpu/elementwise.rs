@@ -10,8 +10,8 @@ use std::ops::Range;
 
 /// Features that are worth it, at least: fewer are taken apart for many points at once.
 const FEATURES: i64 = 16;
-/// Numbers of a register: many, so that little time goes to what is done once for all of them, and few enough that some registers stay in the first
-/// cache.
+/// Numbers of a register: many, so that little time goes to what is done once for all of them, and few enough that some registers
+/// stay in the first cache.
 const BLOCK: usize = 256;
 
 /// A register.
@@ -52,19 +52,6 @@ pub fn features(code: &[Code]) -> Option<usize> {
         }
     }
     found.map(|n| n as usize)
-}
-
-/// Whether such code stores each of `rows` rows of as many features once.
-pub fn is_whole(code: &[Code], n: usize, rows: usize, features: usize) -> bool {
-    let mut stored = vec![false; rows];
-    let is_first = |code: &Code| match code {
-        Code::Store { row, feature, .. } => {
-            let stored = stored.get_mut(row.offset as usize);
-            feature.offset == 0 && stored.is_some_and(|s| !std::mem::replace(s, true))
-        }
-        _ => true,
-    };
-    features == n && code.iter().all(is_first) && stored.iter().all(|s| *s)
 }
 
 impl<T: Real> Scalar<'_, T> {

@@ -178,10 +178,7 @@ impl Compiled {
         let mut code = combined(code);
         let registers = allot(&mut code);
         let (inputs, features, each) = (source.inputs.clone(), source.features, elementwise::features(&code));
-        let is_whole = match each {
-            Some(n) => elementwise::is_whole(&code, n, source.rows, features),
-            None => is_whole(&code, source.rows, features),
-        };
+        let is_whole = is_whole(&code, source.rows, features);
         Compiled { inputs, features, code, registers, vars: flat.vars.len(), each, is_whole }
     }
 }
@@ -275,16 +272,24 @@ impl Flattener {
     }
 }
 
-/// Whether code stores each of so many rows and features once, outside of loops.
+/// Whether code stores each of so many rows and features once: one at a time outside of loops, or all features of a row in a loop over them.
 fn is_whole(code: &[Code], rows: usize, features: usize) -> bool {
-    let (mut loops, mut stored) = (0, vec![false; rows * features]);
+    let (mut loops, mut stored) = (Vec::new(), vec![false; rows * features]);
     let is_first = |code: &Code| match code {
-        Code::Begin { .. } => (loops += 1, true).1,
-        Code::End { .. } => (loops -= 1, true).1,
+        Code::Begin { var, lo, hi, .. } => (loops.push((*var, *lo, *hi)), true).1,
+        Code::End { .. } => (loops.pop(), true).1,
         Code::Store { row, feature, .. } => {
-            let place = row.constant().zip(feature.constant().filter(|f| *f < features));
-            let stored = place.and_then(|(row, feature)| stored.get_mut(row * features + feature));
-            loops == 0 && stored.is_some_and(|s| !std::mem::replace(s, true))
+            let places = match (loops.as_slice(), feature.terms.as_slice()) {
+                ([], []) => feature.constant().map(|f| f..f + 1),
+                ([(var, 0, hi)], [(moves, 1)]) if var == moves && *hi == features as i64 => {
+                    (feature.offset == 0 && feature.register.is_none()).then_some(0..features)
+                }
+                _ => None,
+            };
+            let row = row.constant().filter(|row| *row < rows);
+            let places = row.zip(places.filter(|places| places.end <= features));
+            let stored = places.map(|(row, places)| &mut stored[row * features..][places]);
+            stored.is_some_and(|stored| stored.iter_mut().all(|s| !std::mem::replace(s, true)))
         }
         _ => true,
     };

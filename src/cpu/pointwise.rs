@@ -1,7 +1,7 @@
 //! Scalar code, run for many points at once.
 //!
-//! A register of flattened code (see [`flat`](super::flat)) holds one number of each of up to `LANES` points, so that one dispatch serves all of them, and nothing is
-//! allocated while the code runs. Sums are kept in two levels, a part of 256 summands and the rest, so that a sum of a
+//! A register of flattened code (see [`flat`](super::flat)) holds one number of each of up to `LANES` points, so that one dispatch
+//! serves all of them, and nothing is allocated while the code runs. Sums are kept in two levels, a part of 256 summands and the rest, so that a sum of a
 //! million numbers in f32 keeps its digits. An address out of range, which only a register can bring about, reads NaN and
 //! stores nothing.
 

@@ -4,7 +4,7 @@
 //! never stored; reduced values are sums, one set per chunk; every other value has a slot, shared with values that
 //! are never alive at the same time.
 
-use crate::jet::{JetProgram, Op, Type, ValueId};
+use crate::jet::{JetProgram, Op, Type, ValueId, needed};
 
 /// Where a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +51,7 @@ impl Schedule {
     pub fn new(program: &JetProgram, types: &[Type], streamed: &dyn Fn(usize) -> bool, in_place: bool) -> Self {
         let count = program.ops.len();
         let results = || program.outputs.iter().map(|o| o.1).chain(program.gradients.iter().map(|g| g.1));
-        let mut needed = vec![false; count];
-        results().for_each(|v| needed[v.index()] = true);
-        for k in (0..count).rev().filter(|k| types.len() > *k) {
-            if needed[k] {
-                program.ops[k].arguments().iter().for_each(|a| needed[a.index()] = true);
-            }
-        }
+        let needed = needed(&program.ops, results(), |_| true);
         let mut fused: Vec<bool> = program.ops.iter().map(|op| matches!(op, Op::Lift { .. })).collect();
         results().for_each(|v| fused[v.index()] = false);
         for (op, _) in program.ops.iter().zip(&needed).filter(|n| *n.1) {

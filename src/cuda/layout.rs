@@ -95,7 +95,7 @@ pub fn pitch(features: usize) -> usize {
 impl Layout {
     /// Of a program and the types of its values.
     pub fn new(program: &JetProgram, types: &[Type], options: &Options) -> Self {
-        let needed = needed(program);
+        let needed = crate::jet::needed(&program.ops, results(program), |_| true);
         let fused = fused(program, &needed);
         let mut turned = vec![false; program.ops.len()];
         for (t, v) in &program.gradients {
@@ -322,18 +322,6 @@ pub fn is_turned_tensor(program: &JetProgram, tensor: TensorId) -> bool {
 
 fn is_wide(types: &[Type], lift: ValueId) -> bool {
     matches!(types[lift.index()], Type::PerPoint { features, .. } if features > WIDE)
-}
-
-/// Which values the results depend on.
-fn needed(program: &JetProgram) -> Vec<bool> {
-    let mut needed = vec![false; program.ops.len()];
-    results(program).for_each(|v| needed[v.index()] = true);
-    for k in (0..program.ops.len()).rev() {
-        if needed[k] {
-            program.ops[k].arguments().iter().for_each(|a| needed[a.index()] = true);
-        }
-    }
-    needed
 }
 
 /// Which values are lifts that only layers read.

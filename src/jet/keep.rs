@@ -5,6 +5,7 @@
 
 use super::adjoint::unfused_vjp;
 use super::fuse::{fuse, swept};
+use super::validate::needed;
 use super::{Invalid, JetProgram, Op, Type, ValueId};
 use std::collections::HashMap;
 
@@ -95,18 +96,6 @@ fn forward(whole: &JetProgram, program: &JetProgram, values: &[ValueId]) -> Opti
     }
     out.outputs.extend(values.iter().enumerate().map(|(k, v)| (format!("kept {k}"), places[v])));
     Some(fuse(out))
-}
-
-/// By operation: whether results need it, through those that are worked out here.
-fn needed(ops: &[Op], results: impl Iterator<Item = ValueId>, is_here: impl Fn(usize) -> bool) -> Vec<bool> {
-    let mut needed = vec![false; ops.len()];
-    results.for_each(|v| needed[v.index()] = true);
-    for k in (0..ops.len()).rev() {
-        if needed[k] && is_here(k) {
-            ops[k].arguments().iter().for_each(|v| needed[v.index()] = true);
-        }
-    }
-    needed
 }
 
 /// An operation where its arguments have other places.

@@ -33,4 +33,5 @@ pub(crate) use interpreter::{binary, unary};
 pub use keep::{Kept, keep};
 pub use parse::ParseError;
 pub use types::*;
+pub(crate) use validate::needed;
 pub use validate::{Invalid, MAX_ORDER};

@@ -41,6 +41,18 @@ pub enum Invalid {
     },
 }
 
+/// By operation: whether results need it, through those that are worked out here.
+pub fn needed(ops: &[Op], results: impl Iterator<Item = ValueId>, is_here: impl Fn(usize) -> bool) -> Vec<bool> {
+    let mut needed = vec![false; ops.len()];
+    results.for_each(|v| needed[v.index()] = true);
+    for k in (0..ops.len()).rev() {
+        if needed[k] && is_here(k) {
+            ops[k].arguments().iter().for_each(|v| needed[v.index()] = true);
+        }
+    }
+    needed
+}
+
 impl Op {
     /// The kind of operation, as in the text form.
     pub fn name(&self) -> &'static str {

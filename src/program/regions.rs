@@ -25,7 +25,7 @@ impl<'a> Resolver<'a> {
         match name.text.as_str() {
             "interior" => Some(Region::Interior),
             "boundary" => {
-                if !self.space_sound {
+                if !self.space_sound || !self.domains_sound {
                     return None;
                 }
                 let interval = |group: &&Group| matches!(group.domain, Domain::Interval(..));
@@ -79,6 +79,7 @@ impl<'a> Resolver<'a> {
             Domain::Interval(_, hi) if value == hi => 1,
             Domain::None if group.kind == GroupKind::Time => 0,
             Domain::Interval(..) => 0,
+            Domain::None if !self.domains_sound => return None,
             _ => {
                 let error = Diagnostic::error(span, "only a box has faces to sample");
                 let error = error.also(place, format!("`{name}` has no interval"));

@@ -1,7 +1,8 @@
 //! Flows at work: trajectories of data, rollouts of many states at once, gradients through time, reports.
 //!
 //! - `trajectories`: runs of a data set, and windows of them;
-//! - `runner`: states over an interval by the compiled step, forwards, and backwards with its vector-Jacobian product; - `tape`: what is kept for that;
+//! - `runner`: states over an interval by the compiled step, forwards, and backwards with its vector-Jacobian product;
+//! - `tape`: what is kept for that;
 //! - `kernel`: rollouts on a device, an interval at a time;
 //! - `control`: steps of lengths chosen by the error estimate;
 //! - `objective`: what training minimises; `rollout`: what the report of that name measures;
