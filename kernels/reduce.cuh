@@ -85,3 +85,13 @@ __device__ inline void scatter(int n, unsigned first, const real* from, real* to
         to[((size_t)(first + p) * ROWS + r) * FEATURES + f] = from[(r * n + p) * PITCH + f];
     }
 }
+
+// The sums of x [n, FEATURES] over its rows, or sums += them unless `first`.
+template <int FEATURES, int PITCH>
+__device__ NOINLINE void features_sum(int n, bool first, const real* x, real* sums) {
+    for (int f = threadIdx.x; f < FEATURES; f += blockDim.x) {
+        real sum = 0;
+        for (int p = 0; p < n; ++p) sum += x[p * PITCH + f];
+        sums[f] = first ? sum : sums[f] + sum;
+    }
+}

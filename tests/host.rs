@@ -371,7 +371,7 @@ fn on_cpu_steps<T: Number>(
 }
 
 /// Every way of drawing points, learned parameters, an estimate, several conditions.
-const DRAWN: [(&str, &str); 8] = [
+const DRAWN: [(&str, &str); 9] = [
     (
         "box, faces, logarithm",
         "space x[2] in box(-1..2)\ntime t in 0..1\nparam k = 0.3 learn log\nparam c = 0.1 learn\n\
@@ -418,6 +418,11 @@ const DRAWN: [(&str, &str); 8] = [
         "space x[60] in box(0..1)\nnet N = mlp(width = 8, depth = 2, activation = tanh)\nfield u = N(x)\n\
          solve pde: lap(u) = 1\nsolve wall on boundary: u = 0\nestimate pde by compressed\n\
          train adam(lr = 1e-2), steps = 10\n",
+    ),
+    (
+        "layers in loops",
+        "space x[2] in box(0..1)\nnet N = mlp(width = 6, depth = 14, activation = sin)\nfield u = N(x)\n\
+         solve pde: lap(u) = sin(x[0]) + u^3\nsolve wall on boundary: u = 0\ntrain adam(lr = 1e-2), steps = 10\n",
     ),
     // coefficients and parameters are called what kernels call their own
     (
@@ -504,6 +509,7 @@ fn barriers_that_are_left_out_are_noticed() {
         ("sparse", ball(8, "sparse(5)"), Precision::Fp32),
         ("compressed", ball(8, "compressed"), Precision::Fp32),
         ("packs", ball(16, "sparse(5)"), Precision::Tf32x3),
+        ("loops", narrow.replace("width = 20, depth = 3", "width = 8, depth = 12"), Precision::Fp32),
     ];
     let found = std::sync::Mutex::new(vec![]);
     in_parallel(&problems, |(name, text, precision)| {

@@ -5,6 +5,7 @@ use super::layout::{Home, Layout, pitch};
 use super::rollout::{CLOCK, Rollout, Tolerance};
 use super::scalar::is_own;
 use super::text::{Text, identifier, number, optional, tensor_name};
+use super::turns::{self, Passage};
 use super::wide::Wide;
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, Module, Options, Precision, Role};
 use crate::jet::powers::Powers;
@@ -241,7 +242,9 @@ impl<'a> Emitter<'a> {
         // reduced values that others read
         for (k, home) in emitter.layout.homes.clone().into_iter().enumerate() {
             let value = ValueId(k as u32);
-            if let (Home::Sum(_) | Home::Late | Home::Factor, Type::Reduced { shape }) = (home, &emitter.types[k]) {
+            if let (Home::Sum(_) | Home::Total(_) | Home::Late | Home::Factor, Type::Reduced { shape }) =
+                (home, &emitter.types[k])
+            {
                 let length = shape.iter().product();
                 if !emitter.places.contains_key(&value) && home != Home::Factor {
                     let id = emitter.buffer(&format!("value_{k}"), Element::Real, fixed(length), Role::Scratch);
@@ -491,6 +494,8 @@ impl<'a> Emitter<'a> {
             .then(|| self.buffer("scratch", Element::Real, per_block(layout.scratch), Role::Scratch));
         let partial =
             (layout.sums > 0).then(|| self.buffer("partial", Element::Real, per_block(layout.sums), Role::Scratch));
+        let operations = self.operations();
+        let named = turns::values(&operations);
         self.line("real* const pad = SHARED_MEMORY;");
         self.line("(void)pad;");
         if let Some(scratch) = scratch {
@@ -501,14 +506,20 @@ impl<'a> Emitter<'a> {
             let name = self.argument(partial);
             self.line(format!("real* const sums = {name} + (size_t)blockIdx.x * {};", layout.sums));
         }
+        if layout.totals > 0 {
+            self.line(format!("for (int e = threadIdx.x; e < {}; e += blockDim.x) sums[e] = 0;", layout.totals));
+            self.line("__syncthreads();");
+        }
         for (k, home) in layout.homes.iter().enumerate() {
             let Home::Slot(slot) = home else { continue };
-            let (slot, value) = (layout.slots[*slot], ValueId(k as u32));
+            let value = ValueId(k as u32);
+            if !named.contains(&value.0) && Some(value) != self.rollout.map(|_| self.program.outputs[0].1) {
+                continue;
+            }
             let (rows, features) = self.shape(value);
-            let memory = if slot.shared { format!("pad + {}", layout.pad) } else { "room".into() };
-            let name = self.program.ops[k].name();
-            let offset = slot.offset * tile;
-            self.line(format!("real* const v{k} = {memory} + {offset};  // {name}: {rows} rows of {features}"));
+            let memory = if layout.slots[*slot].shared { "pad" } else { "room" };
+            let (name, start) = (self.program.ops[k].name(), self.slot_start(value));
+            self.line(format!("real* const v{k} = {memory} + {start};  // {name}: {rows} rows of {features}"));
         }
         if let Some(source) = self.wide.as_ref().map(|w| w.source.clone()) {
             let (state, scales) = (self.argument(self.state), self.named("scales"));
@@ -534,38 +545,62 @@ impl<'a> Emitter<'a> {
             self.line(format!("for (unsigned step = 0; step < {steps}[0]{goes_on}; ++step) {{"));
         }
         for (k, home) in layout.homes.iter().enumerate() {
-            let value = ValueId(k as u32);
-            match home {
-                Home::Points if self.wide.is_some() => {}
-                Home::Points | Home::Data => {
-                    let id = if *home == Home::Points { self.points } else { self.data };
-                    let (name, columns) = (self.argument(id), self.shape(value).1);
-                    self.line(format!("const real* const v{k} = {name} + (size_t)first * {columns};"));
-                }
-                Home::Slot(_) | Home::Sum(_) => {
-                    if self.gather(k) || layout.barriers[k] {
-                        self.line("__syncthreads();");
-                        self.pad.barrier();
-                    }
-                    self.line("");
-                    self.line(format!("// %{k} = {}", self.program.ops[k].name()));
-                    if self.uses_pad(k) {
-                        self.pad.spoil();
-                    }
-                    self.operation(k);
-                }
-                _ => {}
-            }
-            if layout.leaves(self.program, value) && self.rollout.is_none() {
-                self.leave(value);
-            }
+            let id = match home {
+                Home::Points if self.wide.is_none() => self.points,
+                Home::Data => self.data,
+                _ => continue,
+            };
+            let (name, columns) = (self.argument(id), self.shape(ValueId(k as u32)).1);
+            self.line(format!("const real* const v{k} = {name} + (size_t)first * {columns};"));
         }
+        operations.lines().for_each(|l| self.line(l.trim_start()));
         if let Some((rollout, _, left)) = self.rollout {
             self.advance(rollout, left);
         }
         self.line("}");
         let grid = Grid::Tiles { points: tile as u32, most };
         self.kernel("main", grid, layout.threads, layout.shared)
+    }
+
+    /// The text of all operations on a tile.
+    fn operations(&mut self) -> String {
+        let (layout, around) = (self.layout.clone(), std::mem::take(&mut self.body));
+        let names: BTreeSet<String> = self.buffers.iter().map(|b| b.name.clone()).collect();
+        let mut passages = Vec::new();
+        for (k, home) in layout.homes.iter().enumerate() {
+            let value = ValueId(k as u32);
+            let mut add = |e: &mut Self, title, barrier| {
+                let text = std::mem::take(&mut e.body).text;
+                if barrier || !text.is_empty() {
+                    passages.push(Passage::new(k, title, barrier, &text, &names));
+                }
+            };
+            if matches!(home, Home::Slot(_) | Home::Sum(_) | Home::Part(_)) {
+                let barrier = self.gather(k) || layout.barriers[k];
+                add(self, "", false);
+                if barrier {
+                    self.pad.barrier();
+                }
+                if self.uses_pad(k) {
+                    self.pad.spoil();
+                }
+                self.operation(k);
+                add(self, self.program.ops[k].name(), barrier);
+            }
+            if layout.leaves(self.program, value) && self.rollout.is_none() {
+                self.leave(value);
+                add(self, "", false);
+            }
+        }
+        self.passages(passages);
+        std::mem::replace(&mut self.body, around).text
+    }
+
+    /// Numbers from the start of its memory to a value of the tile.
+    pub fn slot_start(&self, value: ValueId) -> usize {
+        let Home::Slot(slot) = self.layout.homes[value.index()] else { return 0 };
+        let slot = self.layout.slots[slot];
+        slot.offset * self.layout.tile + if slot.shared { self.layout.pad } else { 0 }
     }
 
     /// Writes a value of the tile to memory that outlives it.

@@ -8,6 +8,7 @@ use super::text::Text;
 use super::wide::Packs;
 use super::{BufferId, Element, Extent, Grid, KernelId, Role};
 use crate::jet::{Draw, Op, TensorId, Type, ValueId};
+use std::collections::BTreeMap;
 
 /// Threads of a block here.
 const THREADS: usize = 256;
@@ -145,8 +146,13 @@ impl Emitter<'_> {
         self.line("int at = e;");
         // what lies between sums was never written
         let (mut end, mut gaps) = (0, vec![]);
-        for (k, home) in self.layout.homes.clone().into_iter().enumerate() {
-            let Home::Sum(offset) = home else { continue };
+        let homes = self.layout.homes.iter().enumerate();
+        let place = |(k, home): (usize, &Home)| match home {
+            Home::Sum(offset) | Home::Total(offset) => Some((*offset, k)),
+            _ => None,
+        };
+        let sums: BTreeMap<usize, usize> = homes.filter_map(place).collect();
+        for (&offset, &k) in &sums {
             if end < offset {
                 gaps.push(format!("at >= {end} && at < {offset}"));
             }
@@ -164,8 +170,7 @@ impl Emitter<'_> {
             "const real mean = mean_of_blocks(tiles < {most} ? tiles : {most}, count, {total}, at, {partial});"
         ));
         self.line("if (threadIdx.x >= 32) return;");
-        for (k, home) in self.layout.homes.clone().into_iter().enumerate() {
-            let Home::Sum(offset) = home else { continue };
+        for (offset, k) in sums {
             let length = self.length(k);
             let end = offset + length;
             for place in self.places.get(&ValueId(k as u32)).cloned().unwrap_or_default() {

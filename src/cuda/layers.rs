@@ -66,9 +66,9 @@ impl Emitter<'_> {
     }
 
     pub fn weight_adjoint(&mut self, k: usize, bar: ValueId, x: ValueId) {
-        let Home::Sum(offset) = self.layout.homes[k] else { return };
+        let Some((offset, fresh)) = self.sum_place(k) else { return };
         if self.layout.homes[x.index()] == Home::Fused {
-            return self.lift_weight_adjoint(k, bar, x, offset);
+            return self.lift_weight_adjoint(k, bar, x);
         }
         let ((rows, out), inputs) = (self.shape(bar), self.shape(x).1);
         if out * inputs == 0 {
@@ -83,24 +83,40 @@ impl Emitter<'_> {
         let (bar, x) = (bar.0, x.0);
         self.line(format!(
             "weight_adjoint<PRODUCT, {down}, {across}, {inputs}, {out}, {pitch_y}, {pitch_x}, {row}, {column}>\
-             ({rows} * n, fresh, v{bar}, v{x}, sums + {offset});"
+             ({rows} * n, {fresh}, v{bar}, v{x}, sums + {offset});"
         ));
     }
 
     /// Adds row 0 of the points to the block's sums.
     pub fn features_sum(&mut self, k: usize, x: ValueId) {
-        let Home::Sum(offset) = self.layout.homes[k] else { return };
+        let Some((offset, fresh)) = self.sum_place(k) else { return };
         let (features, pitch, x) = (self.shape(x).1, self.pitch(x), x.0);
-        self.line(format!("for (int f = threadIdx.x; f < {features}; f += blockDim.x) {{"));
-        self.line("real sum = 0;");
-        self.line(format!("for (int p = 0; p < n; ++p) sum += v{x}[p * {pitch} + f];"));
-        self.accumulate(offset, "f");
-        self.line("}");
+        self.line(format!("features_sum<{features}, {pitch}>(n, {fresh}, v{x}, sums + {offset});"));
     }
 
-    /// Adds `sum` to the block's sum at a place.
-    pub fn accumulate(&mut self, offset: usize, at: &str) {
-        self.line(format!("sums[{offset} + {at}] = fresh ? sum : sums[{offset} + {at}] + sum;"));
+    /// Where a sum is, and whether it is the first that is added there: as text.
+    fn sum_place(&self, k: usize) -> Option<(usize, &'static str)> {
+        match self.layout.homes[k] {
+            Home::Sum(offset) => Some((offset, "fresh")),
+            Home::Part(offset) => Some((offset, "false")),
+            _ => None,
+        }
+    }
+
+    /// Adds `sum` to the block's sum of operation k at a place.
+    pub fn accumulate(&mut self, k: usize, at: &str) {
+        match self.sum_place(k) {
+            Some((offset, "fresh")) => {
+                self.line(format!("sums[{offset} + {at}] = fresh ? sum : sums[{offset} + {at}] + sum;"));
+            }
+            Some((offset, _)) => self.line(format!("sums[{offset} + {at}] += sum;")),
+            None => {}
+        }
+    }
+
+    /// Whether an operation is a sum over points.
+    pub fn is_sum(&self, k: usize) -> bool {
+        self.sum_place(k).is_some()
     }
 
     pub fn draw(&mut self, k: usize) {

@@ -37,6 +37,10 @@ pub enum Home {
     Slot(usize),
     /// A sum over points: from this number of the block's sums on.
     Sum(usize),
+    /// A sum over points that is only added to others: added to what is there.
+    Part(usize),
+    /// All that was added there.
+    Total(usize),
     /// The gradient of a layer with many inputs, worked out by columns after all points.
     Columns,
     /// The factor of a weight, worked out before all points.
@@ -67,6 +71,8 @@ pub struct Layout {
     pub slots: Vec<Slot>,
     /// Numbers per block in sums.
     pub sums: usize,
+    /// Those at the beginning that several operations add to.
+    pub totals: usize,
     /// Values that are kept for all points, for gradients by columns.
     pub kept: Vec<ValueId>,
     /// Points of a tile.
@@ -101,10 +107,17 @@ impl Layout {
         for (t, v) in &program.gradients {
             turned[v.index()] = is_turned_tensor(program, *t);
         }
+        for (k, op) in program.ops.iter().enumerate().rev().filter(|(k, _)| matches!(types[*k], Type::Reduced { .. })) {
+            if let (Op::Add { a, b }, true) = (op, turned[k]) {
+                turned[a.index()] = true;
+                turned[b.index()] = true;
+            }
+        }
         let mut layout = Layout {
             homes: vec![],
             slots: vec![],
             sums: 0,
+            totals: 0,
             kept: vec![],
             tile: 1,
             threads: 256,
@@ -159,11 +172,7 @@ impl Layout {
                 }
                 (Op::Factor { .. }, _) => Home::Factor,
                 (Op::Add { .. } | Op::FactorAdjoint { .. }, Type::Reduced { .. }) => Home::Late,
-                (_, Type::Reduced { shape }) => {
-                    let at = self.sums;
-                    self.sums += shape.iter().product::<usize>().next_multiple_of(PACK);
-                    Home::Sum(at)
-                }
+                (_, Type::Reduced { .. }) => Home::Sum(0),
                 (op, Type::PerPoint { rows, features }) => {
                     // the swaps of a shuffle lie behind the columns
                     let extra = if let Op::Sample { k, .. } = op { *k } else { 0 };
@@ -174,12 +183,47 @@ impl Layout {
             let ended: Vec<Home> = (0..=k).filter(|v| last[*v] == k).map(|v| self.homes[v]).collect();
             free.extend(ended.iter().filter_map(|h| if let Home::Slot(slot) = h { Some(*slot) } else { None }));
         }
+        self.place_sums(program, types, needed);
         for (k, needed) in needed.iter().enumerate() {
             for v in self.reads(program, k).into_iter().chain([ValueId(k as u32)]) {
                 if let (Home::Slot(slot), true) = (self.homes[v.index()], *needed) {
                     self.slots[slot].uses += 1;
                 }
             }
+        }
+    }
+
+    /// Where sums are. Those that are only added up have one place, which all of them are added to.
+    fn place_sums(&mut self, program: &JetProgram, types: &[Type], needed: &[bool]) {
+        let mut uses = vec![0; program.ops.len()];
+        results(program).for_each(|v| uses[v.index()] += 1);
+        for (op, _) in program.ops.iter().zip(needed).filter(|n| *n.1) {
+            op.arguments().into_iter().for_each(|v| uses[v.index()] += 1);
+        }
+        // by sum, or addition of sums: what is added up
+        let mut added: Vec<Vec<usize>> = (0..program.ops.len()).map(|k| vec![k]).collect();
+        for (k, op) in program.ops.iter().enumerate() {
+            let Op::Add { a, b } = op else { continue };
+            let is_part = |v: &ValueId| self.homes[v.index()] == Home::Sum(0) && uses[v.index()] == 1;
+            if self.homes[k] == Home::Late && [a, b].into_iter().all(is_part) {
+                added[k] = [a, b].into_iter().flat_map(|v| std::mem::take(&mut added[v.index()])).collect();
+                self.homes[a.index()] = Home::Nowhere;
+                self.homes[b.index()] = Home::Nowhere;
+                self.homes[k] = Home::Sum(0);
+            }
+        }
+        for several in [true, false] {
+            for (k, parts) in added.iter().enumerate() {
+                let (Home::Sum(_), Type::Reduced { shape }) = (self.homes[k], &types[k]) else { continue };
+                if (parts.len() > 1) != several {
+                    continue;
+                }
+                let at = self.sums;
+                self.sums += shape.iter().product::<usize>().next_multiple_of(PACK);
+                self.homes[k] = if several { Home::Total(at) } else { Home::Sum(at) };
+                parts.iter().filter(|_| several).for_each(|v| self.homes[*v] = Home::Part(at));
+            }
+            self.totals = if several { self.sums } else { self.totals };
         }
     }
 
@@ -255,6 +299,9 @@ impl Layout {
     /// `own` says which operations these are.
     pub fn order(&mut self, program: &JetProgram, types: &[Type], own: impl Fn(usize) -> bool) {
         let place = |v: ValueId| {
+            if let Home::Part(at) = self.homes[v.index()] {
+                return Some(Access { slot: self.slots.len() + at, pitch: 0, writes: true, own: false });
+            }
             let Home::Slot(slot) = self.homes[v.index()] else { return None };
             let Type::PerPoint { features, .. } = types[v.index()] else { return None };
             Some(Access { slot, pitch: pitch(features), writes: false, own: false })
@@ -276,7 +323,7 @@ impl Layout {
                 let value = ValueId(k as u32);
                 let own = own(k);
                 let mut accesses = Vec::new();
-                if matches!(home, Home::Slot(_) | Home::Sum(_)) {
+                if matches!(home, Home::Slot(_) | Home::Sum(_) | Home::Part(_)) {
                     let reads = self.reads(program, k).into_iter().filter_map(place);
                     accesses.extend(reads.map(|read| Access { own, ..read }));
                     accesses.extend(place(value).map(|written| Access { writes: true, own, ..written }));

@@ -201,7 +201,7 @@ impl Emitter<'_> {
     }
 
     /// The gradient of such a layer's weight: a thread for each element.
-    pub fn lift_weight_adjoint(&mut self, k: usize, bar: ValueId, x: ValueId, offset: usize) {
+    pub fn lift_weight_adjoint(&mut self, k: usize, bar: ValueId, x: ValueId) {
         let Some(lift) = self.lift_of(x) else { return };
         self.seeds(x, &lift.seeds, lift.rows);
         let (out, pitch, inputs) = (self.shape(bar).1, self.pitch(bar), lift.features);
@@ -230,7 +230,7 @@ impl Emitter<'_> {
         }
         if lift.samples.is_empty() {
             self.line("}");
-            self.accumulate(offset, "e");
+            self.accumulate(k, "e");
             self.line("}");
             return;
         }
@@ -254,7 +254,7 @@ impl Emitter<'_> {
         });
         self.line("}");
         self.line("}");
-        self.accumulate(offset, "e");
+        self.accumulate(k, "e");
         self.line("}");
     }
 
@@ -337,7 +337,9 @@ impl Emitter<'_> {
 
     /// The gradient of such a function: a thread for each element.
     pub fn share_adjoint(&mut self, k: usize, bar: ValueId, x: ValueId, block: usize) {
-        let Home::Sum(offset) = self.layout.homes[k] else { return };
+        if !self.is_sum(k) {
+            return;
+        }
         let (features, (rows, blocks), pitch) = (self.shape(x).1, self.shape(bar), self.pitch(bar));
         let fused = self.layout.homes[x.index()] == Home::Fused;
         let lift = self.lift_of(x).filter(|_| fused);
@@ -358,7 +360,7 @@ impl Emitter<'_> {
             dense(self, &format!("(v{} + (r * n + p) * {x_pitch})", x.0), "");
             self.line("}");
             self.line("}");
-            self.accumulate(offset, "i");
+            self.accumulate(k, "i");
             self.line("}");
             return;
         };
@@ -389,7 +391,7 @@ impl Emitter<'_> {
         });
         self.line("}");
         self.line("}");
-        self.accumulate(offset, "i");
+        self.accumulate(k, "i");
         self.line("}");
     }
 
@@ -429,7 +431,9 @@ impl Emitter<'_> {
 
     /// The adjoint of a factor: a thread for each element.
     pub fn inject_adjoint(&mut self, k: usize, bar: ValueId, directions: Option<ValueId>, seeds: &[Seed]) {
-        let Home::Sum(offset) = self.layout.homes[k] else { return };
+        if !self.is_sum(k) {
+            return;
+        }
         let ((rows, out), pitch) = (self.shape(bar), self.pitch(bar));
         let crate::jet::Type::Reduced { shape } = self.types[k].clone() else { return };
         let rank = shape[1];
@@ -448,7 +452,7 @@ impl Emitter<'_> {
             self.line(format!("sum += seed.value * v{bar}[(seed.kind * n + p) * {pitch} + f];"));
             self.line("}");
             self.line("}");
-            self.accumulate(offset, &format!("f * {rank} + c"));
+            self.accumulate(k, &format!("f * {rank} + c"));
             self.line("}");
             return;
         }
@@ -466,7 +470,7 @@ impl Emitter<'_> {
         self.line("}");
         self.line("}");
         self.line("}");
-        self.accumulate(offset, &format!("f * {rank} + c"));
+        self.accumulate(k, &format!("f * {rank} + c"));
         self.line("}");
     }
 }

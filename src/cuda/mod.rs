@@ -4,7 +4,7 @@
 //! all operations, and what is added up over the blocks afterwards. The building blocks are in `kernels/`.
 //!
 //! - `layout`: where values live;  - `emitter`: buffers, kernels, the main kernel;  - `layers`, `lifts`, `activations`,
-//!   `scalar`, `gather`: operations;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
+//!   `scalar`, `gather`: operations;  - `turns`: loops of what repeats;  - `late`: what comes before and after the points;  - `text`: lines and numbers;
 //! - `step`, `points`, `wide`, `wide_pass`, `pack_pass`, `intervals`: a whole training step;  - `rollout`: many steps of a flow;
 //! - `module`: what is made, for those who run it;  - `lanes`: what of it may run at the same time;  - `runner`: what runs a module;  - `on_device`: a program
 //!   there;  - `device`: which device;
@@ -46,6 +46,7 @@ mod step;
 #[cfg(all(test, feature = "compiler", feature = "cuda", unix))]
 mod tests;
 mod text;
+mod turns;
 mod wide;
 #[cfg(feature = "compiler")]
 mod wide_pass;

@@ -12,7 +12,7 @@ use super::wide_pass::{self, Streaming};
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Options, Precision, Role};
 use super::{pack_pass, points};
 use crate::jet::{Invalid, JetProgram, Op, ValueId};
-use crate::net::TensorSpec;
+use crate::net::{TensorSpec, WIDE};
 use crate::program::Learning;
 use crate::train::{Adam, Place, Sampler};
 use std::collections::BTreeSet;
@@ -270,7 +270,8 @@ impl<'a> Step<'a> {
         wide: Option<Wide>,
     ) -> Result<Option<(usize, Streaming<'a>)>, Invalid> {
         let Condition { program, loss, sampler } = condition;
-        let named = JetProgram { name: format!("{}_{}_{k}", self.training.name, program.name), ..(*program).clone() };
+        let program = &added(program);
+        let named = JetProgram { name: format!("{}_{}_{k}", self.training.name, program.name), ..program.clone() };
         let mut options = self.options.clone();
         if let Some(source) = &mut options.source {
             source.lines.insert(named.name.clone(), source.line(&program.name));
@@ -483,4 +484,29 @@ impl<'a> Step<'a> {
             launches: self.launches,
         }
     }
+}
+
+/// A program with one gradient of a tensor in place of several, where all of them are sums that a block adds up as it goes.
+fn added(program: &JetProgram) -> JetProgram {
+    let mut out = program.clone();
+    let is_wide = |x: &ValueId| matches!(&program.ops[x.index()], Op::Lift { features, .. } if *features > WIDE);
+    let is_sum = |v: &ValueId| match &program.ops[v.index()] {
+        Op::WeightAdjoint { x, .. } => !is_wide(x),
+        Op::BiasAdjoint { .. } | Op::Mean { .. } | Op::ShareAdjoint { .. } | Op::InjectAdjoint { .. } => true,
+        _ => false,
+    };
+    let is_read = |v: &ValueId| program.ops.iter().any(|op| op.arguments().contains(v));
+    for t in program.gradients.iter().map(|g| g.0).collect::<BTreeSet<_>>() {
+        let of: Vec<ValueId> = program.gradients.iter().filter(|g| g.0 == t).map(|g| g.1).collect();
+        if of.len() < 2 || !of.iter().all(|v| is_sum(v) && !is_read(v)) {
+            continue;
+        }
+        let sum = of[1..].iter().fold(of[0], |a, b| {
+            out.ops.push(Op::Add { a, b: *b });
+            ValueId(out.ops.len() as u32 - 1)
+        });
+        out.gradients.retain(|g| g.0 != t);
+        out.gradients.push((t, sum));
+    }
+    out
 }

@@ -218,3 +218,9 @@ fn text_of_an_estimator_with_its_gradient() {
                 estimate lap(u) by sparse(16)\nsample inside = 100\ntrain adam(lr = 1e-3), steps = 10\n";
     insta::assert_snapshot!(text_of(&planned(text, 0).1, Precision::Tf32x3));
 }
+
+#[test]
+fn text_of_a_deep_network_with_its_gradient() {
+    let text = "space x\nnet N = mlp(width = 16, depth = 16, activation = tanh)\nfield u = N(x)\noutput r = d_xx(u)\n";
+    insta::assert_snapshot!(text_of(&planned(text, 0).1, Precision::Tf32x3));
+}
