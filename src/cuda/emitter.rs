@@ -565,7 +565,7 @@ impl<'a> Emitter<'a> {
     /// The text of all operations on a tile.
     fn operations(&mut self) -> String {
         let (layout, around) = (self.layout.clone(), std::mem::take(&mut self.body));
-        let names: BTreeSet<String> = self.buffers.iter().map(|b| b.name.clone()).collect();
+        let names: BTreeSet<String> = self.tensors.iter().map(|id| self.buffers[id.index()].name.clone()).collect();
         let mut passages = Vec::new();
         for (k, home) in layout.homes.iter().enumerate() {
             let value = ValueId(k as u32);

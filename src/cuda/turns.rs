@@ -19,6 +19,9 @@ const CASE: usize = 6;
 /// Pieces of a kernel of which runs are looked for, at most: the time for it grows with the square.
 const PASSAGES: usize = 4096;
 
+/// Names for the loop variables, from the outermost on: there are no more loops in each other.
+const VARIABLES: [&str; 4] = ["turn", "part", "section", "share"];
+
 /// What may differ between passages that are alike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
@@ -57,7 +60,7 @@ enum Node {
 }
 
 impl Passage {
-    /// From its text; `names` are tensors' and buffers'.
+    /// From its text; `names` are tensors', which it reads.
     pub fn new(op: usize, title: &'static str, barrier: bool, text: &str, names: &BTreeSet<String>) -> Self {
         let mut passage = Passage { ops: vec![op], title, barrier, fixed: vec![String::new()], places: vec![] };
         for (token, before) in tokens(text) {
@@ -186,9 +189,9 @@ struct Run {
     starts: Vec<usize>,
 }
 
-/// Nodes with what repeats as loops, within `turns` turns of what is around.
-fn roll(mut nodes: Vec<Node>, turns: usize) -> Vec<Node> {
-    while let Some(run) = best(&nodes) {
+/// Nodes with what repeats as loops, within `depth` loops that make `turns` turns.
+fn roll(mut nodes: Vec<Node>, turns: usize, depth: usize) -> Vec<Node> {
+    while let Some(run) = best(&nodes).filter(|_| depth < VARIABLES.len()) {
         let end = run.starts[run.starts.len() - 1] + run.length;
         let (mut case, mut cases) = (vec![None], Vec::<(String, Vec<(usize, &[Node])>)>::new());
         for (turn, pair) in run.starts.windows(2).enumerate() {
@@ -212,8 +215,8 @@ fn roll(mut nodes: Vec<Node>, turns: usize) -> Vec<Node> {
         let within = turns * count;
         let node = Node::Turns(Turns {
             case,
-            cases: cases.iter().map(|c| roll(all(&c.1), within)).collect(),
-            body: roll(merge_runs(&bodies, turns), within),
+            cases: cases.iter().map(|c| roll(all(&c.1), within, depth + 1)).collect(),
+            body: roll(merge_runs(&bodies, turns), within, depth + 1),
         });
         nodes.splice(run.starts[0]..end, [node]);
     }
@@ -274,16 +277,13 @@ fn best(nodes: &[Node]) -> Option<Run> {
     found
 }
 
-/// Names for the loop variables, from the outermost on.
-const VARIABLES: [&str; 4] = ["turn", "part", "section", "share"];
-
 /// Type and expression of what differs between the turns of a loop.
 type Known<'a> = BTreeMap<&'a [Place], (&'static str, String)>;
 
 impl Emitter<'_> {
     /// Writes passages, those that repeat as loops.
     pub fn passages(&mut self, passages: Vec<Passage>) {
-        let nodes = roll(passages.into_iter().map(Node::Passage).collect(), 1);
+        let nodes = roll(passages.into_iter().map(Node::Passage).collect(), 1, 0);
         let mut next = 0;
         self.nodes(&nodes, &[], &Known::new(), &mut next);
     }
@@ -334,7 +334,7 @@ impl Emitter<'_> {
     /// A loop, within loops of so many turns.
     fn turns(&mut self, turns: &Turns, around: &[usize], next: &mut usize) {
         let count = turns.case.len();
-        let variable = |depth: usize| VARIABLES[depth.min(VARIABLES.len() - 1)];
+        let variable = |depth: usize| VARIABLES[depth];
         let counts: Vec<usize> = around.iter().copied().chain([count]).collect();
         let at = (1..counts.len()).fold(variable(0).to_string(), |at, d| {
             let at = if at.contains(' ') { format!("({at})") } else { at };
@@ -510,7 +510,7 @@ mod tests {
     }
 
     fn rolled(all: &[Passage]) -> Vec<Node> {
-        roll(all.iter().cloned().map(Node::Passage).collect(), 1)
+        roll(all.iter().cloned().map(Node::Passage).collect(), 1, 0)
     }
 
     #[test]
