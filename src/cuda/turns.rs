@@ -1,7 +1,7 @@
 //! What repeats in a kernel, as loops: the stages and steps of a flow, or the layers of a deep network, become short text, which is
 //! compiled in a moment and leaves room in the instruction cache of a processor.
 //!
-//! The text of an operation is a passage. Pieces are alike where they differ only in places: values of the tile, tensors, offsets. A run of
+//! The text of an operation is a passage. Passages are alike where they differ only in places: values of the tile, tensors, offsets. A run of
 //! passages whose like comes several times becomes the body of a loop; what stands before a run is done in the turns that it
 //! stands there. Written out turn by turn, a loop is the text that it was made of, but for barriers that some turns do not need.
 
@@ -16,7 +16,7 @@ const WORTHWHILE: usize = 100;
 const AROUND: usize = 4;
 /// Lines that a case counts.
 const CASE: usize = 6;
-/// Pieces of a kernel of which runs are looked for, at most: the time for it grows with the square.
+/// Passages of a kernel of which runs are looked for, at most: the time for it grows with the square.
 const PASSAGES: usize = 4096;
 
 /// Names for the loop variables, from the outermost on: there are no more loops in each other.
