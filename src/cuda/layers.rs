@@ -105,13 +105,8 @@ impl Emitter<'_> {
 
     /// Adds `sum` to the block's sum of operation k at a place.
     pub fn accumulate(&mut self, k: usize, at: &str) {
-        match self.sum_place(k) {
-            Some((offset, "fresh")) => {
-                self.line(format!("sums[{offset} + {at}] = fresh ? sum : sums[{offset} + {at}] + sum;"));
-            }
-            Some((offset, _)) => self.line(format!("sums[{offset} + {at}] += sum;")),
-            None => {}
-        }
+        let Some((offset, fresh)) = self.sum_place(k) else { return };
+        self.line(format!("sums[{offset} + {at}] = {fresh} ? sum : sums[{offset} + {at}] + sum;"));
     }
 
     /// Whether an operation is a sum over points.

@@ -270,16 +270,16 @@ impl<'a> Step<'a> {
         wide: Option<Wide>,
     ) -> Result<Option<(usize, Streaming<'a>)>, Invalid> {
         let Condition { program, loss, sampler } = condition;
-        let program = &added(program);
-        let named = JetProgram { name: format!("{}_{}_{k}", self.training.name, program.name), ..program.clone() };
+        let name = format!("{}_{}_{k}", self.training.name, program.name);
         let mut options = self.options.clone();
         if let Some(source) = &mut options.source {
-            source.lines.insert(named.name.clone(), source.line(&program.name));
+            source.lines.insert(name.clone(), source.line(&program.name));
         }
+        let program = &JetProgram { name, ..added(program) };
         let position = |name: &str| self.training.tensors.iter().position(|t| t.name == name);
         let tensors: Vec<usize> = program.tensors.iter().map(|t| position(&t.name).unwrap_or_default()).collect();
         let descent = self.descent(program, wide.as_ref(), &tensors);
-        let Parts { module, body, piece } = emitter::parts(&named, &options, wide.clone(), descent)?;
+        let Parts { module, body, piece } = emitter::parts(program, &options, wide.clone(), descent)?;
         let (count, before) = (sampler.count() as u32, self.kernels.len() as u32);
         let mut ids = Vec::new();
         let needed = module.kernels.iter().flat_map(|k| &k.arguments).chain(piece.iter().flat_map(|p| &p.arguments));
@@ -311,7 +311,7 @@ impl<'a> Step<'a> {
                 let fixed = buffer.extent.fixed + buffer.extent.per_point * u64::from(count);
                 let extent = Extent { fixed, per_point: 0, per_block };
                 let role = if role == Role::Constant { role } else { Role::Scratch };
-                let name = identifier(&format!("{}_{}", program.name, buffer.name), &mut self.names);
+                let name = identifier(&format!("{}_{}", condition.program.name, buffer.name), &mut self.names);
                 self.buffers.push(Buffer { name, extent, role, ..buffer });
                 BufferId(self.buffers.len() as u32 - 1)
             });

@@ -108,7 +108,7 @@ fn place(token: &str, before: &str, names: &BTreeSet<String>) -> Option<Place> {
 
 /// The value that a name means.
 fn value(token: &str) -> Option<u32> {
-    token.strip_prefix('v').filter(|k| !k.starts_with('+')).and_then(|k| k.parse().ok())
+    token.strip_prefix('v')?.parse().ok()
 }
 
 /// The values that a text names.
@@ -117,6 +117,14 @@ pub fn values(text: &str) -> BTreeSet<u32> {
 }
 
 impl Node {
+    fn passage(&self) -> Option<&Passage> {
+        if let Node::Passage(passage) = self { Some(passage) } else { None }
+    }
+
+    fn turns(&self) -> Option<&Turns> {
+        if let Node::Turns(turns) = self { Some(turns) } else { None }
+    }
+
     /// The same for all that are alike.
     fn key(&self) -> String {
         let all = |nodes: &[Node]| nodes.iter().map(Node::key).collect::<String>();
@@ -128,7 +136,8 @@ impl Node {
                     Place::Name(_) => "\u{3}",
                 };
                 let places = passage.places.iter().map(kind).chain(["\u{4}"]);
-                passage.fixed.iter().map(String::as_str).zip(places).map(|(f, p)| format!("{f}{p}")).collect()
+                let text = passage.fixed.iter().map(String::as_str).zip(places);
+                passage.title.to_string() + &text.map(|(f, p)| format!("{f}{p}")).collect::<String>()
             }
             Node::Turns(turns) => {
                 let cases: Vec<String> = turns.cases.iter().map(|c| all(c)).collect();
@@ -153,8 +162,7 @@ impl Node {
         }
         match nodes[0] {
             Node::Passage(first) => {
-                let passages: Vec<&Passage> =
-                    nodes.iter().filter_map(|n| if let Node::Passage(p) = n { Some(p) } else { None }).collect();
+                let passages: Vec<&Passage> = nodes.iter().filter_map(|n| n.passage()).collect();
                 let place =
                     |i: usize| joined(&passages.iter().map(|p| p.places[i].as_slice()).collect::<Vec<_>>(), turns);
                 Node::Passage(Passage {
@@ -165,8 +173,7 @@ impl Node {
                 })
             }
             Node::Turns(first) => {
-                let loops: Vec<&Turns> =
-                    nodes.iter().filter_map(|n| if let Node::Turns(t) = n { Some(t) } else { None }).collect();
+                let loops: Vec<&Turns> = nodes.iter().filter_map(|n| n.turns()).collect();
                 let case =
                     |c: usize| merge_runs(&loops.iter().map(|t| t.cases[c].as_slice()).collect::<Vec<_>>(), turns);
                 Node::Turns(Turns {
@@ -344,8 +351,7 @@ impl Emitter<'_> {
         // what differs between turns, each once
         let mut lists: Vec<&[Place]> = Vec::new();
         for node in turns.body.iter().chain(turns.cases.iter().flatten()) {
-            let Node::Passage(passage) = node else { continue };
-            for list in passage.places.iter().map(Vec::as_slice) {
+            for list in node.passage().into_iter().flat_map(|p| &p.places).map(Vec::as_slice) {
                 if list.iter().any(|p| *p != list[0]) && !lists.contains(&list) {
                     lists.push(list);
                 }
