@@ -29,10 +29,10 @@ struct Tolerance {
 };
 
 // Numbers of a clock: how far a point is and its next step, as fractions of its time; its time; how many steps were tried; the time
-// at its start.
-constexpr int CLOCK = 5;
-// Fractions below which nothing is left to do, and below which steps are too small.
-constexpr double ARRIVED = 1e-12, SMALLEST = 1e-13;
+// at its start; length and error of the last step that was accepted, 0 before the first.
+constexpr int CLOCK = 7;
+// Fractions below which nothing is left to do, and below which steps are too small; the least error, in units of what is tolerated.
+constexpr double ARRIVED = 1e-12, SMALLEST = 1e-13, LEAST = 1e-6;
 
 // Whether a point of a tile has not arrived. `left` notes 1 where a number was not finite, 2 where steps became too small.
 __device__ inline bool under_way(int n, const double* clocks, const word* left) {
@@ -42,8 +42,8 @@ __device__ inline bool under_way(int n, const double* clocks, const word* left) 
     return false;
 }
 
-// Moves the points of a tile whose step is within the tolerances, and chooses their next steps (Hairer, Norsett, Wanner, Solving
-// Ordinary Differential Equations I, II.4). Arguments are those of advance_points; behind the new states, `next` has the estimates.
+// Moves the points of a tile whose step is within the tolerances, and chooses their next steps by the error and its trend (Hairer,
+// Norsett, Wanner, Solving Ordinary Differential Equations I, II.4; Hairer, Wanner, the same II, IV.8). Arguments are those of advance_points; behind the new states, `next` has the estimates.
 template <int columns, int first, int states, int time, int pitch, int width, int length>
 __device__ void control_points(int n, Tolerance tolerance, const real* next, real* data, real* points, word* left, double* clocks) {
     for (int p = threadIdx.x; p < n; p += blockDim.x) {
@@ -58,11 +58,15 @@ __device__ void control_points(int n, Tolerance tolerance, const real* next, rea
             const double part = found[states + s] / (tolerance.absolute + tolerance.relative * (a > b ? a : b));
             sum += part * part;
         }
-        const double error = sqrt(sum / (states > 0 ? states : 1));
-        double growth = 5;
-        if (error != 0) growth = 0.9 * pow(error, -1.0 / tolerance.exponent);
+        double error = sqrt(sum / (states > 0 ? states : 1));
+        error = error < LEAST ? LEAST : error;
+        double growth = 0.9 * pow(error, -1.0 / tolerance.exponent);
+        if (error <= 1 && clock[6] > 0) {
+            const double trend = step / clock[5] * pow(clock[6] / error, 1.0 / tolerance.exponent);
+            growth *= trend > 2 ? 2 : trend > 0.5 ? trend : 0.5;
+        }
         // also where the error is not a number
-        growth = growth > 5 ? 5 : growth > 0.2 ? growth : 0.2;
+        growth = growth > 5 ? 5 : growth > 0.1 ? growth : 0.1;
         double other = step * growth;
         other = other < longest ? other : longest;
         other = other < 1 ? other : 1;
@@ -70,6 +74,8 @@ __device__ void control_points(int n, Tolerance tolerance, const real* next, rea
         if (error <= 1) {
             for (int s = 0; s < states; ++s) point[first + s] = found[s];
             clock[0] += step;
+            clock[5] = step;
+            clock[6] = error;
             // not summed up in the precision of points
             if (time >= 0) point[time < 0 ? 0 : time] = (real)(clock[4] + clock[0] * clock[2]);
         } else if (other < SMALLEST) {

@@ -9,7 +9,7 @@ use super::{Module, Options};
 use crate::jet::{Invalid, JetProgram};
 
 /// Numbers of a clock: [`Role::Clocks`](super::Role::Clocks), and `kernels/rollout.cuh`.
-pub const CLOCK: usize = 5;
+pub const CLOCK: usize = 7;
 
 /// How output 0 of a step's program, [1, n or more], becomes the next point.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,8 @@
 //!
 //! All trajectories that are not at the end of their interval take a step together, each of a length of its own. A step whose
 //! error is within the tolerances is accepted; the next, or the same again, is as long as the error allows (Hairer, Norsett, Wanner,
-//! Solving Ordinary Differential Equations I, II.4).
+//! Solving Ordinary Differential Equations I, II.4), and as its trend from one accepted step to the next lets expect (Gustafsson, ACM
+//! Trans. Math. Software 20, 1994; Hairer, Wanner, the same II, IV.8).
 
 use super::runner::{Group, Runner, Way};
 use super::tape::Taken;
@@ -51,6 +52,8 @@ pub(super) const MOST: usize = 100_000;
 pub(super) const ARRIVED: f64 = 1e-12;
 /// Steps that are a smaller part of their interval end the integration.
 const SMALLEST: f64 = 1e-13;
+/// Errors are no smaller, in units of what is tolerated: longer steps are tried all the same.
+const LEAST: f64 = 1e-6;
 
 /// What is tolerated.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +89,7 @@ impl Control {
         (self.longest / length).min(1.0)
     }
 
-    /// The root mean square over the components of the estimates, each in units of what is tolerated. Tolerances that are finer than
+    /// The root mean square over the components of the estimates, each in units of what is tolerated; [`LEAST`] at least. Tolerances that are finer than
     /// the rounding of a state are as fine as that.
     fn error<T: Number>(&self, before: &[f64], after: &[T], estimates: &[T]) -> f64 {
         let rtol = self.rtol.max(2.0 * T::EPSILON);
@@ -95,20 +98,34 @@ impl Control {
             sum += (r.f64() / (self.atol + rtol * a.abs().max(b.f64().abs()))).powi(2);
         }
         let error = (sum / before.len().max(1) as f64).sqrt();
-        if error.is_finite() { error } else { f64::INFINITY }
+        if error.is_finite() { error.max(LEAST) } else { f64::INFINITY }
     }
 
-    /// By how much the next step differs.
-    fn growth(&self, error: f64) -> f64 {
-        if error == 0.0 { 5.0 } else { (0.9 * error.powf(-1.0 / self.exponent as f64)).clamp(0.2, 5.0) }
+    /// By how much the next step differs from one that was tried, behind the last one that was accepted.
+    fn growth(&self, Tried { length, error }: Tried, last: Option<Tried>) -> f64 {
+        let power = 1.0 / self.exponent as f64;
+        // what a step of some length costs in error changes as it did before
+        let trend = match last.filter(|_| error <= 1.0) {
+            Some(last) => (length / last.length * (last.error / error).powf(power)).clamp(0.5, 2.0),
+            None => 1.0,
+        };
+        (0.9 * error.powf(-power) * trend).clamp(0.1, 5.0)
     }
 }
 
-/// How far a trajectory is, and its next step, as fractions of its interval.
+/// A step that was tried: its length, as a fraction of its interval, and its error in units of what is tolerated.
+#[derive(Clone, Copy)]
+struct Tried {
+    length: f64,
+    error: f64,
+}
+
+/// How far a trajectory is, and its next step, as fractions of its interval; and the last step that was accepted.
 #[derive(Clone, Copy)]
 struct Clock {
     at: f64,
     step: f64,
+    last: Option<Tried>,
 }
 
 impl Clock {
@@ -130,7 +147,7 @@ impl<T: Number> Runner<T> {
         // draws of a device are for the points in their order: those that rest take steps of no length
         let rests = self.is_there() && self.draws;
         let (columns, (first, n)) = (self.plan.step.columns, self.plan.state);
-        let clock = |length: &f64| Clock { at: 0.0, step: control.first(*length) };
+        let clock = |length: &f64| Clock { at: 0.0, step: control.first(*length), last: None };
         let mut clocks: Vec<Clock> = interval.lengths.iter().map(clock).collect();
         let mut under_way: Vec<usize> = (0..clocks.len()).collect();
         let all = under_way.clone();
@@ -171,9 +188,11 @@ impl<T: Number> Runner<T> {
                 }
                 let error = control.error(&point[first..first + n], &out[..n], &out[n..]);
                 let length = clock.step;
-                clock.step = (length * control.growth(error)).min(control.first(interval.lengths[*k]));
+                let tried = Tried { length, error };
+                clock.step = (length * control.growth(tried, clock.last)).min(control.first(interval.lengths[*k]));
                 if error <= 1.0 {
                     clock.at += length;
+                    clock.last = Some(tried);
                     self.moved(point, out, length * interval.lengths[*k]);
                     keep(&mut accepted);
                 } else if clock.step < SMALLEST {

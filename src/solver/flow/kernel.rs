@@ -52,7 +52,7 @@ impl<T: Number> Kernel<T> {
         let columns = plan.step.columns;
         let clock = |(length, point): (&f64, &[f64])| {
             let time = plan.time.map_or(0.0, |t| point[t]);
-            [0.0, first(*length), *length, 0.0, time] as [f64; CLOCK]
+            [0.0, first(*length), *length, 0.0, time, 0.0, 0.0] as [f64; CLOCK]
         };
         let clocks: Vec<f64> = match self.control {
             Some(_) => lengths.iter().zip(points.chunks(columns.max(1))).flat_map(clock).collect(),
