@@ -86,8 +86,8 @@ pub enum Role {
     /// was not finite, 2 where steps became too small. The caller writes zeros.
     Left,
     /// Of a rollout with control, for each point, f64: how far it is and its next step, as fractions of its time; its time; how many
-    /// steps were tried; the time at its start; length and error of the last step that was accepted, 0 before. Written by the caller,
-    /// and updated.
+    /// steps were tried; the time at its start; the last step that was accepted and by how much longer it could have been, 0
+    /// before. Written by the caller, and updated.
     Clocks,
     /// A table that the emitter made: its contents are in [`Buffer::contents`].
     Constant,

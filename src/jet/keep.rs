@@ -4,6 +4,7 @@
 //! worked out twice, which [`vjp`](super::vjp) does, or kept in between: more memory, less work.
 
 use super::adjoint::unfused_vjp;
+use super::chain::{Chain, Link, chain};
 use super::fuse::{fuse, swept};
 use super::validate::needed;
 use super::{Invalid, JetProgram, Op, Type, ValueId};
@@ -13,25 +14,39 @@ use std::collections::HashMap;
 #[derive(Clone, Debug)]
 pub struct Kept {
     /// The outputs of the program, then what is kept: per point, in the order of the second program's `given`.
-    pub forward: JetProgram,
+    pub forward: Forward,
     /// The points-bar of [`vjp`](super::vjp) alone, and its gradients, of the same points and data rows.
     pub backward: JetProgram,
 }
 
+/// The way forward.
+#[derive(Clone, Debug)]
+pub enum Forward {
+    /// By itself.
+    Alone(JetProgram),
+    /// Behind another step like it.
+    Chained(Chain),
+}
+
 /// The vector-Jacobian product of output 0 of `program`, where `whole` runs forward: a program of the same tensors that works out
-/// what `program` does, and more. None where a value that is needed is one for all points.
+/// what `program` does, and more; chained, where its link is given. None where a value that is needed is one for all points, or it
+/// cannot be chained.
 ///
 /// # Errors
 /// Those of [`vjp`](super::vjp).
-pub fn keep(whole: &JetProgram, program: &JetProgram) -> Result<Option<Kept>, Invalid> {
+pub fn keep(whole: &JetProgram, link: Option<&Link>, program: &JetProgram) -> Result<Option<Kept>, Invalid> {
     let joint = unfused_vjp(program, false)?;
     let Some((backward, values)) = backward(&joint, program.ops.len())? else { return Ok(None) };
-    let forward = forward(whole, program, &values);
+    let Some(forward) = forward(whole, program, &values) else { return Ok(None) };
+    let forward = match link {
+        Some(link) => chain(&forward, link).map(Forward::Chained),
+        None => Some(Forward::Alone(fuse(forward))),
+    };
     Ok(forward.map(|forward| Kept { forward, backward }))
 }
 
 /// What is worked out again: it is there already, or costs nothing.
-fn is_made_again(op: &Op) -> bool {
+pub(super) fn is_made_again(op: &Op) -> bool {
     matches!(op, Op::Points | Op::Data | Op::Lift { .. } | Op::Factor { .. })
 }
 
@@ -95,11 +110,11 @@ fn forward(whole: &JetProgram, program: &JetProgram, values: &[ValueId]) -> Opti
         places.insert(ValueId(k as u32), place);
     }
     out.outputs.extend(values.iter().enumerate().map(|(k, v)| (format!("kept {k}"), places[v])));
-    Some(fuse(out))
+    Some(out)
 }
 
 /// An operation where its arguments have other places.
-fn moved(mut op: Op, places: &HashMap<ValueId, ValueId>) -> Op {
+pub(super) fn moved(mut op: Op, places: &HashMap<ValueId, ValueId>) -> Op {
     if let Op::TermAdjoint { x, .. } = &mut op {
         // not needed beside y where it is not there
         if x.iter().any(|x| !places.contains_key(x)) {

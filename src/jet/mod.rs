@@ -2,6 +2,8 @@
 
 mod adjoint;
 pub(crate) mod assemble;
+#[cfg(feature = "compiler")]
+mod chain;
 pub(crate) mod columns;
 pub mod factor;
 mod fuse;
@@ -25,12 +27,14 @@ pub use adjoint::{adjoint, mean_square, summed, vjp};
 pub(crate) mod tests;
 
 #[cfg(feature = "compiler")]
+pub use chain::{Chain, Link, Part, chain};
+#[cfg(feature = "compiler")]
 pub(crate) use fuse::fuse;
 pub use interpreter::{Inputs, interpret};
 #[cfg(test)]
 pub(crate) use interpreter::{binary, unary};
 #[cfg(feature = "compiler")]
-pub use keep::{Kept, keep};
+pub use keep::{Forward, Kept, keep};
 pub use parse::ParseError;
 pub use types::*;
 pub(crate) use validate::needed;

@@ -32,7 +32,11 @@ fn a_rollout_by_a_kernel() {
         here.advance(&Tensors::of(&parameters), &mut points.clone(), interval, None, (0, 0)).unwrap().unwrap();
         let mut found = points.clone();
         there.advance(&Tensors::of(&parameters), &mut found, interval, None, (0, 0)).unwrap().unwrap();
-        assert_eq!(there.evaluations(), here.evaluations(), "{method}");
+        match method.starts_with("dopri5") {
+            // here the last slope is the first of the next step
+            true => assert!(here.evaluations() < there.evaluations(), "{}", here.evaluations()),
+            false => assert_eq!(there.evaluations(), here.evaluations(), "{method}"),
+        }
         // fewer points than there is room for
         let some = Interval { inputs: &[], lengths: &[1.0; 5] };
         let mut fewer = points[..15].to_vec();

@@ -266,3 +266,39 @@ fn a_hamiltonian_keeps_its_energy() {
     assert!(distance(&start, &end) > 0.5, "{end:?}");
     assert!(distance(&of(&start), &of(&end)) < 1e-8, "{:?} {:?}", of(&start), of(&end));
 }
+
+/// What a chained step gives at its end is what the first step of a trajectory that starts there is given; draws are the same.
+#[test]
+fn a_chain_goes_on_where_it_came() {
+    use jetc::jet::{Inputs, JetProgram, interpret};
+    let (_, plan) = flow(
+        "state s[2]\ntime t\nnet F = mlp(width = 7, depth = 3, activation = sin, outputs = 2)\nparam k = 0.7 learn\n\
+         let f = F(s, t)\nlet trace = d(f[0], s[0]) + d(f[1], s[1])\n\
+         flow d_t(s) = [f[0]*cos(t) - k*s[1], f[1] + trace*s[0]] by dopri5(rtol = 1e-6, atol = 1e-6)\nestimate trace by rademacher(1)\n",
+    );
+    let chain = plan.chain.expect("it is chained");
+    let noise = |first: usize, count: usize| (0..count).map(|k| ((first + k) as f64 * 1.7).sin()).collect::<Vec<_>>();
+    let run = |program: &JetProgram, points: Vec<f64>, given: Vec<Vec<f64>>| {
+        let sizes = program.tensors.iter().map(|t| t.shape.iter().product::<usize>());
+        let tensors = sizes.enumerate().map(|(k, n)| noise(100 * k, n)).collect();
+        let inputs = Inputs { count: 3, points, data: vec![0.2; 3], tensors, given, seed: 5, step: 1 };
+        let values = interpret(program, &inputs).unwrap_or_else(|e| panic!("{e}: {program}"));
+        program.outputs.iter().map(|(_, v)| values[v.index()].clone()).collect::<Vec<_>>()
+    };
+    let points = noise(3, 9);
+    let whole = run(&plan.step, points.clone(), vec![]);
+    let start = run(&chain.start, points.clone(), vec![]);
+    let step = run(&chain.step, points.clone(), start.clone());
+    assert!(distance(&step[0], &whole[0]) <= 1e-13 * distance(&whole[0], &[0.0; 12]));
+    let mut end = points;
+    for (point, out) in end.chunks_mut(3).zip(step[0].chunks(4)) {
+        (point[0], point[1], point[2]) = (out[0], out[1], point[2] + 0.2);
+    }
+    let next = run(&chain.start, end, vec![]);
+    let ends = &step[step.len() - start.len()..];
+    for ((a, b), before) in ends.iter().zip(&next).zip(&start) {
+        assert!(distance(a, b) <= 1e-13 * distance(b, &vec![0.0; b.len()]).max(1.0), "{a:?} {b:?}");
+        assert_eq!(a.len(), before.len());
+    }
+    assert!(ends.iter().zip(&start).any(|(a, b)| distance(a, b) > 1e-3));
+}

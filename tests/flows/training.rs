@@ -224,7 +224,7 @@ fn derivatives_that_a_network_does_not_have_are_refused_where_they_are_taken() {
 /// Without a derivative and with one, with draws, with a value that is not its activation's slope.
 #[test]
 fn what_is_kept_is_what_is_worked_out_again() {
-    use jetc::jet::{Inputs, JetProgram, Op, Type, interpret, summed};
+    use jetc::jet::{Forward, Inputs, JetProgram, Op, Part, Type, interpret, summed};
     let nets = |activation: &str| {
         format!(
             "state s[3]\nnet F = mlp(width = 5, depth = 3, activation = {activation}, outputs = 2)\n\
@@ -254,14 +254,33 @@ fn what_is_kept_is_what_is_worked_out_again() {
             interpret(program, &inputs).unwrap_or_else(|e| panic!("{e}: {program}"))
         };
         // the way forward reads the step's data, which the cotangents follow
-        let own = plan.step.data_columns;
-        let mut forward = kept.forward.clone();
-        forward.data_columns = kept.backward.data_columns;
-        let rows = forward.data_columns;
-        forward.ops.iter().for_each(|op| assert!(!matches!(op, Op::Given { .. })));
-        let values = run(&forward, vec![]);
-        let given: Vec<Vec<f64>> = forward.outputs[1..].iter().map(|(_, v)| values[v.index()].clone()).collect();
-        assert!(given.len() > 2 && rows > own);
+        let rows = kept.backward.data_columns;
+        let there = |program: &JetProgram, given: Vec<Vec<f64>>| {
+            let program = JetProgram { data_columns: rows, ..program.clone() };
+            let types = program.types().unwrap();
+            assert!(program.outputs.iter().all(|o| matches!(types[o.1.index()], Type::PerPoint { .. })), "{program}");
+            let values = run(&program, given);
+            program.outputs.iter().map(|(_, v)| values[v.index()].clone()).collect::<Vec<_>>()
+        };
+        let given: Vec<Vec<f64>> = match &kept.forward {
+            Forward::Alone(forward) => {
+                assert!(forward.ops.iter().all(|op| !matches!(op, Op::Given { .. })));
+                there(forward, vec![])[1..].to_vec()
+            }
+            Forward::Chained(chain) => {
+                let start = there(&chain.start, vec![]);
+                let own = there(&chain.step, start.clone());
+                let of = |part: &Part| match part {
+                    Part::Given(k) => start[*k].clone(),
+                    Part::Own(k) => own[*k].clone(),
+                };
+                // the states and estimates, and at the end what would be worked out there
+                let alone = there(&plan.step, vec![]);
+                assert!(distance(&own[0], &alone[0]) <= 1e-12 * distance(&alone[0], &[0.0; 24]), "{text}");
+                chain.outputs.iter().map(of).collect()
+            }
+        };
+        assert!(given.len() > 2 && rows > plan.step.data_columns);
         let (backward, whole) = (summed(kept.backward), summed(plan.step_adjoint));
         let makes =
             |op: &Op| matches!(op, Op::Linear { .. } | Op::LinearPart { .. } | Op::Term { .. } | Op::Activate { .. });
@@ -281,8 +300,6 @@ fn what_is_kept_is_what_is_worked_out_again() {
                 "{name} of {text}: {a:?}, not {b:?}"
             );
         }
-        let per_point = |ty: &Type| matches!(ty, Type::PerPoint { .. });
-        assert!(forward.outputs.iter().all(|o| per_point(&forward.types().unwrap()[o.1.index()])));
     }
 }
 

@@ -24,7 +24,7 @@ use super::targets::Targets;
 use super::{Algebras, Cost, Planner, drawn, judge, on_large_stack, too_many, too_many_columns};
 use crate::algebra::JetAlgebra;
 use crate::diagnostic::{Diagnostic, Span};
-use crate::jet::{self, JetProgram, Kept, fuse, keep, vjp};
+use crate::jet::{self, Chain, JetProgram, Kept, Link, chain, fuse, keep, vjp};
 use crate::operator::{Graph, Id, Lowering, fold};
 use crate::program::{DataId, ExprId, Flow, GroupKind, Integrator, Kind, Program};
 use std::collections::{BTreeMap, HashMap};
@@ -41,8 +41,11 @@ pub struct FlowPlan {
     pub step_adjoint: JetProgram,
     /// The two in programs of which the second is given what the first has worked out, where that can be.
     pub kept: Option<Kept>,
-    /// A step of `dopri5`, [1, 2n], where the midpoint is fitted to an accurate solver.
-    pub accurate: Option<JetProgram>,
+    /// The step where it is chained and nothing is kept, if the method chooses its steps itself and its last slope is the first of the
+    /// next step.
+    pub chain: Option<Chain>,
+    /// A step of `dopri5`, [1, 2n], where the midpoint is fitted to an accurate solver; and chained.
+    pub accurate: Option<(JetProgram, Option<Chain>)>,
     /// The right side: [1, n].
     pub field: JetProgram,
     /// The midpoint (in steps) or the correction: [1, m].
@@ -138,11 +141,14 @@ impl<'p> FlowPlanner<'p> {
             false => self.step(flow, false)?.0,
         };
         let step_adjoint = vjp(&weighed, false).map_err(broken)?;
-        let kept = keep(&step, &weighed).map_err(broken)?;
+        let linked = self.linked(flow)?;
+        let (whole, link) = linked.as_ref().map_or((&step, None), |(step, link)| (step, Some(link)));
+        let kept = keep(whole, link, &weighed).map_err(broken)?;
         let accurate = match program.fit.as_ref().is_some_and(|fit| fit.midpoint_every.is_some()) {
             true => {
-                let integrator = Integrator::Dopri5 { rtol: 0.0, atol: 0.0 };
-                Some(fuse(self.step(&Flow { integrator, ..flow.clone() }, true)?.0))
+                let flow = Flow { integrator: Integrator::Dopri5 { rtol: 0.0, atol: 0.0 }, ..flow.clone() };
+                let linked = self.linked(&flow)?;
+                Some((fuse(self.step(&flow, true)?.0), linked.and_then(|(step, link)| chain(&step, &link))))
             }
             false => None,
         };
@@ -175,6 +181,7 @@ impl<'p> FlowPlanner<'p> {
             step,
             step_adjoint,
             kept,
+            chain: linked.and_then(|(step, link)| chain(&step, &link)),
             accurate,
             field: right_side,
             learned,
@@ -240,6 +247,8 @@ impl<'p> FlowPlanner<'p> {
             evaluations: 0,
             rows: 0,
             values: 0,
+            is_chained: false,
+            link: None,
             span: self.program.expr(self.flow.right).span,
         }
     }
@@ -268,5 +277,18 @@ impl<'p> FlowPlanner<'p> {
         next.extend(estimate);
         let value = stepper.store(&next);
         Ok((stepper.finish("step", value), evaluations, rows))
+    }
+
+    /// A step with its estimate where its last slope is given, as the first of the step after it; none where there is no such slope.
+    fn linked(&self, flow: &Flow) -> Result<Option<(JetProgram, Link)>, Diagnostic> {
+        if !matches!(flow.integrator, Integrator::Dopri5 { .. }) {
+            return Ok(None);
+        }
+        let mut stepper = self.stepper(self.field(None)?, "step");
+        stepper.is_chained = true;
+        let (mut next, estimate) = stepper.step(self.program, flow, true)?;
+        next.extend(estimate);
+        let value = stepper.store(&next);
+        Ok(stepper.link.map(|link| (stepper.finish("step", value), link)))
     }
 }

@@ -5,7 +5,7 @@ use super::tableau::{DOPRI5, DOPRI5_ERROR, Tableau, fraction, tableau};
 use crate::algebra::JetAlgebra;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Span;
-use crate::jet::{self, Activation, AlgebraId, JetProgram, Op, ValueId};
+use crate::jet::{self, Activation, AlgebraId, JetProgram, Link, Op, ValueId};
 use crate::operator::{Curve, Graph, Id, Index, Node};
 use crate::plan::build::{Unbuildable, constant, input_rows, layers};
 use crate::plan::builder::Builder;
@@ -34,6 +34,9 @@ pub(super) struct Stepper<'p> {
     pub rows: usize,
     /// Values that expressions refer to.
     pub values: u32,
+    /// Whether the last slope of a step is given, as the first of the next.
+    pub is_chained: bool,
+    pub link: Option<Link>,
     pub span: Span,
 }
 
@@ -103,6 +106,17 @@ impl Stepper<'_> {
         let time = self.now().map(|t| self.field.graph.add(t, h));
         let time = time.map(|t| self.kept(&[t])[0]);
         self.at = Some((next, time));
+    }
+
+    /// The point at the end of a step, with all its columns.
+    fn end(&mut self, next: &[Id]) -> ValueId {
+        let h = self.h();
+        let mut columns: Vec<Id> = (0..self.columns).map(|column| self.column(column)).collect();
+        columns[self.state.clone()].copy_from_slice(next);
+        if let Some(column) = self.time {
+            columns[column] = self.field.graph.add(columns[column], h);
+        }
+        self.store(&columns)
     }
 
     /// An expression, reading the inputs of the interval at hand.
@@ -412,10 +426,19 @@ impl Stepper<'_> {
     /// The next state, and the sum of the slopes with the weights of an error.
     fn runge_kutta(&mut self, method: &Tableau, error: &[(i64, i64)]) -> Result<(Vec<Id>, Vec<Id>), Diagnostic> {
         let Tableau { nodes, matrix, weights, .. } = *method;
-        let (state, h) = (self.state(), self.h());
+        let (state, h, n) = (self.state(), self.h(), self.field.len);
         let mut slopes: Vec<Vec<Id>> = Vec::new();
+        let mut start = 0;
         // the last slope may serve the error alone
-        for (node, row) in nodes.iter().zip(matrix).take(weights.len().max(error.len())) {
+        for (k, (node, row)) in nodes.iter().zip(matrix).take(weights.len().max(error.len())).enumerate() {
+            if self.is_chained && k == weights.len() && *row == weights {
+                let next = self.combined(Some(&state), &slopes, weights);
+                let end = self.end(&next);
+                let slope = self.builder.push(Op::Given { number: 0, rows: 1, features: n });
+                self.link = Some(Link { start, end, slope });
+                slopes.push(self.read(slope, n));
+                continue;
+            }
             let point = self.combined(Some(&state), &slopes, row);
             let point = if slopes.is_empty() { point } else { self.kept(&point) };
             let time = self.now().map(|t| {
@@ -424,8 +447,11 @@ impl Stepper<'_> {
                 graph.add(t, shift)
             });
             let curve = self.through(&point, time);
-            let slope = self.evaluate(curve, 0..self.field.len, 0)?;
+            let slope = self.evaluate(curve, 0..n, 0)?;
             slopes.push(self.kept(&slope));
+            if k == 0 {
+                start = self.builder.jet.ops.len();
+            }
         }
         Ok((self.combined(Some(&state), &slopes, weights), self.combined(None, &slopes, error)))
     }

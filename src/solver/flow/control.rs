@@ -5,11 +5,11 @@
 //! Solving Ordinary Differential Equations I, II.4), and as its trend from one accepted step to the next lets expect (Gustafsson, ACM
 //! Trans. Math. Software 20, 1994; Hairer, Wanner, the same II, IV.8).
 
-use super::runner::{Group, Runner, Way};
+use super::chained::{Step, Stepping, copy_rows, retain_rows};
+use super::runner::{Group, Runner, Way, cast};
 use super::tape::Taken;
 use crate::plan::FlowPlan;
 use crate::program::{Flow, Integrator};
-use crate::solver::placed::Placed;
 use crate::solver::{Number, Tensors};
 
 /// Why an integration ended early.
@@ -52,6 +52,8 @@ pub(super) const MOST: usize = 100_000;
 pub(super) const ARRIVED: f64 = 1e-12;
 /// Steps that are a smaller part of their interval end the integration.
 const SMALLEST: f64 = 1e-13;
+/// A step may be longer by so much to reach the end: its error is still as expected of one that is accepted, 0.9^5 1.1^5 < 1.
+const STRETCH: f64 = 1.1;
 /// Errors are no smaller, in units of what is tolerated: longer steps are tried all the same.
 const LEAST: f64 = 1e-6;
 
@@ -101,23 +103,22 @@ impl Control {
         if error.is_finite() { error.max(LEAST) } else { f64::INFINITY }
     }
 
-    /// By how much the next step differs from one that was tried, behind the last one that was accepted.
-    fn growth(&self, Tried { length, error }: Tried, last: Option<Tried>) -> f64 {
-        let power = 1.0 / self.exponent as f64;
+    /// The step after one that was tried, behind the last one that was accepted.
+    fn next(&self, tried: Tried, last: Option<Tried>) -> f64 {
         // what a step of some length costs in error changes as it did before
-        let trend = match last.filter(|_| error <= 1.0) {
-            Some(last) => (length / last.length * (last.error / error).powf(power)).clamp(0.5, 2.0),
+        let trend = match last.filter(|_| tried.allowed >= 1.0) {
+            Some(last) => (tried.length * tried.allowed / (last.length * last.allowed)).clamp(0.5, 2.0),
             None => 1.0,
         };
-        (0.9 * error.powf(-power) * trend).clamp(0.1, 5.0)
+        tried.length * (0.9 * tried.allowed * trend).clamp(0.1, 5.0)
     }
 }
 
-/// A step that was tried: its length, as a fraction of its interval, and its error in units of what is tolerated.
+/// A step that was tried: its length, as a fraction of its interval, and by how much longer it could have been: accepted from 1 on.
 #[derive(Clone, Copy)]
 struct Tried {
     length: f64,
-    error: f64,
+    allowed: f64,
 }
 
 /// How far a trajectory is, and its next step, as fractions of its interval; and the last step that was accepted.
@@ -132,15 +133,21 @@ impl Clock {
     fn has_arrived(&self) -> bool {
         self.at >= 1.0 - ARRIVED
     }
+
+    /// The next step is to end with its interval, or before. One that leaves little is made longer.
+    fn fit(&mut self, longest: f64) {
+        let rest = 1.0 - self.at;
+        self.step = if rest <= (STRETCH * self.step).min(longest) { rest } else { self.step.min(rest) };
+    }
 }
 
 impl<T: Number> Runner<T> {
-    /// Moves a group over its interval by a step that gives an estimate.
+    /// Moves a group over its interval by a step that gives an estimate, and has so many evaluations.
     pub(super) fn controlled(
         &self,
-        (step, tensors): (&Placed<T>, &Tensors<'_, T>),
+        (step, tensors): (&Stepping<T>, &Tensors<'_, T>),
         group: &mut Group<'_, T>,
-        control: Control,
+        (control, evaluations): (Control, usize),
     ) -> Way {
         let Group { points, interval, kept, random } = group;
         let interval = *interval;
@@ -151,14 +158,26 @@ impl<T: Number> Runner<T> {
         let mut clocks: Vec<Clock> = interval.lengths.iter().map(clock).collect();
         let mut under_way: Vec<usize> = (0..clocks.len()).collect();
         let all = under_way.clone();
-        let mut taken = 0;
+        let chained = self.chained(step, kept.is_some());
+        // by value, for the points that are under way
+        let mut carried = match chained {
+            Some(chained) => {
+                let (at, data): (Vec<T>, Vec<T>) = (cast(points), self.data(interval, &all, |_| 0.0));
+                chained.begin(tensors, (all.len(), &at, &data), (*random, self.numbers(&all)))?
+            }
+            None => Vec::new(),
+        };
+        // of which the first is that of the step before
+        let (mut taken, evaluations) = match chained {
+            Some(_) => (all.len(), evaluations - 1),
+            None => (0, evaluations),
+        };
         for _ in 0..MOST {
             if under_way.is_empty() {
                 break;
             }
             for k in &under_way {
-                let clock = &mut clocks[*k];
-                clock.step = clock.step.min(1.0 - clock.at);
+                clocks[*k].fit(control.first(interval.lengths[*k]));
             }
             let rows = if rests { &all } else { &under_way };
             let mut here: Vec<T> = Vec::with_capacity(rows.len() * columns);
@@ -168,7 +187,9 @@ impl<T: Number> Runner<T> {
             let length = |k: usize| if clocks[k].has_arrived() { 0.0 } else { clocks[k].step * interval.lengths[k] };
             let data = self.data(interval, rows, length);
             let room = kept.as_ref().map(|kept| kept.room);
-            let (out, values) = self.one(step, tensors, (rows, &here, &data), *random, room)?;
+            let done = self.one((step, tensors), (rows, &here, &data), *random, room, &carried)?;
+            let Step { out, values, mut ends } = done;
+            let mut again = Vec::new();
             let mut accepted = Taken::default();
             let width = self.plan.step.data_columns;
             if kept.is_some() {
@@ -188,30 +209,44 @@ impl<T: Number> Runner<T> {
                 }
                 let error = control.error(&point[first..first + n], &out[..n], &out[n..]);
                 let length = clock.step;
-                let tried = Tried { length, error };
-                clock.step = (length * control.growth(tried, clock.last)).min(control.first(interval.lengths[*k]));
+                let tried = Tried { length, allowed: error.powf(-1.0 / control.exponent as f64) };
+                clock.step = control.next(tried, clock.last).min(control.first(interval.lengths[*k]));
                 if error <= 1.0 {
                     clock.at += length;
                     clock.last = Some(tried);
                     self.moved(point, out, length * interval.lengths[*k]);
                     keep(&mut accepted);
-                } else if clock.step < SMALLEST {
+                } else {
+                    again.push(i);
+                    if rests {
+                        keep(&mut accepted);
+                        accepted.rest(n);
+                    }
+                }
+                if clock.step < SMALLEST && !clock.has_arrived() {
                     let (at, point) = (clock.at, *k);
                     let is_finite = out.iter().all(|x| x.f64().is_finite());
                     let why =
                         if is_finite { Stopped::TooSmall { at, point } } else { Stopped::NotFinite { at, point } };
-                    return Ok((taken + under_way.len(), Err(why)));
-                } else if rests {
-                    keep(&mut accepted);
-                    accepted.rest(n);
+                    return Ok((taken + under_way.len() * evaluations, Err(why)));
                 }
             }
+            // a step that is tried again starts where it did
+            copy_rows(&carried, &mut ends, rows.len(), &again);
+            std::mem::swap(&mut carried, &mut ends);
+            let values = match chained {
+                Some(chained) if self.keeps(rows.len(), room) => chained.kept(ends, values),
+                Some(_) => Vec::new(),
+                None => values,
+            };
+            let stays = rows.iter().enumerate().filter(|(_, k)| !clocks[**k].has_arrived()).map(|(i, _)| i);
+            retain_rows(&mut carried, rows.len(), stays);
             match accepted.is_empty() {
                 true if values.is_empty() => {}
                 true => self.recycle(values),
                 false => accepted.keep(values, rows),
             }
-            taken += under_way.len();
+            taken += under_way.len() * evaluations;
             under_way.retain(|k| !clocks[*k].has_arrived());
             if let Some(kept) = kept {
                 kept.push(accepted);

@@ -81,7 +81,7 @@ impl<T: Number> Kernel<T> {
         }
         let clocks = &rolled.clocks.as_chunks::<CLOCK>().0[..count];
         let tries: f64 = clocks.iter().map(|c| c[3]).sum();
-        runner.count(plan.evaluations * (tries / count.max(1) as f64).ceil() as usize);
+        runner.count((plan.evaluations * tries as usize).div_ceil(count.max(1)));
         let stopped = clocks.iter().zip(&rolled.left).enumerate().find_map(|(point, ([at, ..], left))| match left {
             0 if *at >= 1.0 - ARRIVED => None,
             1 => Some(Stopped::NotFinite { at: *at, point }),

@@ -4,11 +4,12 @@
 //! - `runner`: states over an interval by the compiled step, forwards, and backwards with its vector-Jacobian product;
 //! - `tape`: what is kept for that;
 //! - `kernel`: rollouts on a device, an interval at a time;
-//! - `control`: steps of lengths chosen by the error estimate;
+//! - `control`: steps of lengths chosen by the error estimate; `chained`: where each begins with what the one before has worked out;
 //! - `objective`: what training minimises; `rollout`: what the report of that name measures;
 //! - `verify`: the step against its definition in small steps, its gradient against differences; `agreement`: a device against the CPU.
 
 pub(super) mod agreement;
+mod chained;
 mod control;
 mod kernel;
 mod objective;

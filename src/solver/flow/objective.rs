@@ -6,6 +6,7 @@
 //! With `midpoint_every = K` the midpoint (or correction) learns nothing from the data: at every K-th step it is fitted to an
 //! accurate solver on the first interval of the same windows, by the mean absolute difference, and it rests in between.
 
+use super::chained::Stepping;
 use super::control::Stopped;
 use super::rollout::Roll;
 use super::runner::{Group, Interval, Runner, cast, each, pull, sign};
@@ -46,7 +47,7 @@ pub struct FlowObjective<T> {
     fixed: Vec<Vec<T>>,
     learned: Vec<usize>,
     /// A step of an accurate solver, where the midpoint is fitted to one.
-    accurate: Option<Placed<T>>,
+    accurate: Option<Stepping<T>>,
     /// By learned tensor: whether it belongs to the midpoint or correction alone.
     is_midpoint: Vec<bool>,
     meters: Vec<Report<T>>,
@@ -94,8 +95,8 @@ struct Journey<T> {
     bars: Vec<Vec<f64>>,
     /// Sum over the windows.
     loss: f64,
-    /// Steps of all windows together, with those that were not accepted.
-    tries: usize,
+    /// Of the right side, at all windows together.
+    evaluations: usize,
     /// By learned tensor.
     gradients: Vec<Vec<T>>,
 }
@@ -172,7 +173,7 @@ impl<T: Number> FlowObjective<T> {
             Err(e) => return Err(Error::Tensor(e.message)),
         };
         let here = |program: Result<Evaluator<T>, Error>| Ok::<_, Error>(Placed::Here(program?.into()));
-        let accurate = plan.accurate.as_ref().map(|step| here(Evaluator::alone(step))).transpose()?;
+        let accurate = plan.accurate.as_ref().map(|(step, chain)| Stepping::here(step, chain.as_ref())).transpose()?;
         let loss = plan.loss.as_ref().map(|(_, adjoint)| here(Evaluator::alone(adjoint))).transpose()?;
         let mut meters = Vec::new();
         for (k, report) in program.reports.iter().enumerate() {
@@ -215,7 +216,7 @@ impl<T: Number> FlowObjective<T> {
         }
         let plan = self.runner.plan.clone();
         let there = |program: &JetProgram, copied: usize| Placed::there(device, program, copied);
-        self.accurate = plan.accurate.as_ref().map(|step| there(step, step.data_columns)).transpose()?;
+        self.accurate = plan.accurate.as_ref().map(|(step, _)| Stepping::there(device, step)).transpose()?;
         self.loss = plan.loss.as_ref().map(|(loss, adjoint)| there(adjoint, loss.data_columns)).transpose()?;
         if let Some(window) = &mut self.window {
             let program = &window.plan.program;
@@ -460,8 +461,8 @@ impl<T: Number> FlowObjective<T> {
                 }
             }
         }
-        let tries = ways.iter().map(|way| way.tries).sum::<usize>();
-        self.runner.count(self.runner.plan.evaluations * tries.div_ceil(count.max(1)));
+        let evaluations = ways.iter().map(|way| way.evaluations).sum::<usize>();
+        self.runner.count(evaluations.div_ceil(count.max(1)));
         if self.fit.midpoint_every.is_some_and(|every| step.is_multiple_of(every as u64)) {
             self.fit_midpoint(&rows, tensors, sums, random)?;
         }
@@ -482,7 +483,7 @@ impl<T: Number> FlowObjective<T> {
         let share = T::of(own.len() as f64 / rows.len() as f64);
         let mut sums = Sums { names: names(&self.learned, &self.specs), gradients: &mut gradients, share };
         let (mut points, ..) = self.gather(own, 0);
-        let (mut trails, mut bars, mut loss, mut tries) = (Vec::new(), Vec::new(), 0.0, 0);
+        let (mut trails, mut bars, mut loss, mut evaluations) = (Vec::new(), Vec::new(), 0.0, 0);
         for (j, longest) in longest.iter().enumerate() {
             let (_, inputs, lengths) = self.gather(own, j);
             let mut group = Group {
@@ -491,17 +492,17 @@ impl<T: Number> FlowObjective<T> {
                 kept: Some(Trail::one_of(groups * self.fit.horizon, windows.clone())),
                 random: Random { seed, step, first: windows.start },
             };
-            let (taken, end) = self.runner.go(tensors, &mut group, *longest)?;
+            let (here, end) = self.runner.go(tensors, &mut group, *longest)?;
             trails.extend(group.kept);
             if let Err(why) = end {
                 return Ok(Err((j, why.behind(windows.start))));
             }
             let (sum, bar) = self.row_loss(tensors, &points, own, j + 1, &mut sums)?;
             loss += sum;
-            tries += taken;
+            evaluations += here;
             bars.push(bar);
         }
-        Ok(Ok(Journey { trails, bars, loss, tries, gradients }))
+        Ok(Ok(Journey { trails, bars, loss, evaluations, gradients }))
     }
 
     /// Takes a group back to its start; `count` windows are a mean. What it has kept is gone then.

@@ -4,6 +4,7 @@
 //! of few points is short against the wait for other threads. The groups depend on nothing but the number of points. On a device
 //! all points are one group.
 
+use super::chained::{Chained, Inputs, Step, Stepping};
 use super::control::{Control, Stopped};
 use super::kernel::Kernel;
 use super::tape::{Taken, Tape, Trail, Values};
@@ -26,7 +27,7 @@ pub struct Runner<T> {
     /// What runs.
     pub plan: FlowPlan,
     flow: Flow,
-    step: Placed<T>,
+    step: Stepping<T>,
     step_adjoint: Placed<T>,
     /// The two for a way whose values are kept.
     keeping: Option<Keeping<T>>,
@@ -42,10 +43,16 @@ pub struct Runner<T> {
 
 /// A step and its vector-Jacobian product, where what the first works out is kept for the second.
 struct Keeping<T> {
-    forward: Evaluator<T>,
+    forward: Forward<T>,
     backward: Evaluator<T>,
     /// Numbers that are kept for a point.
     width: usize,
+}
+
+/// How a step whose values are kept is taken.
+enum Forward<T> {
+    Alone(Evaluator<T>),
+    Chained(Chained<T>),
 }
 
 impl<T: Number> Keeping<T> {
@@ -56,7 +63,10 @@ impl<T: Number> Keeping<T> {
         });
         Ok(Keeping {
             width: given.sum(),
-            forward: Evaluator::alone(&kept.forward)?,
+            forward: match &kept.forward {
+                jet::Forward::Alone(step) => Forward::Alone(Evaluator::alone(step)?),
+                jet::Forward::Chained(chain) => Forward::Chained(Chained::new(chain)?),
+            },
             backward: Evaluator::alone(&summed(kept.backward.clone()))?,
         })
     }
@@ -85,7 +95,7 @@ pub(super) struct Group<'a, T> {
     pub random: Random,
 }
 
-/// How far a group came: steps of all its points together, and what ended it early.
+/// How far a group came: evaluations of the right side at all its points together, and what ended it early.
 pub(super) type Way = Result<(usize, Result<(), Stopped>), Error>;
 
 /// Gradients of the tensors that an adjoint has, by name.
@@ -97,7 +107,7 @@ impl<T: Number> Runner<T> {
     /// # Errors
     /// Where a program breaks a rule of the representation: a defect of the compiler.
     pub fn new(program: &Program, plan: FlowPlan) -> Result<Self, Error> {
-        let step = Placed::Here(Evaluator::alone(&plan.step)?.into());
+        let step = Stepping::here(&plan.step, plan.chain.as_ref())?;
         let adjoint = Placed::Here(Evaluator::alone(&summed(plan.step_adjoint.clone()))?.into());
         let keeping = plan.kept.as_ref().map(Keeping::new).transpose()?;
         Ok(Runner { keeping, ..Self::of(program, plan, (step, adjoint), None)? })
@@ -111,9 +121,8 @@ impl<T: Number> Runner<T> {
         if !device.runs_modules() {
             return Self::new(program, plan);
         }
-        let own = plan.step.data_columns;
-        let step = Placed::there(device, &plan.step, own)?;
-        let adjoint = Placed::there(device, &plan.step_adjoint, own)?;
+        let step = Stepping::there(device, &plan.step)?;
+        let adjoint = Placed::there(device, &plan.step_adjoint, plan.step.data_columns)?;
         let kernel = program.flow.as_ref().map(|flow| Kernel::new(device, flow, &plan)).transpose()?;
         Self::of(program, plan, (step, adjoint), kernel)
     }
@@ -121,7 +130,7 @@ impl<T: Number> Runner<T> {
     fn of(
         program: &Program,
         plan: FlowPlan,
-        (step, step_adjoint): (Placed<T>, Placed<T>),
+        (step, step_adjoint): (Stepping<T>, Placed<T>),
         kernel: Option<Kernel<T>>,
     ) -> Result<Self, Error> {
         let flow = program.flow.clone().ok_or_else(|| Error::Tensor("flow".into()))?;
@@ -152,7 +161,7 @@ impl<T: Number> Runner<T> {
     }
 
     /// What draws go by, where there are some.
-    fn numbers<'a>(&self, rows: &'a [usize]) -> &'a [usize] {
+    pub(super) fn numbers<'a>(&self, rows: &'a [usize]) -> &'a [usize] {
         if self.draws { rows } else { &[] }
     }
 
@@ -183,8 +192,7 @@ impl<T: Number> Runner<T> {
             return kernel.roll(self, tensors, points, interval, random);
         }
         let longest = interval.lengths.iter().copied().fold(0.0, f64::max);
-        let evaluations = self.plan.evaluations;
-        self.grouped(points, interval, tape, random, evaluations, &|group| self.go(tensors, group, longest))
+        self.grouped(points, interval, tape, random, &|group| self.go(tensors, group, longest))
     }
 
     /// Moves a group over its interval, where the longest of all groups is so long. What is kept is of steps that are never chosen by
@@ -192,7 +200,7 @@ impl<T: Number> Runner<T> {
     pub(super) fn go(&self, tensors: &Tensors<'_, T>, group: &mut Group<'_, T>, longest: f64) -> Way {
         let is_controlled = self.plan.has_error_control || group.kept.is_none();
         match Control::of(&self.flow, &self.plan).filter(|_| is_controlled) {
-            Some(control) => self.controlled((&self.step, tensors), group, control),
+            Some(control) => self.controlled((&self.step, tensors), group, (control, self.plan.evaluations)),
             None => self.fixed(tensors, group, self.steps(longest).unwrap_or(1)),
         }
     }
@@ -215,32 +223,29 @@ impl<T: Number> Runner<T> {
         tape: &mut Tape<T>,
         random: (u64, u64),
     ) -> Result<Result<(), Stopped>, Error> {
-        let evaluations = self.plan.evaluations;
-        self.grouped(points, interval, Some(tape), random, evaluations, &|group| self.fixed(tensors, group, 1))
+        self.grouped(points, interval, Some(tape), random, &|group| self.fixed(tensors, group, 1))
     }
 
     /// Dormand and Prince, a step of which is given, within a relative tolerance.
     pub fn accurate(
         &self,
-        (step, tensors): (&Placed<T>, &Tensors<'_, T>),
+        (step, tensors): (&Stepping<T>, &Tensors<'_, T>),
         points: &mut [f64],
         interval: Interval<'_>,
         rtol: f64,
     ) -> Result<Result<(), Stopped>, Error> {
-        let (exponent, longest, evaluations) = (5, f64::INFINITY, DOPRI5_EVALUATIONS);
-        let control = Control { rtol, atol: 0.01 * rtol, exponent, longest };
-        let way = |group: &mut Group<'_, T>| self.controlled((step, tensors), group, control);
-        self.grouped(points, interval, None, (0, 0), evaluations, &way)
+        let control = Control { rtol, atol: 0.01 * rtol, exponent: 5, longest: f64::INFINITY };
+        let way = |group: &mut Group<'_, T>| self.controlled((step, tensors), group, (control, DOPRI5_EVALUATIONS));
+        self.grouped(points, interval, None, (0, 0), &way)
     }
 
-    /// All groups over an interval. Counts the evaluations, of which a step has so many.
+    /// All groups over an interval. Counts the evaluations.
     fn grouped(
         &self,
         points: &mut [f64],
         interval: Interval<'_>,
         tape: Option<&mut Tape<T>>,
         (seed, step): (u64, u64),
-        evaluations: usize,
         way: &(dyn Fn(&mut Group<'_, T>) -> Way + Sync),
     ) -> Result<Result<(), Stopped>, Error> {
         let (count, columns) = (interval.lengths.len(), self.plan.step.columns);
@@ -261,11 +266,11 @@ impl<T: Number> Runner<T> {
         }
         let one = |mut group: Group<'_, T>| (way(&mut group), group.random.first, group.kept);
         let done = each(work, one);
-        let (mut taken, mut kept) = (0, Vec::new());
+        let (mut evaluations, mut kept) = (0, Vec::new());
         let mut stopped: Result<(), Stopped> = Ok(());
         for (way, first, group) in done {
-            let (steps, end) = way?;
-            taken += steps;
+            let (here, end) = way?;
+            evaluations += here;
             let end = end.map_err(|why| why.behind(first));
             // the one that came least far
             stopped = match (stopped, end) {
@@ -274,7 +279,7 @@ impl<T: Number> Runner<T> {
             };
             kept.extend(group);
         }
-        self.count(evaluations * taken.div_ceil(count.max(1)));
+        self.count(evaluations.div_ceil(count.max(1)));
         if let Some(tape) = tape {
             tape.groups.extend(kept);
         }
@@ -312,36 +317,58 @@ impl<T: Number> Runner<T> {
         }
     }
 
-    /// One step of some points of a group: the next states and the estimates, [count, n] each; and what was worked out, where
-    /// that is to be kept and there is room.
-    pub(super) fn one(
-        &self,
-        step: &Placed<T>,
-        tensors: &Tensors<'_, T>,
-        (rows, points, data): (&[usize], &[T], &[T]),
-        random: Random,
-        room: Option<usize>,
-    ) -> Result<(Vec<T>, Values<T>), Error> {
-        let count = rows.len();
-        let numbers = self.numbers(rows);
-        let inputs = (count, points, data);
-        let keeping = self.keeping.as_ref().zip(room).filter(|(keeping, room)| *room >= count * keeping.width);
-        let Some((Keeping { forward, .. }, _)) = keeping else {
-            let (mut outputs, mut gradients) = step.buffers();
-            step.run(tensors, inputs, (random, numbers), &mut outputs, &mut gradients)?;
-            return Ok((outputs.swap_remove(0), Vec::new()));
-        };
+    /// A chained step of a group, and whether it is kept.
+    pub(super) fn chained<'a>(&'a self, step: &'a Stepping<T>, is_kept: bool) -> Option<&'a Chained<T>> {
+        match self.keeping.as_ref().filter(|_| is_kept) {
+            Some(Keeping { forward: Forward::Chained(chained), .. }) => Some(chained),
+            _ => step.chained.as_ref(),
+        }
+    }
+
+    /// Whether what a step of so many points works out is kept, where there is room for so many numbers.
+    pub(super) fn keeps(&self, count: usize, room: Option<usize>) -> bool {
+        self.keeping.as_ref().zip(room).is_some_and(|(keeping, room)| room >= count * keeping.width)
+    }
+
+    /// Room of values that are no longer needed.
+    fn used(&self) -> Values<T> {
         let used = self.pool.lock().ok().and_then(|mut pool| {
             let own = pool.iter().rposition(|(thread, _)| *thread == current_thread_index());
             own.map(|k| pool.swap_remove(k).1)
         });
-        let mut outputs = used.unwrap_or_else(|| vec![Vec::new(); forward.program().outputs.len() - 1]);
+        used.unwrap_or_default()
+    }
+
+    /// One step of some points of a group: what it works out beside is given where it is to be kept. Behind another step it is given
+    /// what that has worked out.
+    pub(super) fn one(
+        &self,
+        (step, tensors): (&Stepping<T>, &Tensors<'_, T>),
+        (rows, points, data): (&[usize], &[T], &[T]),
+        random: Random,
+        room: Option<usize>,
+        given: &[Vec<T>],
+    ) -> Result<Step<T>, Error> {
+        let (count, numbers, is_kept) = (rows.len(), self.numbers(rows), self.keeps(rows.len(), room));
+        let inputs: Inputs<'_, T> = (count, points, data);
+        if let Some(chained) = self.chained(step, room.is_some()) {
+            let used = if is_kept { self.used() } else { Vec::new() };
+            return chained.step(tensors, inputs, given, (random, numbers), used);
+        }
+        let ends = Vec::new();
+        let Some(Keeping { forward: Forward::Alone(forward), .. }) = self.keeping.as_ref().filter(|_| is_kept) else {
+            let (mut outputs, mut gradients) = step.alone.buffers();
+            step.alone.run(tensors, inputs, (random, numbers), &mut outputs, &mut gradients)?;
+            return Ok(Step { out: outputs.swap_remove(0), values: Vec::new(), ends });
+        };
+        let mut outputs = self.used();
+        outputs.resize_with(forward.program().outputs.len() - 1, Vec::new);
         outputs.insert(0, Vec::new());
         let mut gradients = Vec::new();
         let beside = Beside { numbers, given: &[] };
         forward.run_beside(tensors, inputs, beside, random, &mut outputs, &mut gradients)?;
         let values = outputs.split_off(1);
-        Ok((outputs.swap_remove(0), values))
+        Ok(Step { out: outputs.swap_remove(0), values, ends })
     }
 
     fn fixed(&self, tensors: &Tensors<'_, T>, group: &mut Group<'_, T>, steps: usize) -> Way {
@@ -352,7 +379,8 @@ impl<T: Number> Runner<T> {
         for k in 0..steps {
             let at: Vec<T> = cast(group.points);
             let room = group.kept.as_ref().map(|kept| kept.room);
-            let (out, values) = self.one(&self.step, tensors, (&rows, &at, &data), group.random, room)?;
+            let inputs: (&[usize], &[T], &[T]) = (&rows, &at, &data);
+            let Step { out, values, .. } = self.one((&self.step, tensors), inputs, group.random, room, &[])?;
             let width = out.len() / rows.len().max(1);
             for ((p, s), length) in group.points.chunks_mut(columns).zip(out.chunks(width)).zip(interval.lengths) {
                 self.moved(p, s, length / steps as f64);
@@ -364,10 +392,10 @@ impl<T: Number> Runner<T> {
             }
             if let Some(number) = group.points.iter().position(|x| !x.is_finite()) {
                 let why = Stopped::NotFinite { at: (k + 1) as f64 / steps as f64, point: number / columns };
-                return Ok(((k + 1) * rows.len(), Err(why)));
+                return Ok(((k + 1) * rows.len() * self.plan.evaluations, Err(why)));
             }
         }
-        Ok((steps * rows.len(), Ok(())))
+        Ok((steps * rows.len() * self.plan.evaluations, Ok(())))
     }
 
     /// From cotangents of the states at the end of an interval, [count, n], to those at its start: exact for the steps that were

@@ -1,5 +1,6 @@
 //! What is kept of a way, for the way back: the steps that were taken, and what they worked out.
 
+use super::chained::retain_rows;
 use crate::solver::Number;
 use std::ops::Range;
 
@@ -78,16 +79,10 @@ impl<T: Number> Taken<T> {
         if self.rows.len() == all.len() {
             return;
         }
-        for value in &mut self.values {
-            let width = value.len() / all.len();
-            let mut rows = self.rows.iter().peekable();
-            let mut next = 0;
-            for (from, _) in all.iter().enumerate().filter(|(_, k)| rows.next_if_eq(k).is_some()) {
-                value.copy_within(from * width..(from + 1) * width, next * width);
-                next += 1;
-            }
-            value.truncate(next * width);
-        }
+        let mut rows = self.rows.iter().peekable();
+        let is_here = |(_, row): &(usize, &usize)| rows.next_if_eq(row).is_some();
+        let here: Vec<usize> = all.iter().enumerate().filter(is_here).map(|(k, _)| k).collect();
+        retain_rows(&mut self.values, all.len(), here.into_iter());
     }
 }
 
