@@ -91,8 +91,8 @@ impl Control {
         (self.longest / length).min(1.0)
     }
 
-    /// The root mean square over the components of the estimates, each in units of what is tolerated; [`LEAST`] at least. Tolerances that are finer than
-    /// the rounding of a state are as fine as that.
+    /// The root mean square over the components of the estimates, each in units of what is tolerated; [`LEAST`] at least. Tolerances
+    /// that are finer than the rounding of a state are as fine as that.
     fn error<T: Number>(&self, before: &[f64], after: &[T], estimates: &[T]) -> f64 {
         let rtol = self.rtol.max(2.0 * T::EPSILON);
         let mut sum = 0.0;
@@ -187,7 +187,8 @@ impl<T: Number> Runner<T> {
             let length = |k: usize| if clocks[k].has_arrived() { 0.0 } else { clocks[k].step * interval.lengths[k] };
             let data = self.data(interval, rows, length);
             let room = kept.as_ref().map(|kept| kept.room);
-            let done = self.one((step, tensors), (rows, &here, &data), *random, room, &carried)?;
+            let behind = chained.map(|chained| (chained, carried.as_slice()));
+            let done = self.one((step, tensors), (rows, &here, &data), *random, room, behind)?;
             let Step { out, values, mut ends } = done;
             let mut again = Vec::new();
             let mut accepted = Taken::default();

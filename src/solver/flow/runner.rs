@@ -339,19 +339,19 @@ impl<T: Number> Runner<T> {
         used.unwrap_or_default()
     }
 
-    /// One step of some points of a group: what it works out beside is given where it is to be kept. Behind another step it is given
-    /// what that has worked out.
+    /// One step of some points of a group, behind another where that is given with what it has worked out. What it works out beside is
+    /// given where it is to be kept.
     pub(super) fn one(
         &self,
         (step, tensors): (&Stepping<T>, &Tensors<'_, T>),
         (rows, points, data): (&[usize], &[T], &[T]),
         random: Random,
         room: Option<usize>,
-        given: &[Vec<T>],
+        behind: Option<(&Chained<T>, &[Vec<T>])>,
     ) -> Result<Step<T>, Error> {
         let (count, numbers, is_kept) = (rows.len(), self.numbers(rows), self.keeps(rows.len(), room));
         let inputs: Inputs<'_, T> = (count, points, data);
-        if let Some(chained) = self.chained(step, room.is_some()) {
+        if let Some((chained, given)) = behind {
             let used = if is_kept { self.used() } else { Vec::new() };
             return chained.step(tensors, inputs, given, (random, numbers), used);
         }
@@ -380,7 +380,7 @@ impl<T: Number> Runner<T> {
             let at: Vec<T> = cast(group.points);
             let room = group.kept.as_ref().map(|kept| kept.room);
             let inputs: (&[usize], &[T], &[T]) = (&rows, &at, &data);
-            let Step { out, values, .. } = self.one((&self.step, tensors), inputs, group.random, room, &[])?;
+            let Step { out, values, .. } = self.one((&self.step, tensors), inputs, group.random, room, None)?;
             let width = out.len() / rows.len().max(1);
             for ((p, s), length) in group.points.chunks_mut(columns).zip(out.chunks(width)).zip(interval.lengths) {
                 self.moved(p, s, length / steps as f64);

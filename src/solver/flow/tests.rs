@@ -43,3 +43,35 @@ fn gradients_do_not_depend_on_the_room() {
         }
     }
 }
+
+/// A step by itself is the step that error control takes where everything is tolerated, forwards and back.
+#[test]
+fn a_step_by_itself() {
+    let text = "state s[2]\nnet F = mlp(width = 9, depth = 3, activation = tanh, outputs = 2)\n\
+                flow d_t(s) = [5*F(s)[0], F(s)[1]*s[0] - s[1]] by dopri5(rtol = 1e9, atol = 1e9)\n";
+    let (program, diagnostics) = compile(text, &Overrides::default());
+    let program = program.unwrap_or_else(|| panic!("{diagnostics:?}"));
+    let plan = plan_flow(&program).expect("it is planned").expect("there is a flow");
+    let runner = Runner::<f64>::new(&program, plan).expect("it is compiled");
+    let parameters = Parameters::initial(&program, 2);
+    let tensors = Tensors::of(&parameters);
+    let start = random_start(&program, 4);
+    let lengths = vec![0.3; start.len() / 2];
+    let interval = Interval { inputs: &[], lengths: &lengths };
+    let way = |is_single: bool| {
+        let (mut points, mut tape) = (start.clone(), Tape::default());
+        let done = match is_single {
+            true => runner.single(&tensors, &mut points, interval, &mut tape, (0, 0)),
+            false => runner.advance(&tensors, &mut points, interval, Some(&mut tape), (0, 0)),
+        };
+        assert_eq!(done.expect("it runs"), Ok(()));
+        let mut found = points.clone();
+        let take = &mut |_: &str, g: &[f64]| found.extend_from_slice(g);
+        runner.back(&tensors, tape, &mut points, (0.0, (0, 0)), take).expect("it runs");
+        found.extend(points);
+        found
+    };
+    let (single, controlled) = (way(true), way(false));
+    assert!(single.len() == controlled.len() && single != [&start[..], &single[start.len()..]].concat());
+    single.iter().zip(&controlled).for_each(|(a, b)| assert!((a - b).abs() < 1e-13 * b.abs().max(1.0), "{a} {b}"));
+}
