@@ -51,8 +51,8 @@ struct Keeping<T> {
 
 /// How a step whose values are kept is taken.
 enum Forward<T> {
-    Alone(Evaluator<T>),
-    Chained(Chained<T>),
+    Alone(Box<Evaluator<T>>),
+    Chained(Box<Chained<T>>),
 }
 
 impl<T: Number> Keeping<T> {
@@ -64,8 +64,8 @@ impl<T: Number> Keeping<T> {
         Ok(Keeping {
             width: given.sum(),
             forward: match &kept.forward {
-                jet::Forward::Alone(step) => Forward::Alone(Evaluator::alone(step)?),
-                jet::Forward::Chained(chain) => Forward::Chained(Chained::new(chain)?),
+                jet::Forward::Alone(step) => Forward::Alone(Evaluator::alone(step)?.into()),
+                jet::Forward::Chained(chain) => Forward::Chained(Chained::new(chain)?.into()),
             },
             backward: Evaluator::alone(&summed(kept.backward.clone()))?,
         })
