@@ -317,7 +317,7 @@ impl<T: Number> Runner<T> {
         }
     }
 
-    /// A chained step of a group, and whether it is kept.
+    /// The step that a group takes behind another, where there is one; what it works out is kept or not.
     pub(super) fn chained<'a>(&'a self, step: &'a Stepping<T>, is_kept: bool) -> Option<&'a Chained<T>> {
         match self.keeping.as_ref().filter(|_| is_kept) {
             Some(Keeping { forward: Forward::Chained(chained), .. }) => Some(chained),
