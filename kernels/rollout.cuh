@@ -44,7 +44,8 @@ __device__ inline bool under_way(int n, const double* clocks, const word* left) 
 }
 
 // Moves the points of a tile whose step is within the tolerances, and chooses their next steps by the error and its trend (Hairer,
-// Norsett, Wanner, Solving Ordinary Differential Equations I, II.4; Hairer, Wanner, the same II, IV.8). Arguments are those of advance_points; behind the new states, `next` has the estimates.
+// Norsett, Wanner, Solving Ordinary Differential Equations I, II.4; Hairer, Wanner, the same II, IV.8). Arguments are those of
+// advance_points; behind the new states, `next` has the estimates.
 template <int columns, int first, int states, int time, int pitch, int width, int length>
 __device__ void control_points(int n, Tolerance tolerance, const real* next, real* data, real* points, word* left, double* clocks) {
     for (int p = threadIdx.x; p < n; p += blockDim.x) {

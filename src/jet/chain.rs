@@ -16,7 +16,7 @@ pub struct Link {
     pub start: usize,
     /// The point at the end: [1, columns].
     pub end: ValueId,
-    /// The slope at the end: a `Given`, which the start of the next step stands for.
+    /// The slope at the end: a `Given`, of whatever number; what works it out is put in its place.
     pub slope: ValueId,
 }
 
@@ -48,6 +48,7 @@ pub fn chain(program: &JetProgram, link: &Link) -> Option<Chain> {
     let slope = ValueId(link.start as u32 - 1);
     let results = program.outputs.iter().map(|o| o.1).chain([link.end, slope]);
     let wanted = needed(&program.ops, results, is_here);
+    // in ascending order
     let given: Vec<ValueId> =
         (0..link.start).filter(|k| wanted[*k] && !is_here(*k)).map(|k| ValueId(k as u32)).collect();
     let sizes: Option<Vec<(usize, usize)>> = given.iter().map(|v| size(&types[v.index()])).collect();

@@ -113,6 +113,14 @@ impl Index {
 }
 
 impl Slot {
+    /// Its number.
+    pub fn index(self) -> Index {
+        match self {
+            Slot::Fixed(k) => Index::constant(k.into()),
+            Slot::Loop(var) => Index::of_loop(var),
+        }
+    }
+
     /// The slot with a loop variable replaced by a constant or a loop variable.
     pub fn substitute(self, var: LoopVar, by: &Index) -> Slot {
         match self {

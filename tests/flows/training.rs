@@ -319,3 +319,21 @@ fn gradients_of_adaptive_steps_with_draws() {
         assert!(comparison.relative < 1e-7, "{} {}", comparison.what, comparison.relative);
     }
 }
+
+/// A network of parameters alone is the same in all stages of a step: it is given to the way back once.
+#[test]
+fn gradients_of_what_does_not_move() {
+    use jetc::jet::Op;
+    let text = "state s[2]\nnet F = mlp(width = 7, depth = 2, activation = tanh, outputs = 2)\n\
+                net G = mlp(width = 5, depth = 2, activation = tanh, outputs = 2)\nparam k = 0.7 learn\n\
+                flow d_t(s) = F(s) + G(k, k^2) by dopri5(rtol = 1e-9, atol = 1e-9)\n";
+    let (program, plan) = flow(text);
+    let backward = plan.kept.expect("it is kept").backward;
+    let given = backward.ops.iter().filter(|op| matches!(op, Op::Given { features: 5, .. })).count();
+    assert_eq!(given, 1, "{backward}");
+    let found = verify_flow(&program, &Parameters::initial(&program, 3), 3).unwrap().unwrap();
+    assert!(found.len() > 6);
+    for comparison in found {
+        assert!(comparison.relative < 1e-7, "{} {}", comparison.what, comparison.relative);
+    }
+}

@@ -25,7 +25,7 @@ use super::{Algebras, Cost, Planner, drawn, judge, on_large_stack, too_many, too
 use crate::algebra::JetAlgebra;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{self, Chain, JetProgram, Kept, Link, chain, fuse, keep, vjp};
-use crate::operator::{Graph, Id, Lowering, fold};
+use crate::operator::{Graph, Id, Lowering, Node, SamplerKind, fold};
 use crate::program::{DataId, ExprId, Flow, GroupKind, Integrator, Kind, Program};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -103,6 +103,23 @@ struct Field {
     learned: Range<usize>,
 }
 
+/// An expression that has Taylor coefficients along a curve: sums are written out, and vectors are what their components are at the
+/// point at hand, not at the start of a step.
+fn moving(graph: &mut Graph, id: Id) -> Id {
+    let mut component = |graph: &mut Graph, id: Id| {
+        let Node::Direction { sampler, slot, column } = graph.node(id).clone() else { return None };
+        let SamplerKind::Vectors { slot: which, column: place, component, .. } = graph.samplers[sampler as usize].kind
+        else {
+            return None;
+        };
+        let component = graph.expand(component);
+        let component = graph.substitute(component, which, &slot.index());
+        Some(graph.substitute(component, place, &column))
+    };
+    let id = graph.transform(id, &mut HashMap::new(), &mut component);
+    graph.without_reductions(id, &mut HashMap::new())
+}
+
 struct FlowPlanner<'p> {
     program: &'p Program,
     flow: &'p Flow,
@@ -142,7 +159,11 @@ impl<'p> FlowPlanner<'p> {
         };
         let step_adjoint = vjp(&weighed, false).map_err(broken)?;
         let linked = self.linked(flow)?;
-        let (whole, link) = linked.as_ref().map_or((&step, None), |(step, link)| (step, Some(link)));
+        // the way back through an estimate goes through the last slope, too
+        let (whole, link) = match linked.as_ref().filter(|_| !weighs_estimate) {
+            Some((step, link)) => (step, Some(link)),
+            None => (&step, None),
+        };
         let kept = keep(whole, link, &weighed).map_err(broken)?;
         let accurate = match program.fit.as_ref().is_some_and(|fit| fit.midpoint_every.is_some()) {
             true => {
@@ -227,8 +248,7 @@ impl<'p> FlowPlanner<'p> {
         let planner = Planner { program, explain: false, algebras: Algebras::Minimal };
         let algebras = planner.algebras(&graph, &targets, span)?;
         let roots = rows(&mut graph, &folded, &targets, &algebras);
-        let mut memo = HashMap::new();
-        let roots = roots.into_iter().map(|r| graph.without_reductions(r, &mut memo)).collect();
+        let roots = roots.into_iter().map(|root| moving(&mut graph, root)).collect();
         Ok(Field { graph, targets, algebras, roots, len, learned: len..len })
     }
 

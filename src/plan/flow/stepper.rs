@@ -1,7 +1,7 @@
 //! The program of one or several steps, operation by operation.
 
-use super::Field;
 use super::tableau::{DOPRI5, DOPRI5_ERROR, Tableau, fraction, tableau};
+use super::{Field, moving};
 use crate::algebra::JetAlgebra;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Span;
@@ -119,9 +119,10 @@ impl Stepper<'_> {
         self.store(&columns)
     }
 
-    /// An expression, reading the inputs of the interval at hand.
+    /// An expression that moves along the curve at hand, reading the inputs of the interval at hand.
     fn here(&mut self, id: Id) -> Id {
         let first = self.first as u32;
+        let id = moving(&mut self.field.graph, id);
         let mut shift = |graph: &mut Graph, id: Id| match *graph.node(id) {
             Node::Data(set, column) => Some(graph.intern(Node::Data(set, column + first))),
             _ => None,

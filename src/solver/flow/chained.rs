@@ -29,7 +29,7 @@ pub(super) struct Chained<T> {
 pub(super) struct Step<T> {
     /// The next states and the estimates: [count, 2n].
     pub out: Vec<T>,
-    /// What else it has worked out, by value; where it is chained, what is its own.
+    /// What is kept of what else it has worked out, by value; where it is chained, of that what it was not given.
     pub values: Values<T>,
     /// What the next step is given, where it is chained.
     pub ends: Values<T>,
@@ -98,6 +98,7 @@ impl<T: Number> Chained<T> {
     /// What is kept of a step, in the order in which the way back is given it.
     pub fn kept(&self, mut given: Values<T>, mut own: Values<T>) -> Values<T> {
         let part = |part: &Part| match part {
+            // output 0 is the step
             Part::Own(k) => take(&mut own[*k - 1]),
             Part::Given(k) => take(&mut given[*k]),
         };

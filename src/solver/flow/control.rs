@@ -94,6 +94,9 @@ impl Control {
     /// The root mean square over the components of the estimates, each in units of what is tolerated; [`LEAST`] at least. Tolerances
     /// that are finer than the rounding of a state are as fine as that.
     fn error<T: Number>(&self, before: &[f64], after: &[T], estimates: &[T]) -> f64 {
+        if !after.iter().chain(estimates).all(|x| x.f64().is_finite()) {
+            return f64::INFINITY;
+        }
         let rtol = self.rtol.max(2.0 * T::EPSILON);
         let mut sum = 0.0;
         for ((a, b), r) in before.iter().zip(after).zip(estimates) {
@@ -103,10 +106,10 @@ impl Control {
         if error.is_finite() { error.max(LEAST) } else { f64::INFINITY }
     }
 
-    /// The step after one that was tried, behind the last one that was accepted.
+    /// The step after one that was tried; if it is accepted, behind the last one that was.
     fn next(&self, tried: Tried, last: Option<Tried>) -> f64 {
         // what a step of some length costs in error changes as it did before
-        let trend = match last.filter(|_| tried.allowed >= 1.0) {
+        let trend = match last {
             Some(last) => (tried.length * tried.allowed / (last.length * last.allowed)).clamp(0.5, 2.0),
             None => 1.0,
         };
@@ -114,7 +117,7 @@ impl Control {
     }
 }
 
-/// A step that was tried: its length, as a fraction of its interval, and by how much longer it could have been: accepted from 1 on.
+/// A step that was tried: its length, as a fraction of its interval, and by how much longer it could have been.
 #[derive(Clone, Copy)]
 struct Tried {
     length: f64,
@@ -167,7 +170,7 @@ impl<T: Number> Runner<T> {
             }
             None => Vec::new(),
         };
-        // of which the first is that of the step before
+        // evaluations: the first slopes, and one less in every step
         let (mut taken, evaluations) = match chained {
             Some(_) => (all.len(), evaluations - 1),
             None => (0, evaluations),
@@ -211,8 +214,10 @@ impl<T: Number> Runner<T> {
                 let error = control.error(&point[first..first + n], &out[..n], &out[n..]);
                 let length = clock.step;
                 let tried = Tried { length, allowed: error.powf(-1.0 / control.exponent as f64) };
-                clock.step = control.next(tried, clock.last).min(control.first(interval.lengths[*k]));
-                if error <= 1.0 {
+                let is_accepted = error <= 1.0;
+                let last = clock.last.filter(|_| is_accepted);
+                clock.step = control.next(tried, last).min(control.first(interval.lengths[*k]));
+                if is_accepted {
                     clock.at += length;
                     clock.last = Some(tried);
                     self.moved(point, out, length * interval.lengths[*k]);
@@ -234,9 +239,9 @@ impl<T: Number> Runner<T> {
             }
             // a step that is tried again starts where it did
             copy_rows(&carried, &mut ends, rows.len(), &again);
-            std::mem::swap(&mut carried, &mut ends);
+            let starts = std::mem::replace(&mut carried, ends);
             let values = match chained {
-                Some(chained) if self.keeps(rows.len(), room) => chained.kept(ends, values),
+                Some(chained) if self.keeps(rows.len(), room) => chained.kept(starts, values),
                 Some(_) => Vec::new(),
                 None => values,
             };

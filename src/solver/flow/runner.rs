@@ -319,9 +319,10 @@ impl<T: Number> Runner<T> {
 
     /// The step that a group takes behind another, where there is one; what it works out is kept or not.
     pub(super) fn chained<'a>(&'a self, step: &'a Stepping<T>, is_kept: bool) -> Option<&'a Chained<T>> {
-        match self.keeping.as_ref().filter(|_| is_kept) {
-            Some(Keeping { forward: Forward::Chained(chained), .. }) => Some(chained),
-            _ => step.chained.as_ref(),
+        match self.keeping.as_ref().filter(|_| is_kept).map(|keeping| &keeping.forward) {
+            Some(Forward::Chained(chained)) => Some(chained),
+            Some(Forward::Alone(_)) => None,
+            None => step.chained.as_ref(),
         }
     }
 
