@@ -310,7 +310,7 @@ fn estimates_along_vectors_that_move() {
     let start = [0.5, -0.3, 0.8, 0.4, 0.9, -0.6];
     let first = "let a = sum(i in 0..3: s[i]*d(g(s), s[i]))\n";
     let second = "let a = sum(i in 0..3: (1 + s[i]^2)*d(g(s), s[i], s[i]))\n";
-    for (operator, estimate) in [(first, "rademacher(1)"), (second, "rademacher(2)"), (second, "compressed")] {
+    for (operator, estimate) in [(first, "rademacher(1)"), (second, "rademacher(2)")] {
         let text = |method: &str, estimate: &str| {
             format!(
                 "state s[3]\nnet g = mlp(width = 8, depth = 2, activation = tanh)\n{operator}\
@@ -319,7 +319,7 @@ fn estimates_along_vectors_that_move() {
         };
         let estimate = format!("estimate a by {estimate}\n");
         let expected = after(&text("dopri5(rtol = 1e-11, atol = 1e-12)", &estimate), &start, 1.0);
-        for (method, bound) in [("rk4(step = 0.02)", 1e-7), ("taylor(order = 4, step = 0.02)", 1e-7)] {
+        for (method, bound) in [("rk4(step = 0.01)", 1e-7), ("taylor(order = 4, step = 0.01)", 1e-7)] {
             let found = after(&text(method, &estimate), &start, 1.0);
             assert!(distance(&found, &expected) < bound, "{method}, {estimate}: {found:?} {expected:?}");
         }
