@@ -12,12 +12,14 @@ use std::collections::HashMap;
 /// Where the program of a step begins and ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
-    /// So many of its operations are for the start alone, the slope there the last of them.
+    /// So many of its operations are for the start alone.
     pub start: usize,
+    /// The slope there.
+    pub first: ValueId,
     /// The point at the end: [1, columns].
     pub end: ValueId,
     /// The slope at the end: a `Given`, of whatever number; what works it out is put in its place.
-    pub slope: ValueId,
+    pub last: ValueId,
 }
 
 /// A step that is given what is worked out at its start.
@@ -45,15 +47,14 @@ pub enum Part {
 pub fn chain(program: &JetProgram, link: &Link) -> Option<Chain> {
     let types = program.types().ok()?;
     let is_here = |k: usize| k >= link.start || is_made_again(&program.ops[k]);
-    let slope = ValueId(link.start as u32 - 1);
-    let results = program.outputs.iter().map(|o| o.1).chain([link.end, slope]);
+    let results = program.outputs.iter().map(|o| o.1).chain([link.end, link.first]);
     let wanted = needed(&program.ops, results, is_here);
     // in ascending order
     let given: Vec<ValueId> =
         (0..link.start).filter(|k| wanted[*k] && !is_here(*k)).map(|k| ValueId(k as u32)).collect();
     let sizes: Option<Vec<(usize, usize)>> = given.iter().map(|v| size(&types[v.index()])).collect();
     let sizes = sizes?;
-    if !given.contains(&slope) || is_made_again(&program.ops[program.outputs[0].1.index()]) {
+    if !given.contains(&link.first) || is_made_again(&program.ops[program.outputs[0].1.index()]) {
         return None;
     }
     let first = needed(&program.ops, given.iter().copied(), |_| true);
@@ -64,9 +65,9 @@ pub fn chain(program: &JetProgram, link: &Link) -> Option<Chain> {
     start.outputs = given.iter().enumerate().map(|(k, v)| (name(k), places[v])).collect();
 
     let (mut places, mut ends) = (HashMap::new(), HashMap::new());
-    for (k, op) in program.ops.iter().enumerate().filter(|(k, _)| wanted[*k] || *k == link.slope.index()) {
+    for (k, op) in program.ops.iter().enumerate().filter(|(k, _)| wanted[*k] || *k == link.last.index()) {
         let value = ValueId(k as u32);
-        if value == link.slope {
+        if value == link.last {
             // the same at the end, of the same data
             let there = |(k, op): (usize, &Op)| {
                 let value = ValueId(k as u32);
@@ -78,7 +79,7 @@ pub fn chain(program: &JetProgram, link: &Link) -> Option<Chain> {
             };
             let known = program.ops.iter().enumerate().filter_map(there).collect();
             ends = copied(program, &first, &mut step, known);
-            places.insert(value, ends[&slope]);
+            places.insert(value, ends[&link.first]);
             continue;
         }
         let op = match given.binary_search(&value) {

@@ -59,15 +59,9 @@ fn backward(joint: &JetProgram, count: usize) -> Result<Option<(JetProgram, Vec<
     let is_here = |k: usize| k >= count || is_made_again(&joint.ops[k]);
     let results = out.outputs.iter().map(|o| o.1).chain(out.gradients.iter().map(|g| g.1));
     let needed = needed(&joint.ops, results, is_here);
-    let firsts = firsts(&joint.ops[..count]);
     let mut places: HashMap<ValueId, ValueId> = HashMap::new();
     let mut values = Vec::new();
     for (k, op) in joint.ops.iter().enumerate().filter(|(k, _)| needed[*k]) {
-        // what is worked out twice is given once
-        if let Some(place) = firsts.get(k).filter(|_| !is_here(k)).and_then(|first| places.get(first)).copied() {
-            places.insert(ValueId(k as u32), place);
-            continue;
-        }
         let op = match (is_here(k), &types[k]) {
             (true, _) => moved(op.clone(), &places),
             (false, Type::PerPoint { rows, features }) => {
@@ -92,17 +86,6 @@ fn backward(joint: &JetProgram, count: usize) -> Result<Option<(JetProgram, Vec<
         }
     }
     Ok(Some((out, read)))
-}
-
-/// By operation: the first that works out the same in the same way.
-fn firsts(ops: &[Op]) -> Vec<ValueId> {
-    let (mut firsts, mut known): (Vec<ValueId>, HashMap<String, ValueId>) = (Vec::new(), HashMap::new());
-    for (k, op) in ops.iter().enumerate() {
-        let mut op = op.clone();
-        op.values_mut(&mut |v| *v = firsts[v.index()]);
-        firsts.push(*known.entry(format!("{op:?}")).or_insert(ValueId(k as u32)));
-    }
-    firsts
 }
 
 /// `whole`, and the values of `program` after its outputs. None where the two are not of the same tensors.

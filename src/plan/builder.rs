@@ -47,10 +47,13 @@ impl<'p> Builder<'p> {
         }
     }
 
-    /// Appends an operation.
+    /// The value of an operation, which is appended if it is new.
     pub fn push(&mut self, op: Op) -> ValueId {
-        self.jet.ops.push(op);
-        ValueId(self.jet.ops.len() as u32 - 1)
+        let known = self.jet.ops.iter().position(|o| *o == op);
+        ValueId(known.unwrap_or_else(|| {
+            self.jet.ops.push(op);
+            self.jet.ops.len() - 1
+        }) as u32)
     }
 
     /// The number of a structure table, which is added if it is new.

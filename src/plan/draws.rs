@@ -63,8 +63,7 @@ pub fn factor(graph: &Graph, builder: &mut Builder, sampler: u32) -> (ValueId, O
     let [Argument::Columns { first, .. }] = application.arguments[..] else { unreachable!("it reads columns") };
     let (weight, _) = builder.layer(application.net, 0);
     let op = Op::Factor { weight, first: s.lo as usize - first, len: (s.hi - s.lo) as usize, rank };
-    let known = builder.jet.ops.iter().position(|o| *o == op);
-    let value = known.map_or_else(|| builder.push(op), |k| ValueId(k as u32));
+    let value = builder.push(op);
     let stream = builder.stream(DrawSource::Sampler(sampler));
     let directions = k.map(|k| builder.push(Op::Directions { stream, len: rank, k, gaussian: false }));
     (value, directions)

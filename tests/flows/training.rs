@@ -320,7 +320,7 @@ fn gradients_of_adaptive_steps_with_draws() {
     }
 }
 
-/// A network of parameters alone is the same in all stages of a step: it is given to the way back once.
+/// A network of parameters alone is the same in all stages of a step: it is worked out once, and given to the way back once.
 #[test]
 fn gradients_of_what_does_not_move() {
     use jetc::jet::Op;
@@ -331,6 +331,9 @@ fn gradients_of_what_does_not_move() {
     let backward = plan.kept.expect("it is kept").backward;
     let given = backward.ops.iter().filter(|op| matches!(op, Op::Given { features: 5, .. })).count();
     assert_eq!(given, 1, "{backward}");
+    let tensor = |t: jetc::jet::TensorId| plan.step.tensors[t.index()].name.as_str();
+    let applied = |op: &&Op| matches!(op, Op::Linear { weight, .. } if tensor(*weight) == "G.0.weight");
+    assert_eq!(plan.step.ops.iter().filter(applied).count(), 1, "{}", plan.step);
     let found = verify_flow(&program, &Parameters::initial(&program, 3), 3).unwrap().unwrap();
     assert!(found.len() > 6);
     for comparison in found {

@@ -158,6 +158,7 @@ impl<'p> FlowPlanner<'p> {
             false => self.step(flow, false)?.0,
         };
         let step_adjoint = vjp(&weighed, false).map_err(broken)?;
+        let chained = |linked: Option<(JetProgram, Link)>| linked.and_then(|(step, link)| chain(&step, &link));
         let linked = self.linked(flow)?;
         // the way back through an estimate goes through the last slope, too
         let (whole, link) = match linked.as_ref().filter(|_| !weighs_estimate) {
@@ -168,8 +169,7 @@ impl<'p> FlowPlanner<'p> {
         let accurate = match program.fit.as_ref().is_some_and(|fit| fit.midpoint_every.is_some()) {
             true => {
                 let flow = Flow { integrator: Integrator::Dopri5 { rtol: 0.0, atol: 0.0 }, ..flow.clone() };
-                let linked = self.linked(&flow)?;
-                Some((fuse(self.step(&flow, true)?.0), linked.and_then(|(step, link)| chain(&step, &link))))
+                Some((fuse(self.step(&flow, true)?.0), chained(self.linked(&flow)?)))
             }
             false => None,
         };
@@ -202,7 +202,7 @@ impl<'p> FlowPlanner<'p> {
             step,
             step_adjoint,
             kept,
-            chain: linked.and_then(|(step, link)| chain(&step, &link)),
+            chain: chained(linked),
             accurate,
             field: right_side,
             learned,

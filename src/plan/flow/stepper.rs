@@ -429,15 +429,15 @@ impl Stepper<'_> {
         let Tableau { nodes, matrix, weights, .. } = *method;
         let (state, h, n) = (self.state(), self.h(), self.field.len);
         let mut slopes: Vec<Vec<Id>> = Vec::new();
-        let mut start = 0;
+        let mut start = None;
         // the last slope may serve the error alone
         for (k, (node, row)) in nodes.iter().zip(matrix).take(weights.len().max(error.len())).enumerate() {
-            if self.is_chained && k == weights.len() && *row == weights {
+            if let Some((start, first)) = start.filter(|_| self.is_chained && k == weights.len() && *row == weights) {
                 let next = self.combined(Some(&state), &slopes, weights);
                 let end = self.end(&next);
-                let slope = self.builder.push(Op::Given { number: 0, rows: 1, features: n });
-                self.link = Some(Link { start, end, slope });
-                slopes.push(self.read(slope, n));
+                let last = self.builder.push(Op::Given { number: 0, rows: 1, features: n });
+                self.link = Some(Link { start, first, end, last });
+                slopes.push(self.read(last, n));
                 continue;
             }
             let point = self.combined(Some(&state), &slopes, row);
@@ -449,10 +449,9 @@ impl Stepper<'_> {
             });
             let curve = self.through(&point, time);
             let slope = self.evaluate(curve, 0..n, 0)?;
-            slopes.push(self.kept(&slope));
-            if k == 0 {
-                start = self.builder.jet.ops.len();
-            }
+            let slope = self.store(&slope);
+            slopes.push(self.read(slope, n));
+            start = start.or(Some((self.builder.jet.ops.len(), slope)));
         }
         Ok((self.combined(Some(&state), &slopes, weights), self.combined(None, &slopes, error)))
     }

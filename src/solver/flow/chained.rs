@@ -114,15 +114,13 @@ pub(super) fn copy_rows<T: Copy>(from: &[Vec<T>], to: &mut [Vec<T>], count: usiz
     }
 }
 
-/// Keeps some rows, in order, of so many.
-pub(super) fn retain_rows<T: Copy>(values: &mut [Vec<T>], count: usize, rows: impl Iterator<Item = usize> + Clone) {
+/// Keeps some rows, in ascending order, of so many.
+pub(super) fn retain_rows<T: Copy>(values: &mut [Vec<T>], count: usize, rows: &[usize]) {
     for value in values {
         let width = value.len() / count;
-        let mut next = 0;
-        for from in rows.clone() {
-            value.copy_within(from * width..(from + 1) * width, next * width);
-            next += 1;
+        for (to, from) in rows.iter().enumerate() {
+            value.copy_within(from * width..(from + 1) * width, to * width);
         }
-        value.truncate(next * width);
+        value.truncate(rows.len() * width);
     }
 }

@@ -245,8 +245,8 @@ impl<T: Number> Runner<T> {
                 Some(_) => Vec::new(),
                 None => values,
             };
-            let stays = rows.iter().enumerate().filter(|(_, k)| !clocks[**k].has_arrived()).map(|(i, _)| i);
-            retain_rows(&mut carried, rows.len(), stays);
+            let stays: Vec<usize> = (0..rows.len()).filter(|i| !clocks[rows[*i]].has_arrived()).collect();
+            retain_rows(&mut carried, rows.len(), &stays);
             match accepted.is_empty() {
                 true if values.is_empty() => {}
                 true => self.recycle(values),

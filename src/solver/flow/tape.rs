@@ -82,7 +82,7 @@ impl<T: Number> Taken<T> {
         let mut rows = self.rows.iter().peekable();
         let is_here = |(_, row): &(usize, &usize)| rows.next_if_eq(row).is_some();
         let here: Vec<usize> = all.iter().enumerate().filter(is_here).map(|(k, _)| k).collect();
-        retain_rows(&mut self.values, all.len(), here.into_iter());
+        retain_rows(&mut self.values, all.len(), &here);
     }
 }
 

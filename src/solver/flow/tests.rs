@@ -5,8 +5,16 @@ use super::tape::Tape;
 use super::verify::random_start;
 use crate::net::Parameters;
 use crate::plan::plan_flow;
-use crate::program::Overrides;
+use crate::program::{Overrides, Program};
 use crate::solver::{Tensors, compile};
+
+fn compiled(text: &str) -> (Program, Runner<f64>) {
+    let (program, diagnostics) = compile(text, &Overrides::default());
+    let program = program.unwrap_or_else(|| panic!("{diagnostics:?}"));
+    let plan = plan_flow(&program).expect("it is planned").expect("there is a flow");
+    let runner = Runner::new(&program, plan).expect("it is compiled");
+    (program, runner)
+}
 
 /// What there is no room for is worked out again: the same gradients.
 #[test]
@@ -16,10 +24,7 @@ fn gradients_do_not_depend_on_the_room() {
             "state s[2]\nnet F = mlp(width = 9, depth = 3, activation = tanh, outputs = 2)\n\
              flow d_t(s) = [5*F(s)[0], F(s)[1]*s[0] - s[1]] by {method}\n"
         );
-        let (program, diagnostics) = compile(&text, &Overrides::default());
-        let program = program.unwrap_or_else(|| panic!("{diagnostics:?}"));
-        let plan = plan_flow(&program).expect("it is planned").expect("there is a flow");
-        let runner = Runner::<f64>::new(&program, plan).expect("it is compiled");
+        let (program, runner) = compiled(&text);
         let parameters = Parameters::initial(&program, 2);
         let tensors = Tensors::of(&parameters);
         let start = random_start(&program, 4);
@@ -49,10 +54,7 @@ fn gradients_do_not_depend_on_the_room() {
 fn a_step_by_itself() {
     let text = "state s[2]\nnet F = mlp(width = 9, depth = 3, activation = tanh, outputs = 2)\n\
                 flow d_t(s) = [5*F(s)[0], F(s)[1]*s[0] - s[1]] by dopri5(rtol = 1e9, atol = 1e9)\n";
-    let (program, diagnostics) = compile(text, &Overrides::default());
-    let program = program.unwrap_or_else(|| panic!("{diagnostics:?}"));
-    let plan = plan_flow(&program).expect("it is planned").expect("there is a flow");
-    let runner = Runner::<f64>::new(&program, plan).expect("it is compiled");
+    let (program, runner) = compiled(text);
     let parameters = Parameters::initial(&program, 2);
     let tensors = Tensors::of(&parameters);
     let start = random_start(&program, 4);
