@@ -10,7 +10,7 @@ use jetc::cli::plot;
 use jetc::net::Parameters;
 use jetc::plan::{FlowPlan, Options as PlanOptions, plan, plan_flow};
 use jetc::program::{Integrator, Overrides, Program};
-use jetc::solver::flow::{FlowObjective, Interval, Rollout, Runner, Trajectories, rollout};
+use jetc::solver::flow::{FlowObjective, Interval, Pace, Rollout, Runner, Tape, Trajectories, rollout};
 use jetc::solver::{Evaluator, Tensors, compile};
 use jetc::train::{Options, Silent, Table, train};
 use std::error::Error;
@@ -220,8 +220,8 @@ fn estimate(
     let count = rows.times.len();
     let lengths = vec![step; count];
     let interval = Interval { inputs: &[], lengths: &lengths };
-    let (mut points, mut tape) = (rows.points.clone(), Default::default());
-    let _ = runner.single(tensors, &mut points, interval, &mut tape, (0, 0))?;
+    let (mut points, mut tape) = (rows.points.clone(), Tape::of(Pace::Once));
+    let _ = runner.advance(tensors, &mut points, interval, Some(&mut tape), (0, 0))?;
     Ok(tape.remainder() / (count * runner.plan.state.1) as f64)
 }
 

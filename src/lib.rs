@@ -24,6 +24,7 @@
 //! - [`Parameters`] are named tensors. They belong to the caller.
 //! - A [`Solver`] is an operator with its parameters and its domain, and the one thing that can be written to a file, an artifact.
 //!   Loading one needs no compiler. Points outside of the domain are an error (`eval`) or flagged (`eval_flagged`).
+//! - A [`FlowMap`] is a flow as a function of points and parameters: points after a time, the gradient of that, and its training.
 //! - [`Compiled::train`] is the loop of `jetc train`; an [`Observer`](train::Observer), or a closure, sees each step, sets the rate and stops it.
 //! - An [`Error`] says what was wrong, where, and what was expected. There is no global state: threads come from rayon's pool, and
 //!   `rayon::ThreadPool::install` gives another one.

@@ -361,3 +361,140 @@ fn flow_maps() {
     let text = "space x\noutput r = d_x(x)\n";
     assert!(matches!(Compiler::new().flow::<f64>(text), Err(Error::Missing { .. })));
 }
+
+/// A driven pendulum with an unknown friction, on the way that it has with 0.3.
+fn swing(k: usize) -> [f64; 2] {
+    let flow = Compiler::new().flow::<f64>(PENDULUM).unwrap();
+    let mut exact = flow.parameters(0);
+    exact.get_mut("k").unwrap()[0] = 0.3;
+    let end = flow.advance(&exact, array![[1.0, 0.0, 0.0, 0.2]].view(), 0.1 * k as f64).unwrap();
+    [end[[0, 0]], end[[0, 1]]]
+}
+
+const PENDULUM: &str = "state s[2]\ntime t\nparam k = 1 learn\ndata runs = \"runs.csv\"\n\
+                        flow d_t(s) = [s[1], runs.push*cos(t) - sin(s[0]) - k*s[1]] by dopri5(rtol = 1e-9, atol = 1e-9)\n\
+                        fit flow to runs, horizon = 4\ntrain adam(lr = 3e-2), steps = 150, batch = 8\n";
+
+#[test]
+fn flows_are_trained_on_what_is_in_memory() {
+    let header = ["runs.push", "t", "s[0]", "unused", "s1", "run"];
+    let row = |k: usize| {
+        let [s, v] = swing(k);
+        [0.2, 0.1 * k as f64, s, 7.0, v, 0.0]
+    };
+    let rows = Array2::from_shape_vec((20, 6), (0..20).flat_map(row).collect()).unwrap();
+    let compiler = Compiler::new().data("runs", header.map(|name| name.trim_start_matches("runs.")), rows.clone());
+    let flow = compiler.flow::<f64>(PENDULUM).unwrap();
+    let mut seen = 0;
+    let watch = &mut |p: &Progress<'_>| {
+        seen = p.step;
+        Flow::Continue
+    };
+    let trained = flow.train(&TrainOptions::default(), watch).unwrap();
+    let found = trained.parameters.get("k").unwrap()[0];
+    assert!((found - 0.3).abs() < 1e-3 && seen == 150 && trained.outcome.finished, "{found}");
+
+    // the same from a file, in two parts
+    let folder = tempfile::tempdir().unwrap();
+    let line = |row: ndarray::ArrayView1<'_, f64>| row.iter().map(|x| format!("{x:?}")).collect::<Vec<_>>().join(",");
+    let lines: Vec<String> = rows.outer_iter().map(line).collect();
+    std::fs::write(folder.path().join("runs.csv"), format!("push,t,s0,unused,s1,run\n{}\n", lines.join("\n"))).unwrap();
+    std::fs::write(folder.path().join("swing.jet"), PENDULUM).unwrap();
+    let flow = Compiler::new().flow_file::<f64>(folder.path().join("swing.jet")).unwrap();
+    let out = Some(folder.path().join("run"));
+    let options = TrainOptions { out, ..TrainOptions::default() };
+    let early = &mut |p: &Progress<'_>| if p.step < 40 { Flow::Continue } else { Flow::Stop };
+    assert_eq!(flow.train(&options, early).unwrap().outcome.step, 40);
+    let rest = flow.train(&TrainOptions { resume: true, ..options }, &mut jetc::train::Silent).unwrap();
+    assert_eq!((rest.outcome.resumed_from, &rest.parameters), (Some(40), &trained.parameters));
+    let mut loaded = flow.parameters(5);
+    loaded.load(&folder.path().join("run/solver.safetensors")).unwrap();
+    assert_eq!(loaded, trained.parameters);
+}
+
+#[test]
+fn data_in_memory_that_do_not_fit() {
+    let error = |name: &str, columns: &[&str], rows: Array2<f64>| {
+        let flow = Compiler::new().data(name, columns.iter().copied(), rows).flow::<f64>(PENDULUM);
+        let trained = flow.and_then(|flow| flow.train(&TrainOptions::default(), &mut jetc::train::Silent));
+        trained.map(|_| ()).unwrap_err().to_string()
+    };
+    let all = ["t", "s0", "s1", "push", "run"];
+    assert_eq!(error("rnus", &all, Array2::zeros((9, 5))), "there is no data set `rnus`; there is runs");
+    assert_eq!(error("runs", &all[1..], Array2::zeros((9, 5))), "training: data set `runs`: 5 columns have 4 names");
+    let missing = error("runs", &all[..3], Array2::zeros((9, 3)));
+    assert!(missing.contains("data set `runs`:1: there is no column `push`"), "{missing}");
+    let mut rows = Array2::zeros((9, 5));
+    rows[[2, 1]] = f64::NAN;
+    let nan = error("runs", &all, rows);
+    assert!(nan.contains("data set `runs`:3: column `s0` holds `NaN`"), "{nan}");
+    let twice = error("runs", &all, Array2::zeros((9, 5)));
+    assert!(twice.contains("data set `runs`: run 0 has two rows of time 0"), "{twice}");
+    let none = Compiler::new().flow::<f64>("state s\nflow d_t(s) = -s by rk4(step = 0.1)\n").unwrap();
+    let none = none.train(&TrainOptions::default(), &mut jetc::train::Silent).unwrap_err();
+    assert!(matches!(&none, Error::Unsupported(text) if text.contains("add `fit flow to DATA")), "{none}");
+}
+
+/// Of points (state, time, inputs) and parameters, by all kinds of steps, on the CPU and by kernels.
+#[test]
+fn gradients_of_flow_maps() {
+    let methods = [
+        "dopri5(rtol = 1e-10, atol = 1e-12)",
+        "rk4(step = 0.07)",
+        "taylor(order = 3, step = 0.1, tolerance = 1e-8)",
+        "taylor_lagrange(order = 2, midpoint = G(s), step = 0.1)",
+    ];
+    for method in methods {
+        let text = format!(
+            "state s[2]\ntime t\nparam k = 0.7 learn\nnet F = mlp(width = 7, depth = 2, activation = tanh, outputs = 2)\n\
+             net G = mlp(width = 5, depth = 2, activation = tanh, outputs = 2)\ndata runs = \"runs.csv\"\n\
+             flow d_t(s) = 2*F(s, runs.push) - k*s*cos(t*runs.rate) by {method}\n"
+        );
+        let here = Compiler::new().flow::<f64>(&text).unwrap();
+        let columns: Vec<&str> = here.inputs().iter().map(|i| i.name.as_str()).collect();
+        assert_eq!(columns, ["s", "t", "runs.push", "runs.rate"]);
+        let w = here.parameters(3);
+        let x = Array2::from_shape_fn((19, 5), |(p, c)| ((5 * p + 3 * c) % 13) as f64 / 7.0 - 0.8);
+        let bar = Array2::from_shape_fn((19, 5), |(p, c)| ((3 * p + 5 * c) % 11) as f64 / 5.0 - 1.0);
+        let value = |w: &Parameters<f64>, x: &Array2<f64>| (&here.advance(w, x.view(), 0.43).unwrap() * &bar).sum();
+        let gradient = here.vjp(&w, x.view(), 0.43, bar.view()).unwrap();
+        assert_eq!(gradient.values, here.advance(&w, x.view(), 0.43).unwrap(), "{method}");
+        let h = 1e-4;
+        for (p, c) in [(0, 0), (3, 1), (7, 2), (18, 3), (11, 4)] {
+            let quotient = |h: f64| {
+                let (mut a, mut b) = (x.clone(), x.clone());
+                (a[[p, c]], b[[p, c]]) = (x[[p, c]] + h, x[[p, c]] - h);
+                (value(&w, &a) - value(&w, &b)) / (2.0 * h)
+            };
+            let (exact, found) = (quotient(h), gradient.points[[p, c]]);
+            assert!((exact - found).abs() < 1e-5 * exact.abs().max(0.1), "{method} {p} {c}: {exact} {found}");
+        }
+        for name in ["k", "F.0.weight", "F.1.bias"] {
+            let quotient = |h: f64| {
+                let (mut a, mut b) = (w.clone(), w.clone());
+                a.get_mut(name).unwrap()[0] += h;
+                b.get_mut(name).unwrap()[0] -= h;
+                (value(&a, &x) - value(&b, &x)) / (2.0 * h)
+            };
+            let (exact, found) = (quotient(h), gradient.parameters.get(name).unwrap()[0]);
+            assert!((exact - found).abs() < 1e-5 * exact.abs().max(0.1), "{method} {name}: {exact} {found}");
+        }
+        if cfg!(feature = "cuda") {
+            let there = Compiler::new().device(Device::Host).flow::<f64>(&text).unwrap();
+            let other = there.vjp(&w, x.view(), 0.43, bar.view()).unwrap();
+            let far = |a: &Array2<f64>, b: &Array2<f64>| (a - b).mapv(|d| d * d).sum().sqrt();
+            assert!(
+                far(&other.points, &gradient.points) < 1e-9 && far(&other.values, &gradient.values) < 1e-9,
+                "{method}"
+            );
+            let end = there.advance(&w, x.view(), 0.43).unwrap();
+            assert!(far(&end, &gradient.values) < 1e-9, "{method}: {end} {}", gradient.values);
+        }
+        // nothing moves in no time
+        let still = here.vjp(&w, x.view(), 0.0, bar.view()).unwrap();
+        assert!(
+            still.points == bar && still.values == x && still.parameters.values().iter().flatten().all(|g| *g == 0.0)
+        );
+        assert!(matches!(here.vjp(&w, x.view(), 0.1, bar.slice(s![1.., ..])), Err(Error::Shape(_))));
+    }
+}

@@ -5,13 +5,12 @@ use super::bench::{measure, steps_there};
 use super::source::{Loaded, warn_of_cache, write_or_print};
 use super::{Done, Failure, print};
 use crate::cuda::{self, Device};
-use crate::net::{Metadata, Parameters};
-use crate::plan::{FlowPlan, plan_flow};
+use crate::net::Parameters;
+use crate::plan::{FlowPlan, flow_json, plan_flow};
 use crate::program::Program;
 use crate::solver::flow::{FlowObjective, Interval, Runner, Stopped, steps_of};
 use crate::solver::{DeviceStepper, Number, Tensors, training_module};
 use crate::train::Objective;
-use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -24,31 +23,8 @@ pub fn planned(loaded: &Loaded) -> Result<FlowPlan, Failure> {
 /// `jetc plan` of a flow.
 pub fn plan(args: &args::Plan, loaded: &Loaded) -> Done {
     let plan = planned(loaded)?;
-    let text = if args.json { format!("{:#}\n", json(&plan)) } else { text(&loaded.program, &plan) };
+    let text = if args.json { format!("{:#}\n", flow_json(&plan)) } else { text(&loaded.program, &plan) };
     write_or_print(args.out.as_deref(), &text)
-}
-
-/// What goes with the weights of a flow: its text and its plan.
-pub fn metadata(loaded: &Loaded, plan: &FlowPlan) -> Metadata {
-    Metadata::from([
-        ("jetc.program".to_string(), loaded.text.clone()),
-        ("jetc.overrides".to_string(), loaded.overrides.clone()),
-        ("jetc.plan".to_string(), json(plan).to_string()),
-        ("jetc.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
-    ])
-}
-
-/// The plan as JSON.
-pub fn json(plan: &FlowPlan) -> Value {
-    json!({ "flow": {
-        "order": plan.order,
-        "evaluations_per_step": plan.evaluations,
-        "rows_per_step": plan.rows,
-        "has_error_estimate": plan.has_estimate,
-        "operations": plan.step.ops.len(),
-        "flops_per_step": plan.cost.flops_per_point,
-        "flops_per_step_with_gradient": plan.adjoint_cost.flops_per_point,
-    }})
 }
 
 fn text(program: &Program, plan: &FlowPlan) -> String {
@@ -196,7 +172,7 @@ pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded, device: &Device) ->
         print(&format!("training step (rollout, loss, gradient, update): {rate:.1} steps/s"))?;
         return Ok(());
     }
-    objective = objective.on(device)?;
+    objective.place(device)?;
     let learned = parameters.specs().iter().zip(parameters.values()).filter(|(s, _)| s.is_learned());
     let tensors: Vec<Vec<T>> = learned.map(|(_, v)| v.clone()).collect();
     let mut gradients = vec![vec![]; tensors.len()];

@@ -6,9 +6,9 @@ use super::{Done, Failure, print};
 use crate::cuda::Device;
 use crate::net::Parameters;
 use crate::plan::{Options as PlanOptions, Plan, plan};
-use crate::solver::flow::FlowObjective;
+use crate::solver::flow::{FlowObjective, metadata};
 use crate::solver::{DeviceStepper, Number, SolverObjective};
-use crate::train::{self as training, Flow, Measurement, Objective, Observer, Options, Outcome, Progress};
+use crate::train::{self as training, Flow, Measurement, Observer, Options, Outcome, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -85,25 +85,17 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded, device: &Device) -> Done {
     let mut parameters = Parameters::<T>::initial(program, args.seed);
     let out = folder(args);
     let mut options = options(args, loaded, &out);
-    options.metadata = super::flow::metadata(loaded, &plan);
+    options.metadata = metadata(&plan, &loaded.text, &loaded.overrides);
     let batch = options.training.batch;
     let mut objective = FlowObjective::new(program, plan, &parameters, &loaded.folder(), batch, args.seed)
         .map_err(|e| loaded.failure(e))?;
     options.device = device.to_string();
-    let outcome = match objective.condition().filter(|_| device.runs_modules()) {
-        Some(condition) => {
-            let reports = (objective.reports(), objective.measures());
-            let training = (&options.training, args.seed);
-            let stepper = DeviceStepper::on(device, vec![condition], &parameters, training, reports);
-            warn_of_cache();
-            let mut stepper = stepper.map_err(|e| loaded.failure(e))?;
-            drive(args, &options, |watcher| training::train_with(&mut stepper, &mut parameters, &options, watcher))?
-        }
-        None => {
-            objective = objective.on(device)?;
-            drive(args, &options, |watcher| training::train(&mut objective, &mut parameters, &options, watcher))?
-        }
-    };
+    let stepper = objective.stepper(device, &parameters, &options.training);
+    warn_of_cache();
+    let mut stepper = stepper.map_err(|e| loaded.failure(e))?;
+    let outcome =
+        drive(args, &options, |watcher| training::train_with(&mut *stepper, &mut parameters, &options, watcher))?;
+    drop(stepper);
     #[cfg(feature = "plot")]
     super::pictures::flow(loaded, &objective, &parameters, &outcome, (&out, args.seed))?;
     summary(&outcome, &out)?;

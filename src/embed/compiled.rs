@@ -8,8 +8,9 @@ use crate::cpu::Number;
 use crate::diagnostic::{Diagnostic, render};
 use crate::net::{Metadata, Parameters, layout};
 use crate::plan::{Options, Plan, check_reports, json, plan, plan_expressions, text};
-use crate::program::{self, Named, Overrides, Program, Shape};
+use crate::program::{self, Given, Named, Overrides, Program, Shape};
 use crate::{solver, syntax};
+use ndarray::Array2;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub struct Compiler {
     pub(super) overrides: Overrides,
+    data: Vec<(String, Arc<Given>)>,
     pub(super) device: Device,
 }
 
@@ -76,6 +78,32 @@ impl Compiler {
     /// ```
     pub fn estimate(mut self, target: impl Into<String>, method: impl Into<String>) -> Self {
         self.overrides.estimates.push((target.into(), method.into()));
+        self
+    }
+
+    /// Gives a data set in memory, in place of the file that its statement names. Columns have the names that they have in the first line of
+    /// a file, in any order; `rows` is [rows, columns].
+    ///
+    /// ```
+    /// use jetc::{Compiler, TrainOptions, ndarray::array, train::Silent};
+    ///
+    /// let text = "space x in box(0..1)\nparam a = 1 learn\ndata seen = \"seen.csv\"\nfield u = a*x\n\
+    ///             solve points on seen: u = seen.y\nsample points = 2\ntrain adam(lr = 1e-1), steps = 200\n";
+    /// let compiled = Compiler::new().data("seen", ["x", "y"], array![[0.5, 1.5], [1.0, 3.0]]).text(text)?;
+    /// let trained = compiled.train::<f64>(&TrainOptions::default(), &mut Silent)?;
+    /// assert!((trained.solver.at(&[0.2])? - 0.6).abs() < 1e-3);
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
+    ///
+    /// Wrong columns are an error where the data are read: in training.
+    pub fn data(
+        mut self,
+        name: impl Into<String>,
+        columns: impl IntoIterator<Item = impl Into<String>>,
+        rows: Array2<f64>,
+    ) -> Self {
+        let columns = columns.into_iter().map(Into::into).collect();
+        self.data.push((name.into(), Arc::new(Given { columns, rows })));
         self
     }
 
@@ -136,10 +164,29 @@ impl Compiler {
         self.named(&name, &text, path.parent().unwrap_or(Path::new("")))
     }
 
+    /// Resolves a text; gives the data. Warnings come with it.
+    pub(super) fn program(&self, name: &str, text: &str) -> Result<(Program, Vec<Diagnostic>), Error> {
+        let (program, diagnostics) = solver::compile(text, &self.overrides);
+        let Some(mut program) = program else { return Err(error(name, text, diagnostics)) };
+        for (name, given) in &self.data {
+            let found = || program.data.iter().map(|set| set.name.clone()).collect();
+            let Some(k) = program.data.iter().position(|set| set.name == *name) else {
+                return Err(Error::Missing { what: "data set", name: name.clone(), found: found() });
+            };
+            program.data[k].given = Some(given.clone());
+        }
+        Ok((program, diagnostics))
+    }
+
+    /// What it changes, as text: part of what a run must have in common with the one that it resumes.
+    pub(super) fn changes(&self) -> String {
+        let join = |pairs: &[(String, String)]| -> String { pairs.iter().map(|(n, v)| format!("\n{n}={v}")).collect() };
+        format!("{}{}", join(&self.overrides.set), join(&self.overrides.estimates))
+    }
+
     fn named(&self, name: &str, text: &str, folder: &Path) -> Result<Compiled, Error> {
         let device = Opened::new(self.device)?;
-        let (program, warnings) = solver::compile(text, &self.overrides);
-        let Some(program) = program else { return Err(error(name, text, warnings)) };
+        let (program, warnings) = self.program(name, text)?;
         if program.flow.is_some() {
             return Err(Error::Unsupported(format!(
                 "{name}: `Compiler::flow` compiles a flow; outputs and conditions are compiled here"
@@ -150,12 +197,11 @@ impl Compiler {
         if !wrong.is_empty() {
             return Err(error(name, text, wrong));
         }
-        let join = |pairs: &[(String, String)]| -> String { pairs.iter().map(|(n, v)| format!("\n{n}={v}")).collect() };
         Ok(Compiled {
             text: text.into(),
             name: name.into(),
             folder: folder.into(),
-            overrides: format!("{}{}", join(&self.overrides.set), join(&self.overrides.estimates)),
+            overrides: self.changes(),
             inputs: inputs(&program),
             program,
             plan,

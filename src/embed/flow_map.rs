@@ -1,19 +1,19 @@
-//! A flow as a map: points now to points after a time.
+//! A flow as a map: points now to points after a time, and the gradient of that.
 
-use super::Error;
-use super::compiled::{Compiler, error, inputs};
+use super::compiled::{Compiler, error, inputs, read};
 use super::inputs::Input;
 use super::kernels::Opened;
-use super::operator::{check_columns, rows};
+use super::operator::{add_mean, check_columns, check_cotangent, rows};
+use super::{Error, Gradient};
 use crate::cpu::Number;
 use crate::net::Parameters;
-use crate::plan::plan_flow;
+use crate::plan::{FlowPlan, plan_flow};
 use crate::program::Program;
-use crate::solver::flow::{Interval, Runner, Stopped};
+use crate::solver::flow::{Interval, Pace, Runner, Stopped, Tape};
 use crate::solver::{self, Tensors};
 use ndarray::{Array2, ArrayView2};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The flow map of a program: by the method that its `flow` statement names, on the compiler's device.
 ///
@@ -32,10 +32,17 @@ use std::path::Path;
 /// # Ok::<(), jetc::Error>(())
 /// ```
 pub struct FlowMap<T> {
-    program: Program,
+    pub(super) name: String,
+    pub(super) text: String,
+    pub(super) folder: PathBuf,
+    pub(super) overrides: String,
+    /// As it is written: what is trained.
+    pub(super) program: Program,
+    pub(super) plan: FlowPlan,
     inputs: Vec<Input>,
+    /// Of the flow with what it reads from data in its points.
     runner: Runner<T>,
-    device: Opened,
+    pub(super) device: Opened,
 }
 
 impl<T> fmt::Debug for FlowMap<T> {
@@ -57,13 +64,12 @@ impl Compiler {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Program`] with all errors; [`Error::Missing`] without a `flow`; [`Error::Unsupported`] for one that reads inputs from
-    /// data; [`Error::Device`].
+    /// [`Error::Program`] with all errors; [`Error::Missing`] without a `flow`; [`Error::Device`].
     pub fn flow<T: Number>(&self, text: &str) -> Result<FlowMap<T>, Error> {
-        self.flow_named("program.jet", text)
+        self.flow_named("program.jet", text, Path::new(""))
     }
 
-    /// Compiles the flow of a file.
+    /// Compiles the flow of a file; data files are relative to its folder.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -76,30 +82,55 @@ impl Compiler {
     /// # Errors
     /// As [`Compiler::flow`], and [`Error::Read`].
     pub fn flow_file<T: Number>(&self, path: impl AsRef<Path>) -> Result<FlowMap<T>, Error> {
-        let (name, text) = super::compiled::read(path.as_ref())?;
-        self.flow_named(&name, &text)
+        let path = path.as_ref();
+        let (name, text) = read(path)?;
+        self.flow_named(&name, &text, path.parent().unwrap_or(Path::new("")))
     }
 
-    fn flow_named<T: Number>(&self, name: &str, text: &str) -> Result<FlowMap<T>, Error> {
+    fn flow_named<T: Number>(&self, name: &str, text: &str, folder: &Path) -> Result<FlowMap<T>, Error> {
         let device = Opened::new(self.device)?;
-        let (program, diagnostics) = solver::compile(text, &self.overrides);
-        let Some(program) = program else { return Err(error(name, text, diagnostics)) };
-        let plan = plan_flow(&program).map_err(|d| error(name, text, vec![d]))?;
-        let Some(plan) = plan else {
-            return Err(Error::Missing { what: "statement", name: "flow".into(), found: Vec::new() });
+        let (program, _) = self.program(name, text)?;
+        let planned = |program: &Program| {
+            let plan = plan_flow(program).map_err(|d| error(name, text, vec![d]))?;
+            plan.ok_or_else(|| Error::Missing { what: "statement", name: "flow".into(), found: Vec::new() })
         };
-        if plan.inputs.is_some() {
-            return Err(Error::Unsupported(format!(
-                "{name}: the flow reads inputs from a data set, which has none here"
-            )));
-        }
-        let runner = Runner::on(device.device(), &program, plan).map_err(|e| failed(e, &device))?;
-        Ok(FlowMap { inputs: inputs(&program), runner, device, program })
+        let plan = planned(&program)?;
+        let (moving, moved) = match plan.inputs {
+            Some(_) => {
+                let moving = program.with_inputs_in_points();
+                let plan = planned(&moving)?;
+                (moving, plan)
+            }
+            None => (program.clone(), plan.clone()),
+        };
+        Ok(FlowMap {
+            name: name.into(),
+            text: text.into(),
+            folder: folder.into(),
+            overrides: self.changes(),
+            inputs: inputs(&moving),
+            runner: Runner::on(device.device(), &moving, moved).map_err(|e| failed(e, &device))?,
+            device,
+            program,
+            plan,
+        })
     }
 }
 
 impl<T: Number> FlowMap<T> {
-    /// What a point is made of, in order: the state, and the time where the program declares it.
+    /// What a point is made of, in order: the state, the time where the program declares it, and what the right side reads from data,
+    /// which is the same on the whole way.
+    ///
+    /// ```
+    /// use jetc::{Compiler, ndarray::array};
+    ///
+    /// let text = "state s\ndata runs = \"runs.csv\"\nflow d_t(s) = runs.push by rk4(step = 0.1)\n";
+    /// let flow = Compiler::new().flow::<f64>(text)?;
+    /// assert_eq!(flow.inputs()[1].name, "runs.push");
+    /// let end = flow.advance(&flow.parameters(0), array![[1.0, 0.5]].view(), 4.0)?;
+    /// assert!((end[[0, 0]] - 3.0).abs() < 1e-12 && end[[0, 1]] == 0.5);
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
     }
@@ -129,28 +160,77 @@ impl<T: Number> FlowMap<T> {
         points: ArrayView2<'_, T>,
         time: f64,
     ) -> Result<Array2<T>, Error> {
-        let columns = self.program.columns();
-        check_columns(points, columns, &self.inputs)?;
+        let moved = self.moved(parameters, points, time, None)?;
+        Ok(rows(moved.into_iter().map(T::of).collect(), points.nrows(), points.ncols()))
+    }
+
+    /// The product of a cotangent, [count, columns], with the Jacobian of [`FlowMap::advance`]: the gradient of sum(cotangent * points
+    /// after the time) with respect to the points and to the learned tensors, exact for the steps that were taken.
+    ///
+    /// ```
+    /// use jetc::{Compiler, ndarray::array};
+    ///
+    /// // s(t) = s(0) exp(a t)
+    /// let text = "state s\nparam a = -2 learn\nflow d_t(s) = a*s by dopri5(rtol = 1e-10, atol = 1e-12)\n";
+    /// let flow = Compiler::new().flow::<f64>(text)?;
+    /// let gradient = flow.vjp(&flow.parameters(0), array![[3.0]].view(), 0.5, array![[1.0]].view())?;
+    /// let decay = (-1f64).exp();
+    /// assert!((gradient.points[[0, 0]] - decay).abs() < 1e-8);
+    /// assert!((gradient.parameters.get("a").unwrap()[0] - 0.5 * 3.0 * decay).abs() < 1e-8);
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`FlowMap::advance`]; [`Error::Shape`] for a cotangent of another shape.
+    pub fn vjp(
+        &self,
+        parameters: &Parameters<T>,
+        points: ArrayView2<'_, T>,
+        time: f64,
+        cotangent: ArrayView2<'_, T>,
+    ) -> Result<Gradient<T>, Error> {
+        let (count, columns) = points.dim();
+        let mut tape = Tape::of(Pace::Rollout);
+        let moved = self.moved(parameters, points, time, Some(&mut tape))?;
+        check_cotangent(cotangent, (count, columns))?;
+        let mut bars: Vec<f64> = cotangent.iter().map(|x| x.f64()).collect();
+        let mut sums = parameters.zeros_of_learned();
+        let take = &mut |name: &str, gradient: &[T]| add_mean(&mut sums, name, gradient, count);
+        let done = self.runner.back(&Tensors::of(parameters), tape, &mut bars, (0.0, (0, 0)), take);
+        done.map_err(|e| failed(e, &self.device))?;
+        let array = |numbers: Vec<f64>| rows(numbers.into_iter().map(T::of).collect(), count, columns);
+        Ok(Gradient { values: array(moved), points: array(bars), parameters: sums })
+    }
+
+    /// Points after a time, and the way there.
+    fn moved(
+        &self,
+        parameters: &Parameters<T>,
+        points: ArrayView2<'_, T>,
+        time: f64,
+        tape: Option<&mut Tape<T>>,
+    ) -> Result<Vec<f64>, Error> {
+        check_columns(points, self.runner.plan.step.columns, &self.inputs)?;
         if !(0.0..f64::INFINITY).contains(&time) {
             return Err(Error::Unsupported(format!("a time of {time}; expected a number from 0 on")));
         }
         let mut moved: Vec<f64> = points.iter().map(|x| x.f64()).collect();
-        if points.nrows() > 0 && time > 0.0 {
-            let lengths = vec![time; points.nrows()];
-            let interval = Interval { inputs: &[], lengths: &lengths };
-            let done = self.runner.advance(&Tensors::of(parameters), &mut moved, interval, None, (0, 0));
-            done.map_err(|e| failed(e, &self.device))?.map_err(|stopped| match stopped {
-                Stopped::NotFinite { at, point } => {
-                    Error::Left { point, time: at * time, why: "a number is not finite" }
-                }
-                Stopped::TooSmall { at, point } => Error::Left {
-                    point,
-                    time: at * time,
-                    why: "the steps became too small: the flow is stiff or singular",
-                },
-            })?;
+        if points.nrows() == 0 || time == 0.0 {
+            return Ok(moved);
         }
-        Ok(rows(moved.into_iter().map(T::of).collect(), points.nrows(), columns))
+        let lengths = vec![time; points.nrows()];
+        let (interval, tensors) = (Interval { inputs: &[], lengths: &lengths }, Tensors::of(parameters));
+        let done = self.runner.advance(&tensors, &mut moved, interval, tape, (0, 0));
+        let why = |stopped| match stopped {
+            Stopped::NotFinite { .. } => "a number is not finite",
+            Stopped::TooSmall { .. } => "the steps became too small: the flow is stiff or singular",
+        };
+        let left = |stopped: Stopped| {
+            let (at, point) = stopped.place();
+            Error::Left { point, time: at * time, why: why(stopped) }
+        };
+        done.map_err(|e| failed(e, &self.device))?.map_err(left)?;
+        Ok(moved)
     }
 }
 

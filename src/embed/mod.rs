@@ -1,6 +1,6 @@
 //! The library's surface: everything that an embedding program needs, exported at the root of the crate, whose page has the design.
 //!
-//! All but `compiled` and `training` are there without the compiler.
+//! All but `compiled`, `flow_map` and `training` are there without the compiler.
 
 mod artifact;
 #[cfg(feature = "compiler")]
@@ -28,4 +28,4 @@ pub use inputs::{Domain, Input, Place, Quantity};
 pub use operator::{Gradient, Operator};
 pub use solver::Solver;
 #[cfg(feature = "compiler")]
-pub use training::{TrainOptions, Trained};
+pub use training::{TrainOptions, Trained, TrainedFlow};

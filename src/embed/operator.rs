@@ -326,14 +326,7 @@ impl<T: Number> Operator<T> {
         cotangent: ArrayView2<'_, T>,
     ) -> Result<Gradient<T>, Error> {
         let (count, width) = (points.nrows(), self.width());
-        if cotangent.dim() != (count, width) {
-            let found = if cotangent.nrows() != count { cotangent.nrows() } else { cotangent.ncols() };
-            let (what, expected) = match cotangent.nrows() == count {
-                true => ("columns of the cotangent", width),
-                false => ("rows of the cotangent", count),
-            };
-            return Err(ShapeError { what: what.into(), expected, found }.into());
-        }
+        check_cotangent(cotangent, (count, width))?;
         let prepare = || Prepared::new(&vjp(self.program(), false)?, &self.shared.device);
         let prepared = self.shared.gradient.get_or_init(prepare);
         let prepared = prepared.as_ref().map_err(|e| Error::Unsupported(e.to_string()))?;
@@ -344,11 +337,8 @@ impl<T: Number> Operator<T> {
         let data = cotangent.as_slice().unwrap_or_default();
         self.run(prepared, parameters, points, data, &mut outputs, &mut gradients)?;
         let mut sums = parameters.zeros_of_learned();
-        // the program's gradients are means over the points
-        let scale = T::of(count as f64);
         for ((tensor, _), gradient) in program.gradients.iter().zip(gradients) {
-            let Some(at) = sums.position(&program.tensors[tensor.index()].name) else { continue };
-            sums.values_mut()[at].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += scale * g);
+            add_mean(&mut sums, &program.tensors[tensor.index()].name, &gradient, count);
         }
         let bar = program.outputs.iter().position(|o| o.0 == "points-bar");
         let bar = bar.map(|k| std::mem::take(&mut outputs[k])).unwrap_or_default();
@@ -397,6 +387,22 @@ pub(super) fn check_columns<T>(points: ArrayView2<'_, T>, expected: usize, input
         found if found == expected => Ok(()),
         found => Err(ShapeError { what: format!("columns of the points ({})", names(inputs)), expected, found }.into()),
     }
+}
+
+/// A cotangent has a number for each of the values.
+pub(super) fn check_cotangent<T>(cotangent: ArrayView2<'_, T>, (count, width): (usize, usize)) -> Result<(), Error> {
+    let (what, expected, found) = match cotangent.dim() {
+        (rows, _) if rows != count => ("rows of the cotangent", count, rows),
+        (_, columns) if columns != width => ("columns of the cotangent", width, columns),
+        _ => return Ok(()),
+    };
+    Err(ShapeError { what: what.into(), expected, found }.into())
+}
+
+/// Adds the gradient of a tensor, if it is among these: a mean over so many points, as programs give it, becomes a sum.
+pub(super) fn add_mean<T: Number>(sums: &mut Parameters<T>, name: &str, gradient: &[T], count: usize) {
+    let scale = T::of(count as f64);
+    sums.get_mut(name).into_iter().flatten().zip(gradient).for_each(|(sum, g)| *sum += scale * *g);
 }
 
 /// The executor gives [count, width] numbers; a result that depends on no point may be missing.

@@ -1,8 +1,11 @@
 //! The loop of `jetc train`, for programs that embed it.
 
-use super::{Compiled, Error, Solver};
+use super::kernels::Opened;
+use super::{Compiled, Error, FlowMap, Solver};
 use crate::cpu::Number;
-use crate::net::Parameters;
+use crate::net::{Metadata, Parameters};
+use crate::program::Program;
+use crate::solver::flow::{FlowObjective, metadata};
 use crate::solver::{DeviceStepper, SolverObjective};
 use crate::train::{self, Observer, Options, Outcome};
 use std::path::PathBuf;
@@ -50,6 +53,97 @@ pub struct Trained<T> {
     pub solver: Solver<T>,
     /// Steps, losses, measurements, history.
     pub outcome: Outcome,
+}
+
+/// A trained flow's parameters, for the map that trained it, and how they were trained.
+///
+/// ```
+/// use jetc::{Compiler, TrainOptions, ndarray::array, train::Silent};
+///
+/// let text = "state s\nparam a = 0 learn\ndata seen = \"seen.csv\"\nflow d_t(s) = a*s by rk4(step = 0.1)\n\
+///             fit flow to seen, horizon = 1\ntrain adam(lr = 1e-1), steps = 300\n";
+/// let rows = array![[0.0, 0.0, 1.0], [0.0, 1.0, 0.5], [0.0, 2.0, 0.25]];
+/// let flow = Compiler::new().data("seen", ["run", "t", "s"], rows).flow::<f64>(text)?;
+/// let trained = flow.train(&TrainOptions::default(), &mut Silent)?;
+/// let end = flow.advance(&trained.parameters, array![[1.0]].view(), 3.0)?;
+/// assert!((end[[0, 0]] - 0.125).abs() < 1e-3);
+/// # Ok::<(), jetc::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct TrainedFlow<T> {
+    /// The tensors.
+    pub parameters: Parameters<T>,
+    /// Steps, losses, measurements, history.
+    pub outcome: Outcome,
+}
+
+impl TrainOptions {
+    /// How a program is trained on a device.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without a `train` statement.
+    fn run(&self, name: &str, program: &Program, metadata: Metadata, device: &Opened) -> Result<Options, Error> {
+        let Some(mut training) = program.training.clone() else {
+            return Err(Error::Unsupported(format!(
+                "{name}: there is no `train` statement; add `train adam(lr = 1e-3), steps = 3000`"
+            )));
+        };
+        training.steps = self.steps.unwrap_or(training.steps);
+        let text = |key: &str| metadata.get(key).map_or("", String::as_str);
+        Ok(Options {
+            out: self.out.clone(),
+            seed: self.seed,
+            resume: self.resume,
+            measure_every: self.measure_every,
+            program: format!("{}{}", text("jetc.program"), text("jetc.overrides")),
+            metadata,
+            device: device.to_string(),
+            ..Options::new(training, "")
+        })
+    }
+}
+
+fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Training(error.into())
+}
+
+impl<T: Number> FlowMap<T> {
+    /// Trains from initial parameters, as [`Compiled::train`] does.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without `fit` or `train`; [`Error::Training`] where data cannot be read, a trajectory leaves the finite
+    /// numbers, or a result cannot be written.
+    pub fn train(&self, options: &TrainOptions, observer: &mut dyn Observer) -> Result<TrainedFlow<T>, Error> {
+        self.train_from(self.parameters(options.seed), options, observer)
+    }
+
+    /// The same from given parameters.
+    ///
+    /// # Errors
+    /// As [`FlowMap::train`].
+    pub fn train_from(
+        &self,
+        mut parameters: Parameters<T>,
+        options: &TrainOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<TrainedFlow<T>, Error> {
+        let (program, plan) = (&self.program, &self.plan);
+        if program.fit.is_none() {
+            return Err(Error::Unsupported(format!(
+                "{}: there is nothing to train the flow on; add `fit flow to DATA, horizon = 1`",
+                self.name
+            )));
+        }
+        let metadata = metadata(plan, &self.text, &self.overrides);
+        let run = options.run(&self.name, program, metadata, &self.device)?;
+        let (batch, seed) = (run.training.batch, options.seed);
+        let objective = FlowObjective::new(program, plan.clone(), &parameters, &self.folder, batch, seed);
+        let mut objective = objective.map_err(failed)?;
+        let mut stepper = objective.stepper(self.device.device(), &parameters, &run.training).map_err(failed)?;
+        let outcome = train::train_with(&mut *stepper, &mut parameters, &run, observer).map_err(failed)?;
+        drop(stepper);
+        Ok(TrainedFlow { parameters, outcome })
+    }
 }
 
 impl Compiled {
@@ -119,35 +213,18 @@ impl Compiled {
         if self.program.conditions.is_empty() {
             return Err(Error::Unsupported(format!("{}: there is no `solve` to train", self.name)));
         }
-        let Some(mut training) = self.program.training.clone() else {
-            return Err(Error::Unsupported(format!(
-                "{}: there is no `train` statement; add `train adam(lr = 1e-3), steps = 3000`",
-                self.name
-            )));
-        };
-        training.steps = options.steps.unwrap_or(training.steps);
         let solver = self.solver(parameters.clone())?;
-        let failed = |e: Box<dyn std::error::Error + Send + Sync>| Error::Training(e);
-        let run = Options {
-            out: options.out.clone(),
-            seed: options.seed,
-            resume: options.resume,
-            measure_every: options.measure_every,
-            program: format!("{}{}", self.text(), solver.metadata().get("jetc.overrides").map_or("", String::as_str)),
-            metadata: solver.metadata().clone(),
-            device: self.device.to_string(),
-            ..Options::new(training, "")
-        };
+        let run = options.run(&self.name, &self.program, solver.metadata().clone(), &self.device)?;
         let (program, plan, place) = (&self.program, &self.plan, (&*self.folder, options.seed));
         let device = self.device.device();
         let outcome = if device.runs_modules() {
             let stepper = DeviceStepper::new(device, program, plan, &parameters, place, &run.training);
-            train::train_with(&mut stepper.map_err(|e| failed(e.into()))?, &mut parameters, &run, observer)
+            train::train_with(&mut stepper.map_err(failed)?, &mut parameters, &run, observer)
         } else {
             let objective = SolverObjective::new(program, plan, &parameters, place.0, place.1);
-            train::train(&mut objective.map_err(|e| failed(e.into()))?, &mut parameters, &run, observer)
+            train::train(&mut objective.map_err(failed)?, &mut parameters, &run, observer)
         };
-        let outcome = outcome.map_err(|e| failed(e.into()))?;
+        let outcome = outcome.map_err(failed)?;
         let mut solver = solver;
         *solver.parameters_mut() = parameters;
         Ok(Trained { solver, outcome })

@@ -38,6 +38,10 @@ impl<T: Element> Parameters<T> {
     pub fn get(&self, name: &str) -> Option<&[T]> {
         self.position(name).map(|i| self.values[i].as_slice())
     }
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut [T]> {
+        self.position(name).map(|i| self.values[i].as_mut_slice())
+    }
     /// A tensor with its shape, [out, in] for every weight, however it lies in memory.
     pub fn view(&self, name: &str) -> Option<ArrayViewD<'_, T>> {
         let at = self.position(name)?;

@@ -17,7 +17,7 @@ mod targets;
 
 pub use cost::Cost;
 pub use flow::{DOPRI5_EVALUATIONS, FlowPlan, FlowWindow, plan_flow, plan_window};
-pub use report::{json, text};
+pub use report::{flow_json, json, text};
 
 use crate::algebra::{self, Coefficient, Compared, JetAlgebra, Monomial, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};

@@ -1,6 +1,6 @@
 //! A plan as JSON, and for people.
 
-use super::{Plan, PointSet};
+use super::{FlowPlan, Plan, PointSet};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -8,6 +8,19 @@ use std::fmt::Write;
 pub fn json(plan: &Plan) -> Value {
     let sets: Vec<Value> = plan.sets.iter().map(set_json).collect();
     json!({ "point_sets": sets })
+}
+
+/// The plan of a flow as JSON.
+pub fn flow_json(plan: &FlowPlan) -> Value {
+    json!({ "flow": {
+        "order": plan.order,
+        "evaluations_per_step": plan.evaluations,
+        "rows_per_step": plan.rows,
+        "has_error_estimate": plan.has_estimate,
+        "operations": plan.step.ops.len(),
+        "flops_per_step": plan.cost.flops_per_point,
+        "flops_per_step_with_gradient": plan.adjoint_cost.flops_per_point,
+    }})
 }
 
 fn set_json(set: &PointSet) -> Value {

@@ -13,6 +13,7 @@ impl Display for Program {
                 GroupKind::Space => "space",
                 GroupKind::Time => "time",
                 GroupKind::State => "state",
+                GroupKind::Input => "input",
             };
             write!(f, "{kind} {}", group.name)?;
             if group.is_vector {

@@ -312,6 +312,27 @@ impl<'a> Resolver<'a> {
     }
 }
 
+impl Program {
+    /// The same flow, where what it reads from data is in the points: coordinates behind the others. It is fitted to nothing.
+    pub fn with_inputs_in_points(&self) -> Program {
+        let mut out = Program { fit: None, training: None, reports: Vec::new(), ..self.clone() };
+        let roots = self.flow.iter().flat_map(|flow| std::iter::once(flow.right).chain(flow.learned()));
+        for id in self.reachable(roots) {
+            let Kind::Data { data, column } = self.expr(id).kind else { continue };
+            let set = &self.data[data.index()];
+            let name = format!("{}.{}", set.name, set.columns[column]);
+            let group = out.groups.iter().position(|group| group.name == name).unwrap_or_else(|| {
+                let (first, kind) = (out.columns(), GroupKind::Input);
+                let (span, domain, periodic) = (set.span, Domain::None, false);
+                out.groups.push(Group { name, span, kind, first, len: 1, is_vector: false, domain, periodic });
+                out.groups.len() - 1
+            });
+            out.exprs[id.index()].kind = Kind::Coordinates(GroupId(group as u32));
+        }
+        out
+    }
+}
+
 impl Flow {
     /// The midpoint or the correction.
     pub fn learned(&self) -> Option<ExprId> {

@@ -147,7 +147,7 @@ impl<'a> Resolver<'a> {
                     }
                     if self.symbol(name, Declared::Data(id)) {
                         let (name, span, path) = (name.text.clone(), name.span, path.clone());
-                        self.program.data.push(Data { name, span, path, columns: Vec::new() });
+                        self.program.data.push(Data { name, span, path, ..Data::default() });
                     }
                 }
                 ItemKind::Operator { name, parameters, body } => self.operator(name, parameters, body),

@@ -7,7 +7,10 @@
 use crate::diagnostic::Span;
 pub use crate::plain::{Activation, CoefId, Learning, NetId, ParamId};
 pub use crate::syntax::ast::Reduction;
+use ndarray::Array2;
 use num_rational::BigRational;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::ids::ids;
 
@@ -66,6 +69,8 @@ pub enum GroupKind {
     Time,
     /// The state of a flow.
     State,
+    /// An input of a flow, where points carry it: it is the same along a trajectory.
+    Input,
 }
 
 /// `x`, `x[d]`, `t`: adjacent columns of a point.
@@ -75,7 +80,7 @@ pub struct Group {
     pub name: String,
     /// Where it is declared.
     pub span: Span,
-    /// Space, time or state.
+    /// What moves it.
     pub kind: GroupKind,
     /// First column.
     pub first: usize,
@@ -184,7 +189,7 @@ impl Net {
 }
 
 /// `data obs = "file.csv"`; columns are known by the names that the program uses.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Data {
     /// Its name.
     pub name: String,
@@ -194,6 +199,27 @@ pub struct Data {
     pub path: String,
     /// Columns that the program mentions as `obs.NAME`, in order of first use.
     pub columns: Vec<String>,
+    /// What is there in place of the file.
+    pub given: Option<Arc<Given>>,
+}
+
+/// A data set in memory, given by the program that embeds this one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Given {
+    /// Names of its columns, as in the first line of a file.
+    pub columns: Vec<String>,
+    /// [rows, columns]
+    pub rows: Array2<f64>,
+}
+
+impl Data {
+    /// Where it comes from, for messages: its file, or its name. Relative paths start at `folder`.
+    pub fn place(&self, folder: &Path) -> PathBuf {
+        match self.given {
+            Some(_) => format!("data set `{}`", self.name).into(),
+            None => folder.join(&self.path),
+        }
+    }
 }
 
 /// Shape of a value.

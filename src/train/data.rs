@@ -2,11 +2,12 @@
 //!
 //! In a CSV file the coordinates are found by name (`x`, `t`; elements of a vector as `x[0]`, `x0` or `x_0`), the
 //! mentioned columns (`obs.u`) too; other columns are ignored. In an NPY file the columns are the coordinates in order, then
-//! the mentioned columns in the order of their first use. Every number must be finite.
+//! the mentioned columns in the order of their first use. A program that embeds this one can give a data set in memory, with names as
+//! in a CSV file. Every number must be finite.
 
 use crate::net::read_matrix;
-use crate::program::{Data, DataId, Program};
-use ndarray::Axis;
+use crate::program::{Data, DataId, Given, Program};
+use ndarray::ArrayView2;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -100,9 +101,13 @@ impl Table {
     /// Reads a data set of a program; relative paths start at `folder`.
     pub fn load(program: &Program, data: DataId, folder: &Path) -> Result<Table, DataError> {
         let data = &program.data[data.index()];
-        let file = folder.join(&data.path);
+        let file = data.place(folder);
         let is_npy = file.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"));
-        let table = if is_npy { read_npy(program, data, &file)? } else { read_csv(program, data, &file)? };
+        let table = match &data.given {
+            Some(given) => from_memory(program, data, given, &file)?,
+            None if is_npy => read_npy(program, data, &file)?,
+            None => read_csv(program, data, &file)?,
+        };
         if table.rows == 0 {
             return Err(DataError::Format { file, reason: "it has no rows".into() });
         }
@@ -114,7 +119,7 @@ impl Table {
 
     /// Reads points alone: a CSV file whose first line names the coordinates of the program, in any order.
     pub fn points(program: &Program, file: &Path) -> Result<Table, DataError> {
-        let none = Data { name: String::new(), span: Default::default(), path: String::new(), columns: Vec::new() };
+        let none = Data::default();
         read_csv(program, &none, file)
     }
 }
@@ -139,15 +144,7 @@ fn read_csv(program: &Program, data: &Data, file: &Path) -> Result<Table, DataEr
     let format = |e: csv::Error| DataError::Format { file: file.into(), reason: csv_reason(&e) };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
     let header: Vec<String> = reader.headers().map_err(format)?.iter().map(str::to_owned).collect();
-    let mut positions: HashMap<&str, usize> = HashMap::new();
-    for (at, name) in header.iter().enumerate() {
-        positions.entry(name).or_insert(at);
-    }
-    let find = |spellings: Vec<String>| {
-        let at = spellings.iter().find_map(|s| positions.get(s.as_str()).copied());
-        at.ok_or_else(|| DataError::Column { file: file.into(), name: spellings[0].clone(), found: header.clone() })
-    };
-    let columns: Vec<usize> = wanted(program, data).into_iter().map(find).collect::<Result<_, _>>()?;
+    let columns = find(program, data, &header, file)?;
     let mut table = Table::default();
     let width = program.columns();
     let mut record = csv::StringRecord::new();
@@ -165,6 +162,19 @@ fn read_csv(program: &Program, data: &Data, file: &Path) -> Result<Table, DataEr
         table.rows += 1;
     }
     Ok(table)
+}
+
+/// Where the columns that a program needs are among those that there are.
+fn find(program: &Program, data: &Data, header: &[String], file: &Path) -> Result<Vec<usize>, DataError> {
+    let mut positions: HashMap<&str, usize> = HashMap::new();
+    for (at, name) in header.iter().enumerate() {
+        positions.entry(name).or_insert(at);
+    }
+    let find = |spellings: Vec<String>| {
+        let at = spellings.iter().find_map(|s| positions.get(s.as_str()).copied());
+        at.ok_or_else(|| DataError::Column { file: file.into(), name: spellings[0].clone(), found: header.to_vec() })
+    };
+    wanted(program, data).into_iter().map(find).collect()
 }
 
 fn csv_reason(error: &csv::Error) -> String {
@@ -190,15 +200,36 @@ fn read_npy(program: &Program, data: &Data, file: &Path) -> Result<Table, DataEr
     if array.ncols() != names.len() {
         return Err(DataError::Width { file: file.into(), found: array.ncols(), expected: names });
     }
+    let columns: Vec<usize> = (0..names.len()).collect();
+    table(program, (&names, array.view()), &columns, file)
+}
+
+fn from_memory(program: &Program, data: &Data, given: &Given, file: &Path) -> Result<Table, DataError> {
+    let Given { columns: names, rows } = given;
+    if names.len() != rows.ncols() {
+        let reason = format!("{} columns have {} names", rows.ncols(), names.len());
+        return Err(DataError::Format { file: file.into(), reason });
+    }
+    table(program, (names, rows.view()), &find(program, data, names, file)?, file)
+}
+
+/// Some columns of an array, in this order.
+fn table(
+    program: &Program,
+    (names, array): (&[String], ArrayView2<'_, f64>),
+    columns: &[usize],
+    file: &Path,
+) -> Result<Table, DataError> {
     let width = program.columns();
     let mut table = Table { rows: array.nrows(), ..Default::default() };
-    for (line, row) in array.axis_iter(Axis(0)).enumerate() {
-        for (i, x) in row.iter().enumerate() {
+    for (line, row) in array.outer_iter().enumerate() {
+        for (i, at) in columns.iter().enumerate() {
+            let x = row[*at];
             if !x.is_finite() {
-                let (column, text) = (names[i].clone(), x.to_string());
+                let (column, text) = (names[*at].clone(), x.to_string());
                 return Err(DataError::Cell { file: file.into(), line: line as u64 + 1, column, text });
             }
-            if i < width { table.points.push(*x) } else { table.values.push(*x) }
+            if i < width { table.points.push(x) } else { table.values.push(x) }
         }
     }
     Ok(table)
@@ -225,7 +256,7 @@ mod tests {
             periodic: false,
         };
         let groups = vec![group("x", GroupKind::Space, 0, 2), group("t", GroupKind::Time, 2, 1)];
-        let data = Data { name: "obs".into(), span: Span::default(), path: path.into(), columns: vec!["u".into()] };
+        let data = Data { name: "obs".into(), path: path.into(), columns: vec!["u".into()], ..Data::default() };
         Program { groups, data: vec![data], ..Default::default() }
     }
 

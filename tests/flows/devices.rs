@@ -144,7 +144,9 @@ fn steps_of_training_are_the_same_on_a_device() {
         let parameters = Parameters::<f64>::initial(&program, 1);
         let make = || FlowObjective::new(&program, plan.clone(), &parameters, folder.path(), Some(37), 5).unwrap();
         assert!(make().condition().is_none(), "{method}");
-        let [here, there] = [make(), make().on(&Device::Host).unwrap()].map(|mut objective| {
+        let [here, there] = [Device::Cpu { why: None }, Device::Host].map(|device| {
+            let mut objective = make();
+            objective.place(&device).unwrap();
             let tensors: Vec<Vec<f64>> = parameters.values().to_vec();
             let mut gradients = vec![vec![]; tensors.len()];
             let mut losses = vec![0.0; objective.conditions().len()];

@@ -6,8 +6,8 @@ use super::verify::{random_inputs, random_start};
 use crate::plan::FlowPlan;
 use crate::solver::agreement::{Compared, STEPS, training};
 use crate::solver::verify::relative;
-use crate::solver::{DeviceStepper, Error, Number, Tensors, Verification};
-use crate::train::{Objective, Silent, train, train_with};
+use crate::solver::{Error, Number, Tensors, Verification};
+use crate::train::{Silent, train, train_with};
 
 /// The time of a rollout whose flow does not say how long a step is.
 const TIME: f64 = 0.5;
@@ -39,17 +39,10 @@ pub fn compare<T: Number>(
     let (Some(options), true) = (on.options(), program.fit.is_some()) else { return Ok(()) };
     let batch = options.training.batch;
     let make = || FlowObjective::new(program, plan.clone(), &parameters, on.folder, batch, seed);
-    let mut objective = make()?;
-    let there = match objective.condition() {
-        Some(condition) => {
-            let reports = (objective.reports(), objective.measures());
-            let place = (&options.training, seed);
-            let mut stepper = DeviceStepper::on(on.device, vec![condition], &parameters, place, reports)?;
-            train_with(&mut stepper, &mut parameters.clone(), &options, &mut Silent)
-        }
-        None => train(&mut make()?.on(on.device)?, &mut parameters.clone(), &options, &mut Silent),
-    };
-    let here = train(&mut objective, &mut parameters.clone(), &options, &mut Silent);
+    let (mut objective, mut own) = (make()?, make()?);
+    let mut stepper = objective.stepper(on.device, &parameters, &options.training)?;
+    let there = train_with(&mut *stepper, &mut parameters.clone(), &options, &mut Silent);
+    let here = train(&mut own, &mut parameters.clone(), &options, &mut Silent);
     out.push(training::<T>(there, here, tolerance));
     Ok(())
 }

@@ -43,7 +43,7 @@ impl<T: Number> Kernel<T> {
         random: (u64, u64),
     ) -> Result<Result<(), Stopped>, Error> {
         let (plan, lengths) = (&runner.plan, interval.lengths);
-        let longest = lengths.iter().copied().fold(0.0, f64::max);
+        let longest = interval.longest();
         let steps = self.control.map_or_else(|| runner.steps(longest).unwrap_or(1), |_| MOST);
         let first = |length: f64| self.control.map_or(1.0 / steps as f64, |control| control.first(length));
         let count = lengths.len();

@@ -26,5 +26,19 @@ pub use kernel::steps_of;
 pub use objective::FlowObjective;
 pub use rollout::{Rollout, rollout};
 pub use runner::{Interval, Runner};
+pub use tape::{Pace, Tape};
 pub use trajectories::Trajectories;
 pub use verify::verify_flow;
+
+use crate::net::Metadata;
+use crate::plan::{FlowPlan, flow_json};
+
+/// What goes with the weights of a flow: its text and its plan.
+pub fn metadata(plan: &FlowPlan, text: &str, overrides: &str) -> Metadata {
+    Metadata::from([
+        ("jetc.program".to_string(), text.to_string()),
+        ("jetc.overrides".to_string(), overrides.to_string()),
+        ("jetc.plan".to_string(), flow_json(plan).to_string()),
+        ("jetc.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+    ])
+}

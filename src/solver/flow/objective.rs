@@ -10,19 +10,19 @@ use super::chained::Stepping;
 use super::control::Stopped;
 use super::rollout::Roll;
 use super::runner::{Group, Interval, Runner, cast, each, pull, sign};
-use super::tape::{Tape, Trail};
+use super::tape::{Pace, Tape, Trail};
 use super::trajectories::Trajectories;
 use crate::cpu::{CHUNKS, Random};
 use crate::cuda::{Device, arithmetic};
 use crate::jet::{JetProgram, summed};
 use crate::net::{Parameters, Philox, Purpose, TensorSpec};
 use crate::plan::{FlowPlan, FlowWindow, plan_window};
-use crate::program::{Fit, Program, ReportKind};
+use crate::program::{Fit, Program, ReportKind, Training};
 use crate::solver::measure::Meter;
 use crate::solver::objective::{all, load_data};
 use crate::solver::placed::Placed;
-use crate::solver::{Error, Evaluator, Measure, Number, Tensors, Trained};
-use crate::train::{Measurement, Objective, ObjectiveError, Sampler, Table, dealt};
+use crate::solver::{DeviceStepper, Error, Evaluator, Measure, Number, Tensors, Trained};
+use crate::train::{Measurement, Objective, ObjectiveError, OnHost, Sampler, Stepper, Table, dealt};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
@@ -148,7 +148,7 @@ impl<T: Number> FlowObjective<T> {
             let set = &program.data[fit.data.index()];
             let rows = fit.horizon + 1;
             let reason = format!("no run has {rows} rows, which a horizon of {} needs", fit.horizon);
-            return Err(crate::train::DataError::Format { file: folder.join(&set.path), reason }.into());
+            return Err(crate::train::DataError::Format { file: set.place(folder), reason }.into());
         }
         let specs = parameters.specs().to_vec();
         let learned: Vec<usize> = (0..specs.len()).filter(|k| specs[*k].is_learned()).collect();
@@ -206,13 +206,34 @@ impl<T: Number> FlowObjective<T> {
         })
     }
 
-    /// The same with all programs on a device, if it runs modules; Adam stays here. For what [`FlowObjective::condition`] says no to.
+    /// What trains the flow on a device: one module where [`FlowObjective::condition`] is all of a step, else this with all programs
+    /// there, and Adam here.
+    ///
+    /// # Errors
+    /// Where a module cannot be compiled, or does not fit.
+    pub fn stepper<'a>(
+        &'a mut self,
+        device: &Device,
+        parameters: &Parameters<T>,
+        training: &Training,
+    ) -> Result<Box<dyn Stepper<T> + 'a>, Error> {
+        if let Some(condition) = self.condition().filter(|_| device.runs_modules()) {
+            let seed = self.seed;
+            let reports = (self.reports(), self.measures());
+            let stepper = DeviceStepper::on(device, vec![condition], parameters, (training, seed), reports)?;
+            return Ok(Box::new(stepper));
+        }
+        self.place(device)?;
+        Ok(Box::new(OnHost::new(self)))
+    }
+
+    /// Puts all programs on a device, if it runs modules. For what [`FlowObjective::condition`] says no to.
     ///
     /// # Errors
     /// Where a program breaks a rule of the representation: a defect of the compiler.
-    pub fn on(mut self, device: &Device) -> Result<Self, Error> {
+    pub fn place(&mut self, device: &Device) -> Result<(), Error> {
         if !device.runs_modules() {
-            return Ok(self);
+            return Ok(());
         }
         let plan = self.runner.plan.clone();
         let there = |program: &JetProgram, copied: usize| Placed::there(device, program, copied);
@@ -224,7 +245,7 @@ impl<T: Number> FlowObjective<T> {
             (window.outputs, window.gradients) = window.evaluator.buffers();
         }
         self.runner = Runner::on(device, &self.program, plan)?;
-        Ok(self)
+        Ok(())
     }
 
     /// Takes steps one by one, as for windows that are too long for one program. The results are the same within rounding.
@@ -289,7 +310,7 @@ impl<T: Number> FlowObjective<T> {
         (points, inputs, lengths)
     }
 
-    /// The loss at one row of the windows, of predictions `points`: its sum, and cotangents of the states, [count, n],
+    /// The loss at one row of the windows, of predictions `points`: its sum, and cotangents of the points, [count, columns],
     /// whose mean over points is the gradient's.
     fn row_loss(
         &self,
@@ -302,14 +323,15 @@ impl<T: Number> FlowObjective<T> {
         let (first, n) = self.runner.plan.state;
         let columns = self.data.columns;
         let horizon = self.fit.horizon as f64;
-        let (mut sum, mut bars) = (0.0, Vec::with_capacity(rows.len() * n));
+        let mut sum = 0.0;
         let Some(adjoint) = &self.loss else {
             let scale = 1.0 / (horizon * n as f64);
-            for (p, row) in points.chunks(columns).zip(rows) {
-                let exact = &self.data.point(row + offset)[first..first + n];
-                for (s, x) in p[first..first + n].iter().zip(exact) {
-                    sum += scale * (s - x).powi(2);
-                    bars.push(2.0 * scale * (s - x));
+            let mut bars = vec![0.0; points.len()];
+            for ((p, bar), row) in points.chunks(columns).zip(bars.chunks_mut(columns)).zip(rows) {
+                let exact = self.data.point(row + offset);
+                for k in first..first + n {
+                    sum += scale * (p[k] - exact[k]).powi(2);
+                    bar[k] = 2.0 * scale * (p[k] - exact[k]);
                 }
             }
             return Ok((sum, bars));
@@ -321,9 +343,8 @@ impl<T: Number> FlowObjective<T> {
         }
         let points: Vec<T> = cast(points);
         let take = &mut |name: &str, g: &[T]| sums.add(name, g, |_| true);
-        let (values, bar) = pull(adjoint, tensors, &points, &data, (self.seed, 0), take)?;
+        let (values, bars) = pull(adjoint, tensors, &points, &data, (self.seed, 0), take)?;
         sum += values.iter().sum::<f64>() / horizon;
-        bars.extend(bar.chunks(columns).flat_map(|b| b[first..first + n].to_vec()));
         Ok((sum, bars))
     }
 
@@ -549,13 +570,13 @@ impl<T: Number> FlowObjective<T> {
         let tolerance = self.fit.midpoint_tolerance;
         let done = self.runner.accurate((accurate, tensors), &mut exact, interval, tolerance)?;
         done.map_err(|why| self.stopped(why, rows, 0))?;
-        let (mut points, mut tape) = (start, Tape::default());
-        let done = self.runner.single(tensors, &mut points, interval, &mut tape, random)?;
+        let (mut points, mut tape) = (start, Tape::of(Pace::Once));
+        let done = self.runner.advance(tensors, &mut points, interval, Some(&mut tape), random)?;
         done.map_err(|why| self.stopped(why, rows, 0))?;
+        let mut bars = vec![0.0; points.len()];
         let columns = self.data.columns;
-        let mut bars = Vec::new();
-        for (p, e) in points.chunks(columns).zip(exact.chunks(columns)) {
-            bars.extend((first..first + n).map(|c| sign(p[c] - e[c]) / n as f64));
+        for ((p, e), bar) in points.chunks(columns).zip(exact.chunks(columns)).zip(bars.chunks_mut(columns)) {
+            (first..first + n).for_each(|c| bar[c] = sign(p[c] - e[c]) / n as f64);
         }
         let is_midpoint = &self.is_midpoint;
         let take = &mut |name: &str, g: &[T]| sums.add(name, g, |k| is_midpoint[k]);

@@ -7,7 +7,7 @@
 use super::chained::{Chained, Inputs, Step, Stepping};
 use super::control::{Control, Stopped};
 use super::kernel::Kernel;
-use super::tape::{Taken, Tape, Trail, Values};
+use super::tape::{Pace, Taken, Tape, Trail, Values};
 use crate::cpu::{Beside, CHUNKS, Random};
 use crate::cuda::Device;
 use crate::jet::{self, Op, summed};
@@ -79,6 +79,13 @@ pub struct Interval<'a> {
     pub inputs: &'a [f64],
     /// Its length for each point.
     pub lengths: &'a [f64],
+}
+
+impl Interval<'_> {
+    /// The longest of all points.
+    pub(super) fn longest(&self) -> f64 {
+        self.lengths.iter().copied().fold(0.0, f64::max)
+    }
 }
 
 /// Points of a group, at most.
@@ -179,7 +186,7 @@ impl<T: Number> Runner<T> {
         Some(((length / step - 1e-6).ceil() as usize).max(1) * self.flow.substeps)
     }
 
-    /// Moves points, [count, columns], over an interval. With a tape, steps are never chosen by `tolerance`.
+    /// Moves points, [count, columns], over an interval: as a rollout does, or by the steps that a tape is of.
     pub fn advance(
         &self,
         tensors: &Tensors<'_, T>,
@@ -191,15 +198,26 @@ impl<T: Number> Runner<T> {
         if let (Some(kernel), None) = (&self.kernel, &tape) {
             return kernel.roll(self, tensors, points, interval, random);
         }
-        let longest = interval.lengths.iter().copied().fold(0.0, f64::max);
-        self.grouped(points, interval, tape, random, &|group| self.go(tensors, group, longest))
+        let longest = interval.longest();
+        let pace = tape.as_ref().map_or(Pace::Rollout, |tape| tape.pace);
+        self.grouped(points, interval, tape, random, &|group| match pace {
+            Pace::Training => self.go(tensors, group, longest),
+            Pace::Rollout => self.chosen(tensors, group, longest),
+            Pace::Once => self.fixed(tensors, group, 1),
+        })
     }
 
-    /// Moves a group over its interval, where the longest of all groups is so long. What is kept is of steps that are never chosen by
-    /// `tolerance`.
+    /// Moves a group over its interval, where the longest of all groups is so long, by the steps of training.
     pub(super) fn go(&self, tensors: &Tensors<'_, T>, group: &mut Group<'_, T>, longest: f64) -> Way {
-        let is_controlled = self.plan.has_error_control || group.kept.is_none();
-        match Control::of(&self.flow, &self.plan).filter(|_| is_controlled) {
+        match self.plan.has_error_control {
+            true => self.chosen(tensors, group, longest),
+            false => self.fixed(tensors, group, self.steps(longest).unwrap_or(1)),
+        }
+    }
+
+    /// The same by those of a rollout.
+    fn chosen(&self, tensors: &Tensors<'_, T>, group: &mut Group<'_, T>, longest: f64) -> Way {
+        match Control::of(&self.flow, &self.plan) {
             Some(control) => self.controlled((&self.step, tensors), group, (control, self.plan.evaluations)),
             None => self.fixed(tensors, group, self.steps(longest).unwrap_or(1)),
         }
@@ -212,18 +230,6 @@ impl<T: Number> Runner<T> {
             false => count.div_ceil(GROUP).max((count / SHARED.1).min(SHARED.0)),
         };
         (0..groups).map(|k| k * count / groups..(k + 1) * count / groups).collect()
-    }
-
-    /// One step of the flow's method over the whole interval.
-    pub fn single(
-        &self,
-        tensors: &Tensors<'_, T>,
-        points: &mut [f64],
-        interval: Interval<'_>,
-        tape: &mut Tape<T>,
-        random: (u64, u64),
-    ) -> Result<Result<(), Stopped>, Error> {
-        self.grouped(points, interval, Some(tape), random, &|group| self.fixed(tensors, group, 1))
     }
 
     /// Dormand and Prince, a step of which is given, within a relative tolerance.
@@ -399,7 +405,7 @@ impl<T: Number> Runner<T> {
         Ok((steps * rows.len() * self.plan.evaluations, Ok(())))
     }
 
-    /// From cotangents of the states at the end of an interval, [count, n], to those at its start: exact for the steps that were
+    /// From cotangents of the points at the end of an interval, [count, columns], to those at its start: exact for the steps that were
     /// taken. `weight` is that of every absolute estimate, where the plan weighs them. Gradients are means over the points.
     pub fn back(
         &self,
@@ -409,15 +415,15 @@ impl<T: Number> Runner<T> {
         (weight, random): (f64, (u64, u64)),
         gradients: &mut Gradients<'_, T>,
     ) -> Result<(), Error> {
-        let n = self.plan.state.1;
-        let count = cotangents.len() / n.max(1);
+        let columns = self.plan.step.columns;
+        let count = cotangents.len() / columns.max(1);
         let mut rest = cotangents;
         let mut groups = tape.groups.into_iter().peekable();
         while groups.peek().is_some() {
             let mut work = Vec::new();
             // few enough that their gradients have room
             for kept in groups.by_ref().take(CHUNKS) {
-                let (here, after) = rest.split_at_mut(kept.points.len() * n);
+                let (here, after) = rest.split_at_mut(kept.points.len() * columns);
                 rest = after;
                 work.push((kept, here));
             }
@@ -473,7 +479,7 @@ impl<T: Number> Runner<T> {
             let mut given = Vec::with_capacity(data.len() * 3);
             for (i, (k, data)) in rows.iter().zip(data.chunks(own)).enumerate() {
                 given.extend_from_slice(data);
-                given.extend(cotangents[k * n..(k + 1) * n].iter().map(|x| T::of(*x)));
+                given.extend(cotangents[k * columns + first..][..n].iter().map(|x| T::of(*x)));
                 if self.plan.weighs_estimate {
                     given.extend(estimates[i * n..(i + 1) * n].iter().map(|r| T::of(weight * sign(r.f64()))));
                 }
@@ -498,8 +504,10 @@ impl<T: Number> Runner<T> {
             }
             let bars = outputs.pop().unwrap_or_default();
             for (k, bar) in rows.iter().zip(bars.chunks(columns)) {
-                let bar = bar[first..first + n].iter().map(|x| x.f64());
-                cotangents[k * n..(k + 1) * n].iter_mut().zip(bar).for_each(|(c, bar)| *c = bar);
+                let own = &mut cotangents[k * columns..(k + 1) * columns];
+                // the state at the end is another; a time moves with its start, and all else is as it was
+                own[first..first + n].fill(0.0);
+                own.iter_mut().zip(bar).for_each(|(c, bar)| *c += bar.f64());
             }
         }
         Ok(sums)

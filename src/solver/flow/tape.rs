@@ -10,9 +10,21 @@ pub(super) type Values<T> = Vec<Vec<T>>;
 /// Numbers that are kept for the way back, at most; what does not fit is worked out again.
 const KEPT: usize = 1 << 26;
 
+/// Which steps are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Those of a rollout.
+    Rollout,
+    /// Those of training: the same, but never chosen by `tolerance`.
+    Training,
+    /// One over the whole interval.
+    Once,
+}
+
 /// What is kept of an interval for the way back.
 #[derive(Clone, Debug)]
 pub struct Tape<T> {
+    pub(super) pace: Pace,
     pub(super) groups: Vec<Trail<T>>,
     /// Numbers that there is room for.
     pub(super) room: usize,
@@ -115,19 +127,13 @@ impl<T: Number> Trail<T> {
 }
 
 impl<T: Number> Tape<T> {
-    /// Nothing kept yet; one of so many that exist at a time.
-    pub fn one_of(count: usize) -> Self {
-        Tape { groups: Vec::new(), room: KEPT / count.max(1) }
+    /// Nothing kept yet of such steps.
+    pub fn of(pace: Pace) -> Self {
+        Tape { pace, groups: Vec::new(), room: KEPT }
     }
 
     /// Sum of the absolute estimates.
     pub fn remainder(&self) -> f64 {
         self.groups.iter().map(Trail::remainder).sum()
-    }
-}
-
-impl<T: Number> Default for Tape<T> {
-    fn default() -> Self {
-        Tape::one_of(1)
     }
 }

@@ -54,7 +54,7 @@ impl Trajectories {
                 out.runs.push(first..k);
                 first = k;
             } else if k > 0 && time_of(*row) == time_of(order[k - 1]) {
-                let (file, t, run) = (folder.join(&set.path), time_of(*row), run_of(*row));
+                let (file, t, run) = (set.place(folder), time_of(*row), run_of(*row));
                 let reason =
                     format!("run {run} has two rows of time {t}; rows of different trajectories differ in `run`");
                 return Err(DataError::Format { file, reason }.into());

@@ -1,7 +1,7 @@
 //! A flow's step against many small ones of the classical Runge-Kutta method, and its gradient against differences.
 
 use super::runner::{Interval, Runner};
-use super::tape::Tape;
+use super::tape::{Pace, Tape};
 use crate::diagnostic::Diagnostic;
 use crate::net::{Parameters, Philox, Purpose};
 use crate::plan::{FlowPlan, plan_flow};
@@ -96,11 +96,11 @@ fn order(
         let lengths = [length; POINTS];
         let (mut a, mut b) = (points.to_vec(), points.to_vec());
         let interval = Interval { inputs, lengths: &lengths };
-        let _ = runner.single(tensors, &mut a, interval, &mut Tape::default(), (seed, 0))?;
+        let _ = runner.advance(tensors, &mut a, interval, Some(&mut Tape::of(Pace::Once)), (seed, 0))?;
         let lengths = [length / PIECES as f64; POINTS];
         let interval = Interval { inputs, lengths: &lengths };
         for _ in 0..PIECES {
-            let _ = fine.single(tensors, &mut b, interval, &mut Tape::default(), (seed, 0))?;
+            let _ = fine.advance(tensors, &mut b, interval, Some(&mut Tape::of(Pace::Once)), (seed, 0))?;
         }
         Ok(a.iter().zip(&b).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt())
     };
@@ -144,13 +144,14 @@ fn gradients(
     let loss = |parameters: &Parameters<f64>| -> Result<f64, Error> {
         let mut moved = points.to_vec();
         let tensors = Tensors::of(parameters);
-        let _ = runner.advance(&tensors, &mut moved, interval, Some(&mut Tape::default()), (seed, 0))?;
+        let _ = runner.advance(&tensors, &mut moved, interval, Some(&mut Tape::of(Pace::Training)), (seed, 0))?;
         Ok(states(&moved).iter().map(|s| s * s).sum::<f64>() / POINTS as f64)
     };
-    let (mut moved, mut tape) = (points.to_vec(), Tape::default());
+    let (mut moved, mut tape) = (points.to_vec(), Tape::of(Pace::Training));
     let tensors = Tensors::of(parameters);
     let _ = runner.advance(&tensors, &mut moved, interval, Some(&mut tape), (seed, 0))?;
-    let mut bars: Vec<f64> = states(&moved).iter().map(|s| 2.0 * s).collect();
+    // a time depends on no parameter
+    let mut bars: Vec<f64> = moved.iter().map(|s| 2.0 * s).collect();
     let mut found: Vec<(String, Vec<f64>)> = Vec::new();
     let take = &mut |name: &str, g: &[f64]| match found.iter_mut().find(|(n, _)| n == name) {
         Some((_, sum)) => sum.iter_mut().zip(g).for_each(|(s, g)| *s += g),
