@@ -439,6 +439,47 @@ fn weights_and_points() {
     assert_eq!((run.code, run.out.as_str()), (Some(0), "NaN\n"), "{}", run.err);
 }
 
+/// `train --weights`: from another program's run, in another precision; a step of rate 0 changes nothing.
+#[test]
+fn training_begins_with_weights() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    let text = "space x in box(0..1)\nnet N = mlp(width = 4, depth = 2, activation = tanh)\n\
+                field u = x*(1 - x)*N(x)\nsolve interior: lap(u) = 1\nsample interior = 8\n\
+                train adam(lr = 1e-2), steps = 5\n";
+    fs::write(at.join("easy.jet"), text).unwrap();
+    let harder = text.replace("lr = 1e-2", "lr = 1e-30").replace("lap(u)", "nu*lap(u)");
+    let harder = format!("param nu = 0.5 learn log\n{harder}report value(nu)\n");
+    fs::write(at.join("hard.jet"), &harder).unwrap();
+    fs::write(at.join("wide.jet"), harder.replace("width = 4", "width = 5")).unwrap();
+    let first = jetc(at, &["train", "easy.jet", "--quiet"]);
+    assert_eq!(first.code, Some(0), "{}", first.err);
+    let weights = "runs/easy/solver.safetensors";
+    let next = ["train", "hard.jet", "--quiet", "--precision", "f64", "--weights", weights];
+    let next = jetc(at, &next);
+    assert_eq!(next.code, Some(0), "{}", next.err);
+    assert!(next.err.contains("easy/solver.safetensors lacks nu: initial values (seed 0)"), "{}", next.err);
+    assert!(next.out.contains("value(nu) = 0.500000"), "{}", next.out);
+    let read = |path: &str| {
+        let program = jetc::Compiled::from_text(&harder).unwrap();
+        let mut parameters = program.parameters::<f64>(3);
+        let loaded = parameters.load_known(&at.join(path)).unwrap();
+        (parameters.get("N.0.weight").unwrap().to_vec(), loaded.metadata.get("jetc.weights").cloned())
+    };
+    let (trained, began) = (read(weights), read("runs/hard/solver.safetensors"));
+    assert_eq!((&began.0, began.1.as_deref(), &trained.1), (&trained.0, Some(weights), &None));
+    fails(at, &["train", "wide.jet", "--weights", weights], &["`N.0.weight`", "[4, 1]", "[5, 1]"]);
+    fails(at, &["train", "hard.jet", "--weights", "gone"], &["cannot read gone"]);
+    // what the refusal says to do
+    let refused = jetc(at, &["train", "easy.jet", "--quiet", "--resume", "--precision", "f64"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.err.contains("; --weights runs/easy/solver.safetensors begins with what it learned"),
+        "{}",
+        refused.err
+    );
+}
+
 #[test]
 fn data_files() {
     let folder = TempDir::new().unwrap();

@@ -423,11 +423,11 @@ fn data_in_memory_that_do_not_fit() {
     assert_eq!(error("rnus", &all, Array2::zeros((9, 5))), "there is no data set `rnus`; there is runs");
     assert_eq!(error("runs", &all[1..], Array2::zeros((9, 5))), "training: data set `runs`: 5 columns have 4 names");
     let missing = error("runs", &all[..3], Array2::zeros((9, 3)));
-    assert!(missing.contains("data set `runs`:1: there is no column `push`"), "{missing}");
+    assert!(missing.contains("data set `runs`: there is no column `push`"), "{missing}");
     let mut rows = Array2::zeros((9, 5));
     rows[[2, 1]] = f64::NAN;
     let nan = error("runs", &all, rows);
-    assert!(nan.contains("data set `runs`:3: column `s0` holds `NaN`"), "{nan}");
+    assert!(nan.contains("data set `runs`: row 2 (from 0): column `s0` holds `NaN`"), "{nan}");
     let twice = error("runs", &all, Array2::zeros((9, 5)));
     assert!(twice.contains("data set `runs`: run 0 has two rows of time 0"), "{twice}");
     let none = Compiler::new().flow::<f64>("state s\nflow d_t(s) = -s by rk4(step = 0.1)\n").unwrap();
@@ -496,5 +496,80 @@ fn gradients_of_flow_maps() {
             still.points == bar && still.values == x && still.parameters.values().iter().flatten().all(|g| *g == 0.0)
         );
         assert!(matches!(here.vjp(&w, x.view(), 0.1, bar.slice(s![1.., ..])), Err(Error::Shape(_))));
+    }
+}
+
+/// What the map does with inputs in its points is what training does with them in its data.
+#[test]
+fn inputs_of_flow_maps() {
+    let flow = |text: &str| Compiler::new().flow::<f64>(&format!("data d = \"d.csv\"\n{text}"));
+    // an exponent that is an input, of a negative base: s' = -s^2 from -1 is -1/(1 - t)
+    let power = flow("state s\nflow d_t(s) = -s^d.p by rk4(step = 0.01)\n").unwrap();
+    let w = power.parameters(0);
+    let end =
+        power.vjp(&w, array![[-1.0, 2.0], [0.0, 2.0]].view(), 0.5, array![[1.0, 0.0], [1.0, 0.0]].view()).unwrap();
+    assert!((end.values[[0, 0]] + 2.0).abs() < 1e-4 && end.values[[1, 0]] == 0.0, "{}", end.values);
+    assert!((end.points[[0, 0]] - 4.0).abs() < 1e-3 && (end.points[[1, 0]] - 1.0).abs() < 1e-12, "{}", end.points);
+
+    // an estimate that names an expression of inputs is one in the map, too
+    let trace = "sum(i in 0..8: d(F(s, d.u)[i], s[i]))";
+    let estimated = format!(
+        "state s[8]\nnet F = mlp(width = 6, depth = 2, activation = tanh, outputs = 8)\n\
+         estimate {trace} by rademacher(2)\nflow d_t(s) = ({trace})*s by rk4(step = 0.1)\n"
+    );
+    let map = flow(&estimated).unwrap();
+    let (w, x) = (map.parameters(0), Array2::from_shape_fn((3, 9), |(p, c)| 0.1 * (p + c) as f64));
+    let end = |draw| map.with_draw(1, draw).advance(&w, x.view(), 0.1).unwrap();
+    assert!(end(1) == end(1) && end(1) != end(2));
+
+    // weights of an estimate that are inputs: no map, but training
+    let text = "state s[4]\nnet N = mlp(width = 4, depth = 2, activation = tanh)\n\
+                let q = sum(i in 0..4: (i + 1 + d.w)*d(d(N(s), s[i]), s[i]))\nestimate q by importance(2)\n\
+                flow d_t(s) = q*s by rk4(step = 0.1)\nfit flow to d, horizon = 1\ntrain adam(lr = 1e-3), steps = 2\n";
+    let header = ["run", "t", "w", "s0", "s1", "s2", "s3"];
+    let rows =
+        Array2::from_shape_fn((5, 7), |(p, c)| [0.0, 0.1 * p as f64, 0.5][c.min(2)] + 0.1 * (c.max(2) - 2) as f64);
+    let given = Compiler::new().data("d", header, rows).flow::<f64>(&format!("data d = \"d.csv\"\n{text}")).unwrap();
+    assert_eq!(given.train(&TrainOptions::default(), &mut jetc::train::Silent).unwrap().outcome.step, 2);
+    let refused = given.advance(&given.parameters(0), Array2::zeros((1, 5)).view(), 0.1).unwrap_err().to_string();
+    assert!(
+        refused.contains("program.jet: with its inputs in the points: ") && refused.contains("probabilities"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn wrong_arguments_of_flow_maps() {
+    let text = |width: usize| {
+        format!(
+            "state s\ndata d = \"d.csv\"\nnet F = mlp(width = {width}, depth = 2, activation = tanh)\n\
+             flow d_t(s) = F(s) - s/d.tau by rk4(step = 1e-3)\nfit flow to d, horizon = 1\ntrain adam(lr = 1e-3), steps = 2\n"
+        )
+    };
+    let rows = array![[0.0, 0.0, 1.0, 1.0], [0.0, 0.1, 1.0, 0.9], [0.0, 0.2, 1.0, 0.8]];
+    let devices = if cfg!(feature = "cuda") { vec![Device::Cpu, Device::Host] } else { vec![Device::Cpu] };
+    for device in devices {
+        let compiler = Compiler::new().device(device).data("d", ["run", "t", "tau", "s"], rows.clone());
+        let (flow, other) = (compiler.flow::<f64>(&text(16)).unwrap(), compiler.flow::<f64>(&text(4)).unwrap());
+        let (good, narrow, silent) = (flow.parameters(0), other.parameters(0), &mut jetc::train::Silent);
+        let narrow = flow.train_from(narrow.clone(), &TrainOptions::default(), silent).map(|_| ()).unwrap_err();
+        assert_eq!(narrow.to_string(), "elements of tensor `F.0.weight`: 4 where 16 are expected");
+        let none = compiler.flow::<f64>("data d = \"d.csv\"\nstate s\nflow d_t(s) = -s by rk4(step = 0.1)\n").unwrap();
+        let none = flow.advance(&none.parameters(0), array![[1.0, 1.0]].view(), 0.1).unwrap_err();
+        assert!(matches!(none, Error::Missing { .. }), "{none}");
+        let infinite = flow.advance(&good, array![[1.0, 1.0], [1.0, f64::INFINITY]].view(), 0.1).unwrap_err();
+        assert_eq!(infinite.to_string(), "point 1 is not finite: d.tau = inf");
+        let far = flow.vjp(&good, array![[1.0, 1.0]].view(), 1e9, array![[1.0, 1.0]].view()).unwrap_err();
+        assert!(matches!(&far, Error::Unsupported(why) if why.contains("1e12 steps")), "{far}");
+        let cotangent = flow.vjp(&good, array![[1.0, 1.0]].view(), 0.1, array![[1.0]].view()).unwrap_err();
+        assert_eq!(cotangent.to_string(), "columns of the cotangent: 1 where 2 are expected");
+        // the first that leaves, wherever it is: 1/(1/s - t)
+        let blow = "state s\nflow d_t(s) = s^2 by dopri5(rtol = 1e-8, atol = 1e-8)\n";
+        let blow = Compiler::new().device(device).flow::<f64>(blow).unwrap();
+        let starts = Array2::from_shape_fn((200, 1), |(p, _)| {
+            [0.6, 0.1, 2.0][if p == 0 { 0 } else { 1 + usize::from(p == 150) }]
+        });
+        let left = blow.advance(&blow.parameters(0), starts.view(), 2.0).unwrap_err();
+        assert!(matches!(left, Error::Left { point: 150, time, .. } if (time - 0.5).abs() < 1e-4), "{left}");
     }
 }

@@ -257,6 +257,9 @@ pub struct Train {
     /// Steps, instead of those of the file
     #[arg(long)]
     pub steps: Option<usize>,
+    /// Weights (safetensors) to begin with, of a run of this program or of another with the same networks
+    #[arg(long, value_name = "W.safetensors")]
+    pub weights: Option<PathBuf>,
     /// Seed of all random numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

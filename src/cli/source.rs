@@ -95,6 +95,21 @@ impl Loaded {
         )))
     }
 
+    /// What training begins with: initial parameters, or those of a file as far as it has them.
+    pub fn beginning<T: Element>(&self, weights: Option<&Path>, seed: u64) -> Result<Parameters<T>, Failure> {
+        let mut parameters = Parameters::initial(&self.program, seed);
+        let Some(path) = weights else { return Ok(parameters) };
+        let taken = parameters.load_known(path)?;
+        if let Some(warning) = taken.warning() {
+            eprintln!("warning: {}: {warning}", path.display());
+        }
+        if !taken.kept.is_empty() {
+            let names = taken.kept.join(", ");
+            eprintln!("note: {} lacks {names}: initial values (seed {seed})", path.display());
+        }
+        Ok(parameters)
+    }
+
     /// Initial parameters, or those of a file.
     pub fn parameters<T: Element>(&self, weights: Option<&Path>, seed: u64) -> Result<Parameters<T>, Failure> {
         self.make_room::<T>(1, 0)?;

@@ -4,7 +4,6 @@ use super::args::{Precision, Train};
 use super::source::{Loaded, device, load, warn_of_cache};
 use super::{Done, Failure, print};
 use crate::cuda::Device;
-use crate::net::Parameters;
 use crate::plan::{Options as PlanOptions, Plan, plan};
 use crate::solver::flow::{FlowObjective, metadata};
 use crate::solver::{DeviceStepper, Number, SolverObjective};
@@ -55,11 +54,12 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan, device: &Device) -
     let program = &loaded.program;
     // weights, both moments, gradient
     loaded.make_room::<T>(4, program.conditions.iter().map(|c| c.count).sum())?;
-    let mut parameters = Parameters::<T>::initial(program, args.seed);
+    let mut parameters = loaded.beginning::<T>(args.weights.as_deref(), args.seed)?;
     let out = folder(args);
     let mut options = options(args, loaded, &out);
     let artifact = crate::artifact(&loaded.program, plan, &loaded.text, &loaded.overrides);
     options.metadata = artifact.map_err(|d| loaded.say(&[d]))?.metadata;
+    options.metadata.extend(weights(args));
     options.device = device.to_string();
     let place = (&*loaded.folder(), args.seed);
     let outcome = if device.runs_modules() {
@@ -82,10 +82,11 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded, device: &Device) -> Done {
     let program = &loaded.program;
     loaded.make_room::<T>(4, 0)?;
     let plan = super::flow::planned(loaded)?;
-    let mut parameters = Parameters::<T>::initial(program, args.seed);
+    let mut parameters = loaded.beginning::<T>(args.weights.as_deref(), args.seed)?;
     let out = folder(args);
     let mut options = options(args, loaded, &out);
     options.metadata = metadata(&plan, &loaded.text, &loaded.overrides);
+    options.metadata.extend(weights(args));
     let batch = options.training.batch;
     let mut objective = FlowObjective::new(program, plan, &parameters, &loaded.folder(), batch, args.seed)
         .map_err(|e| loaded.failure(e))?;
@@ -134,6 +135,11 @@ fn ended(outcome: &Outcome) -> Done {
     }
     print(&format!("stopped at step {}; continue with --resume", outcome.step))?;
     Err(Failure::Stopped)
+}
+
+/// The weights that it begins with, for the metadata of those that it ends with.
+fn weights(args: &Train) -> Option<(String, String)> {
+    args.weights.as_ref().map(|path| ("jetc.weights".into(), path.display().to_string()))
 }
 
 /// Where the results go.

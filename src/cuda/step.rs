@@ -11,7 +11,7 @@ use super::wide::Wide;
 use super::wide_pass::{self, Streaming};
 use super::{Buffer, BufferId, Element, Extent, Grid, Kernel, KernelId, LOSSES, Module, Options, Precision, Role};
 use super::{pack_pass, points};
-use crate::jet::{Invalid, JetProgram, Op, ValueId};
+use crate::jet::{Invalid, JetProgram, Op, Tensor, ValueId};
 use crate::net::{TensorSpec, WIDE};
 use crate::program::Learning;
 use crate::train::{Adam, Place, Sampler};
@@ -276,8 +276,12 @@ impl<'a> Step<'a> {
             source.lines.insert(name.clone(), source.line(&program.name));
         }
         let program = &JetProgram { name, ..added(program) };
-        let position = |name: &str| self.training.tensors.iter().position(|t| t.name == name);
-        let tensors: Vec<usize> = program.tensors.iter().map(|t| position(&t.name).unwrap_or_default()).collect();
+        let position = |t: &Tensor| {
+            let known = self.training.tensors.iter().position(|spec| spec.name == t.name && spec.shape == t.shape);
+            let why = || format!("there is no tensor of shape {:?}", t.shape);
+            known.ok_or_else(|| Invalid::Result { name: t.name.clone(), why: why() })
+        };
+        let tensors = program.tensors.iter().map(position).collect::<Result<Vec<usize>, _>>()?;
         let descent = self.descent(program, wide.as_ref(), &tensors);
         let Parts { module, body, piece } = emitter::parts(program, &options, wide.clone(), descent)?;
         let (count, before) = (sampler.count() as u32, self.kernels.len() as u32);

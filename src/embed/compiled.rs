@@ -4,9 +4,9 @@ use super::artifact::{Artifact, Of, Part};
 use super::inputs::{Domain, Input, Quantity};
 use super::kernels::Opened;
 use super::{Device, Error, Operator, Solver};
-use crate::cpu::Number;
+use crate::cpu::{Number, ShapeError};
 use crate::diagnostic::{Diagnostic, render};
-use crate::net::{Metadata, Parameters, layout};
+use crate::net::{Metadata, Parameters, TensorSpec, layout};
 use crate::plan::{Options, Plan, check_reports, json, plan, plan_expressions, text};
 use crate::program::{self, Given, Named, Overrides, Program, Shape};
 use crate::{solver, syntax};
@@ -137,7 +137,7 @@ impl Compiler {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Program`] with all errors, [`Error::Device`].
+    /// [`Error::Program`] with all errors, [`Error::Device`], [`Error::Missing`] for data that were given and are not declared.
     pub fn text(&self, text: &str) -> Result<Compiled, Error> {
         self.named("program.jet", text, Path::new(""))
     }
@@ -475,12 +475,7 @@ impl Compiled {
     /// [`Error::Program`] where they cannot be planned; [`Error::Missing`] where there are none, or for a tensor of the program
     /// that the parameters lack.
     pub fn solver<T: Number>(&self, parameters: Parameters<T>) -> Result<Solver<T>, Error> {
-        for spec in layout(&self.program) {
-            if !parameters.specs().contains(&spec) {
-                let found = parameters.specs().iter().map(|s| s.name.clone()).collect();
-                return Err(Error::Missing { what: "tensor", name: spec.name, found });
-            }
-        }
+        check_tensors(&layout(&self.program), &parameters)?;
         let artifact = self.artifact()?;
         if artifact.parts.is_empty() {
             return Err(Error::Missing { what: "output or field", name: "u".into(), found: Vec::new() });
@@ -496,6 +491,20 @@ impl Compiled {
     fn error(&self, diagnostic: Diagnostic) -> Error {
         error(&self.name, &self.text, vec![diagnostic])
     }
+}
+
+/// Parameters must have the tensors of a program.
+pub(super) fn check_tensors<T: Number>(specs: &[TensorSpec], parameters: &Parameters<T>) -> Result<(), Error> {
+    let missing = specs.iter().find(|spec| !parameters.specs().contains(spec));
+    missing.map_or(Ok(()), |spec| {
+        let found = parameters.specs().iter().find(|s| s.name == spec.name).map(TensorSpec::len);
+        if let Some(found) = found.filter(|found| *found != spec.len()) {
+            let what = format!("elements of tensor `{}`", spec.name);
+            return Err(ShapeError { what, expected: spec.len(), found }.into());
+        }
+        let found = parameters.specs().iter().map(|s| s.name.clone()).collect();
+        Err(Error::Missing { what: "tensor", name: spec.name.clone(), found })
+    })
 }
 
 /// What a solver of a program says in its file: everything but the tensors.

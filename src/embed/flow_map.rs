@@ -1,12 +1,13 @@
 //! A flow as a map: points now to points after a time, and the gradient of that.
 
-use super::compiled::{Compiler, error, inputs, read};
-use super::inputs::Input;
+use super::compiled::{Compiler, check_tensors, error, inputs, read};
+use super::inputs::{Input, check};
 use super::kernels::Opened;
 use super::operator::{add_mean, check_columns, check_cotangent, rows};
 use super::{Error, Gradient};
 use crate::cpu::Number;
-use crate::net::Parameters;
+use crate::diagnostic::Diagnostic;
+use crate::net::{Parameters, TensorSpec, layout};
 use crate::plan::{FlowPlan, plan_flow};
 use crate::program::Program;
 use crate::solver::flow::{Interval, Pace, Runner, Stopped, Tape};
@@ -14,6 +15,7 @@ use crate::solver::{self, Tensors};
 use ndarray::{Array2, ArrayView2};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The flow map of a program: by the method that its `flow` statement names, on the compiler's device.
 ///
@@ -32,22 +34,36 @@ use std::path::{Path, PathBuf};
 /// # Ok::<(), jetc::Error>(())
 /// ```
 pub struct FlowMap<T> {
-    pub(super) name: String,
-    pub(super) text: String,
-    pub(super) folder: PathBuf,
-    pub(super) overrides: String,
+    pub(super) shared: Arc<Shared<T>>,
+    draw: (u64, u64),
+}
+
+impl<T> Clone for FlowMap<T> {
+    fn clone(&self) -> Self {
+        FlowMap { shared: self.shared.clone(), draw: self.draw }
+    }
+}
+
+pub(super) struct Shared<T> {
+    pub name: String,
+    pub text: String,
+    pub folder: PathBuf,
+    pub overrides: String,
     /// As it is written: what is trained.
-    pub(super) program: Program,
-    pub(super) plan: FlowPlan,
+    pub program: Program,
+    pub plan: FlowPlan,
+    pub device: Opened,
+    pub specs: Vec<TensorSpec>,
+    warnings: Vec<Diagnostic>,
     inputs: Vec<Input>,
-    /// Of the flow with what it reads from data in its points.
-    runner: Runner<T>,
-    pub(super) device: Opened,
+    /// Of the flow with what it reads from data in its points; or why there is none.
+    runner: Result<Runner<T>, String>,
 }
 
 impl<T> fmt::Debug for FlowMap<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FlowMap").field("inputs", &self.inputs).field("device", &self.device).finish_non_exhaustive()
+        let Shared { inputs, device, .. } = &*self.shared;
+        f.debug_struct("FlowMap").field("inputs", inputs).field("device", device).finish_non_exhaustive()
     }
 }
 
@@ -64,7 +80,8 @@ impl Compiler {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Program`] with all errors; [`Error::Missing`] without a `flow`; [`Error::Device`].
+    /// [`Error::Program`] with all errors; [`Error::Missing`] without a `flow`, or for data that were given and are not declared;
+    /// [`Error::Device`].
     pub fn flow<T: Number>(&self, text: &str) -> Result<FlowMap<T>, Error> {
         self.flow_named("program.jet", text, Path::new(""))
     }
@@ -89,36 +106,43 @@ impl Compiler {
 
     fn flow_named<T: Number>(&self, name: &str, text: &str, folder: &Path) -> Result<FlowMap<T>, Error> {
         let device = Opened::new(self.device)?;
-        let (program, _) = self.program(name, text)?;
-        let planned = |program: &Program| {
-            let plan = plan_flow(program).map_err(|d| error(name, text, vec![d]))?;
-            plan.ok_or_else(|| Error::Missing { what: "statement", name: "flow".into(), found: Vec::new() })
+        let (program, warnings) = self.program(name, text)?;
+        let plan = plan_flow(&program).map_err(|d| error(name, text, vec![d]))?;
+        let Some(plan) = plan else {
+            return Err(Error::Missing { what: "statement", name: "flow".into(), found: Vec::new() });
         };
-        let plan = planned(&program)?;
         let (moving, moved) = match plan.inputs {
             Some(_) => {
                 let moving = program.with_inputs_in_points();
-                let plan = planned(&moving)?;
-                (moving, plan)
+                let moved = plan_flow(&moving);
+                (moving, moved.map_err(|d| format!("{name}: with its inputs in the points: {}", d.message)))
             }
-            None => (program.clone(), plan.clone()),
+            None => (program.clone(), Ok(Some(plan.clone()))),
         };
-        Ok(FlowMap {
+        let runner = match moved {
+            Ok(Some(moved)) => Ok(Runner::on(device.device(), &moving, moved).map_err(|e| failed(e, &device))?),
+            Ok(None) => Err(format!("{name}: there is no flow")),
+            Err(why) => Err(why),
+        };
+        let shared = Shared {
             name: name.into(),
             text: text.into(),
             folder: folder.into(),
             overrides: self.changes(),
             inputs: inputs(&moving),
-            runner: Runner::on(device.device(), &moving, moved).map_err(|e| failed(e, &device))?,
+            specs: layout(&program),
+            warnings,
+            runner,
             device,
             program,
             plan,
-        })
+        };
+        Ok(FlowMap { shared: Arc::new(shared), draw: (0, 0) })
     }
 }
 
 impl<T: Number> FlowMap<T> {
-    /// What a point is made of, in order: the state, the time where the program declares it, and what the right side reads from data,
+    /// What a point is made of, in order: state and time in the order of their declarations, and what the right side reads from data,
     /// which is the same on the whole way.
     ///
     /// ```
@@ -132,7 +156,35 @@ impl<T: Number> FlowMap<T> {
     /// # Ok::<(), jetc::Error>(())
     /// ```
     pub fn inputs(&self) -> &[Input] {
-        &self.inputs
+        &self.shared.inputs
+    }
+
+    /// What may not have been meant.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.shared.warnings
+    }
+
+    /// Where it runs: `cpu`, `cuda:0 (NVIDIA H200)`, `host`.
+    pub fn device(&self) -> String {
+        self.shared.device.to_string()
+    }
+
+    /// The same map with other random numbers in its estimators: functions of (seed, step). Without estimators nothing changes.
+    ///
+    /// ```
+    /// use jetc::{Compiler, ndarray::Array2};
+    ///
+    /// let text = "state s[4]\nnet F = mlp(width = 8, depth = 2, activation = tanh, outputs = 4)\n\
+    ///             let trace = sum(i in 0..4: d(F(s)[i], s[i]))\nestimate trace by rademacher(1)\nflow d_t(s) = trace*s by rk4(step = 0.1)\n";
+    /// let flow = Compiler::new().flow::<f64>(text)?;
+    /// let (w, x) = (flow.parameters(0), Array2::from_elem((1, 4), 0.5));
+    /// let end = |step| flow.with_draw(7, step).advance(&w, x.view(), 0.1);
+    /// assert_eq!(end(1)?, end(1)?);
+    /// assert_ne!(end(1)?, end(2)?);
+    /// # Ok::<(), jetc::Error>(())
+    /// ```
+    pub fn with_draw(&self, seed: u64, step: u64) -> Self {
+        FlowMap { shared: self.shared.clone(), draw: (seed, step) }
     }
 
     /// Initial parameters, as [`Compiled::parameters`](super::Compiled::parameters); `load` reads those of a trained run.
@@ -146,14 +198,15 @@ impl<T: Number> FlowMap<T> {
     /// # Ok::<(), jetc::Error>(())
     /// ```
     pub fn parameters(&self, seed: u64) -> Parameters<T> {
-        Parameters::initial(&self.program, seed)
+        Parameters::initial(&self.shared.program, seed)
     }
 
     /// Points, [count, columns], after a time: [count, columns]. A declared time goes on, too.
     ///
     /// # Errors
-    /// [`Error::Shape`] for another number of columns; [`Error::Left`] where a trajectory ends before; [`Error::Missing`] for a tensor;
-    /// [`Error::Unsupported`] for a time that is negative or not finite.
+    /// [`Error::Shape`] for another number of columns, or of elements of a tensor; [`Error::NotFinite`] for a point;
+    /// [`Error::Left`] where a trajectory ends before; [`Error::Missing`] for a tensor; [`Error::Unsupported`] for a time that is negative,
+    /// not finite, or too many steps away, and where weights of an estimate read an input.
     pub fn advance(
         &self,
         parameters: &Parameters<T>,
@@ -190,16 +243,21 @@ impl<T: Number> FlowMap<T> {
         cotangent: ArrayView2<'_, T>,
     ) -> Result<Gradient<T>, Error> {
         let (count, columns) = points.dim();
+        check_columns(points, self.runner()?.plan.step.columns, self.inputs())?;
+        check_cotangent(cotangent, (count, columns))?;
         let mut tape = Tape::of(Pace::Rollout);
         let moved = self.moved(parameters, points, time, Some(&mut tape))?;
-        check_cotangent(cotangent, (count, columns))?;
         let mut bars: Vec<f64> = cotangent.iter().map(|x| x.f64()).collect();
         let mut sums = parameters.zeros_of_learned();
         let take = &mut |name: &str, gradient: &[T]| add_mean(&mut sums, name, gradient, count);
-        let done = self.runner.back(&Tensors::of(parameters), tape, &mut bars, (0.0, (0, 0)), take);
-        done.map_err(|e| failed(e, &self.device))?;
+        let done = self.runner()?.back(&Tensors::of(parameters), tape, &mut bars, (0.0, self.draw), take);
+        done.map_err(|e| failed(e, &self.shared.device))?;
         let array = |numbers: Vec<f64>| rows(numbers.into_iter().map(T::of).collect(), count, columns);
         Ok(Gradient { values: array(moved), points: array(bars), parameters: sums })
+    }
+
+    fn runner(&self) -> Result<&Runner<T>, Error> {
+        self.shared.runner.as_ref().map_err(|why| Error::Unsupported(why.clone()))
     }
 
     /// Points after a time, and the way there.
@@ -210,7 +268,10 @@ impl<T: Number> FlowMap<T> {
         time: f64,
         tape: Option<&mut Tape<T>>,
     ) -> Result<Vec<f64>, Error> {
-        check_columns(points, self.runner.plan.step.columns, &self.inputs)?;
+        let (runner, inputs) = (self.runner()?, self.inputs());
+        check_columns(points, runner.plan.step.columns, inputs)?;
+        check_tensors(&self.shared.specs, parameters)?;
+        points.outer_iter().enumerate().try_for_each(|(k, point)| check(inputs, k, point))?;
         if !(0.0..f64::INFINITY).contains(&time) {
             return Err(Error::Unsupported(format!("a time of {time}; expected a number from 0 on")));
         }
@@ -220,7 +281,7 @@ impl<T: Number> FlowMap<T> {
         }
         let lengths = vec![time; points.nrows()];
         let (interval, tensors) = (Interval { inputs: &[], lengths: &lengths }, Tensors::of(parameters));
-        let done = self.runner.advance(&tensors, &mut moved, interval, tape, (0, 0));
+        let done = runner.advance(&tensors, &mut moved, interval, tape, self.draw);
         let why = |stopped| match stopped {
             Stopped::NotFinite { .. } => "a number is not finite",
             Stopped::TooSmall { .. } => "the steps became too small: the flow is stiff or singular",
@@ -229,7 +290,7 @@ impl<T: Number> FlowMap<T> {
             let (at, point) = stopped.place();
             Error::Left { point, time: at * time, why: why(stopped) }
         };
-        done.map_err(|e| failed(e, &self.device))?.map_err(left)?;
+        done.map_err(|e| failed(e, &self.shared.device))?.map_err(left)?;
         Ok(moved)
     }
 }

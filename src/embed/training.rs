@@ -1,5 +1,7 @@
 //! The loop of `jetc train`, for programs that embed it.
 
+use super::compiled::check_tensors;
+use super::flow_map::Shared;
 use super::kernels::Opened;
 use super::{Compiled, Error, FlowMap, Solver};
 use crate::cpu::Number;
@@ -111,7 +113,7 @@ impl<T: Number> FlowMap<T> {
     /// Trains from initial parameters, as [`Compiled::train`] does.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] without `fit` or `train`; [`Error::Training`] where data cannot be read, a trajectory leaves the finite
+    /// [`Error::Missing`] and [`Error::Shape`] for tensors; [`Error::Unsupported`] without `fit` or `train`; [`Error::Training`] where data cannot be read, a trajectory leaves the finite
     /// numbers, or a result cannot be written.
     pub fn train(&self, options: &TrainOptions, observer: &mut dyn Observer) -> Result<TrainedFlow<T>, Error> {
         self.train_from(self.parameters(options.seed), options, observer)
@@ -127,19 +129,18 @@ impl<T: Number> FlowMap<T> {
         options: &TrainOptions,
         observer: &mut dyn Observer,
     ) -> Result<TrainedFlow<T>, Error> {
-        let (program, plan) = (&self.program, &self.plan);
+        let Shared { name, text, folder, overrides, program, plan, device, specs, .. } = &*self.shared;
+        check_tensors(specs, &parameters)?;
         if program.fit.is_none() {
             return Err(Error::Unsupported(format!(
-                "{}: there is nothing to train the flow on; add `fit flow to DATA, horizon = 1`",
-                self.name
+                "{name}: there is nothing to train the flow on; add `fit flow to DATA, horizon = 1`"
             )));
         }
-        let metadata = metadata(plan, &self.text, &self.overrides);
-        let run = options.run(&self.name, program, metadata, &self.device)?;
+        let run = options.run(name, program, metadata(plan, text, overrides), device)?;
         let (batch, seed) = (run.training.batch, options.seed);
-        let objective = FlowObjective::new(program, plan.clone(), &parameters, &self.folder, batch, seed);
+        let objective = FlowObjective::new(program, plan.clone(), &parameters, folder, batch, seed);
         let mut objective = objective.map_err(failed)?;
-        let mut stepper = objective.stepper(self.device.device(), &parameters, &run.training).map_err(failed)?;
+        let mut stepper = objective.stepper(device.device(), &parameters, &run.training).map_err(failed)?;
         let outcome = train::train_with(&mut *stepper, &mut parameters, &run, observer).map_err(failed)?;
         drop(stepper);
         Ok(TrainedFlow { parameters, outcome })

@@ -178,3 +178,28 @@ proptest! {
         let _ = p.load_bytes("flipped", bytes);
     }
 }
+
+#[test]
+fn what_a_file_has_is_taken() {
+    let program = program();
+    let p = Parameters::<f64>::initial(&program, 5);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let (name, values) = ("N.1.weight", p.get("N.1.weight").unwrap().to_vec());
+    let shape = p.view(name).unwrap().shape().to_vec();
+    let write = |name: &str, values: &[f64]| {
+        let entries = [("more", &[2][..], &[1.0, 2.0][..]), (name, &shape, values)];
+        let entries = entries.map(|(name, shape, values)| Entry { name, shape, values, turned: false });
+        write_tensors(&path, &entries, &Metadata::new()).unwrap();
+    };
+    write(name, &values);
+    let (mut q, before) = (Parameters::<f64>::initial(&program, 6), Parameters::<f64>::initial(&program, 6));
+    let loaded = q.load_known(&path).unwrap();
+    assert_eq!((loaded.ignored.as_slice(), q.get(name)), (&["more".to_string()][..], p.get(name)));
+    let learned: Vec<&str> = q.specs().iter().filter(|s| s.is_learned()).map(|s| s.name.as_str()).collect();
+    assert!(loaded.kept.len() == learned.len() - 1 && loaded.kept.iter().all(|k| q.get(k) == before.get(k)));
+    // nothing that is known: an error, as for all of them
+    write("other", &values);
+    assert!(matches!(q.load_known(&path), Err(WeightsError::Missing { .. })));
+    assert!(matches!(q.load(&path), Err(WeightsError::Missing { .. })));
+}

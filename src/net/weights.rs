@@ -125,6 +125,8 @@ fn hint(name: &str, found: &[String]) -> String {
 pub struct Loaded {
     /// Tensors of the file that the program does not name: they were ignored.
     pub ignored: Vec<String>,
+    /// Learned tensors of the program that the file does not have: they are as they were.
+    pub kept: Vec<String>,
     /// The file's metadata.
     pub metadata: Metadata,
 }
@@ -416,12 +418,25 @@ impl<T: Element> Parameters<T> {
         self.load_file(&TensorFile::from_bytes(name, bytes))
     }
 
+    /// The same of those learned tensors that the file has, one at least; the others stay as they are.
+    pub fn load_known(&mut self, path: &Path) -> Result<Loaded, WeightsError> {
+        self.take(&TensorFile::read(path)?, true)
+    }
+
     fn load_file(&mut self, file: &TensorFile) -> Result<Loaded, WeightsError> {
+        self.take(file, false)
+    }
+
+    fn take(&mut self, file: &TensorFile, known: bool) -> Result<Loaded, WeightsError> {
         let file = file.open()?;
         let mut ignored = file.names();
-        let mut read = Vec::new();
-        ignored.retain(|name| self.position(name).is_none());
+        let (mut read, mut kept) = (Vec::new(), Vec::new());
+        let has_some = self.specs().iter().any(|spec| spec.is_learned() && ignored.contains(&spec.name));
         for (position, spec) in self.specs().iter().enumerate().filter(|(_, spec)| spec.is_learned()) {
+            if known && has_some && !ignored.contains(&spec.name) {
+                kept.push(spec.name.clone());
+                continue;
+            }
             let mut values = Vec::new();
             match spec.is_turned() {
                 true => file.read_turned(&spec.name, &spec.shape, &mut values)?,
@@ -429,10 +444,11 @@ impl<T: Element> Parameters<T> {
             }
             read.push((position, values));
         }
+        ignored.retain(|name| self.position(name).is_none());
         for (position, values) in read {
             self.values_mut()[position] = values;
         }
-        Ok(Loaded { ignored, metadata: file.metadata })
+        Ok(Loaded { ignored, kept, metadata: file.metadata })
     }
 
     /// Writes all tensors, atomically, with metadata.

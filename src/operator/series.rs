@@ -16,7 +16,7 @@ use std::collections::HashMap;
 /// A curve through the point, as far as its coefficients are known.
 #[derive(Default)]
 pub struct Curve {
-    /// By column: its coefficients; 0 beyond those that are there.
+    /// By column: its coefficients, 0 beyond those that are there; none where the column rests.
     pub columns: Vec<Vec<Id>>,
     /// By network call: where the rows of each coefficient of its output are: the number of a value, and the first row there.
     pub calls: HashMap<u32, Vec<(u32, usize)>>,
@@ -45,7 +45,8 @@ impl Curve {
             return *done;
         }
         let moves = match graph.node(id) {
-            Node::Point(_) | Node::Row(..) => true,
+            Node::Point(index) => index.as_constant().is_none_or(|column| !self.columns[column as usize].is_empty()),
+            Node::Row(..) => true,
             _ => graph.children(id).into_iter().any(|c| self.moves(graph, c)),
         };
         self.moves.insert(id, moves);

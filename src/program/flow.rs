@@ -318,16 +318,19 @@ impl Program {
         let mut out = Program { fit: None, training: None, reports: Vec::new(), ..self.clone() };
         let roots = self.flow.iter().flat_map(|flow| std::iter::once(flow.right).chain(flow.learned()));
         for id in self.reachable(roots) {
-            let Kind::Data { data, column } = self.expr(id).kind else { continue };
+            let kind = &self.expr(id).kind;
+            let Kind::Data { data, column } = *kind else { continue };
+            if !matches!(out.expr(id).kind, Kind::Data { .. }) {
+                continue;
+            }
             let set = &self.data[data.index()];
             let name = format!("{}.{}", set.name, set.columns[column]);
-            let group = out.groups.iter().position(|group| group.name == name).unwrap_or_else(|| {
-                let (first, kind) = (out.columns(), GroupKind::Input);
-                let (span, domain, periodic) = (set.span, Domain::None, false);
-                out.groups.push(Group { name, span, kind, first, len: 1, is_vector: false, domain, periodic });
-                out.groups.len() - 1
-            });
-            out.exprs[id.index()].kind = Kind::Coordinates(GroupId(group as u32));
+            let (first, group, domain) = (out.columns(), GroupId(out.groups.len() as u32), Domain::None);
+            let (span, is_vector, periodic) = (set.span, false, false);
+            out.groups.push(Group { name, span, kind: GroupKind::Input, first, len: 1, is_vector, domain, periodic });
+            // what estimates name are expressions of their own
+            let same = out.exprs.iter_mut().filter(|expr| expr.kind == *kind);
+            same.for_each(|expr| expr.kind = Kind::Coordinates(group));
         }
         out
     }

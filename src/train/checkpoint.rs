@@ -50,7 +50,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// A checkpoint of another run.
-    #[error("cannot resume from {}: it was made with {found}, this run has {expected}; train without --resume, or into another folder", path.display())]
+    #[error("cannot resume from {}: it was made with {found}, this run has {expected}; train without --resume, or into another folder; --weights {} begins with what it learned", path.display(), path.with_file_name("solver.safetensors").display())]
     Changed {
         /// The file.
         path: PathBuf,

@@ -210,7 +210,21 @@ fn from_memory(program: &Program, data: &Data, given: &Given, file: &Path) -> Re
         let reason = format!("{} columns have {} names", rows.ncols(), names.len());
         return Err(DataError::Format { file: file.into(), reason });
     }
-    table(program, (names, rows.view()), &find(program, data, names, file)?, file)
+    let found =
+        find(program, data, names, file).and_then(|columns| table(program, (names, rows.view()), &columns, file));
+    // there are no lines
+    found.map_err(|e| {
+        let reason = match e {
+            DataError::Column { name, found, .. } => {
+                format!("there is no column `{name}`{} (columns: {})", suggestion(&name, &found), list(&found))
+            }
+            DataError::Cell { line, column, text, .. } => {
+                format!("row {} (from 0): column `{column}` holds `{text}`, which is no finite number", line - 1)
+            }
+            other => return other,
+        };
+        DataError::Format { file: file.into(), reason }
+    })
 }
 
 /// Some columns of an array, in this order.

@@ -157,11 +157,7 @@ impl Stepper<'_> {
 
     /// A curve through a state, where time runs on from this one.
     fn through(&mut self, state: &[Id], time: Option<Id>) -> Along {
-        let moves = |column| self.state.contains(&column) || self.time == Some(column);
-        let mut columns: Vec<Vec<Id>> = vec![Vec::new(); self.columns];
-        for column in (0..self.columns).filter(|column| !moves(*column)) {
-            columns[column].push(self.field.graph.intern(Node::Point(Index::constant(column as i64))));
-        }
+        let mut columns = vec![Vec::new(); self.columns];
         for (column, s) in self.state.clone().zip(state) {
             columns[column] = vec![*s];
         }

@@ -82,11 +82,13 @@ impl<T: Number> Kernel<T> {
         let clocks = &rolled.clocks.as_chunks::<CLOCK>().0[..count];
         let tries: f64 = clocks.iter().map(|c| c[3]).sum();
         runner.count((plan.evaluations * tries as usize).div_ceil(count.max(1)));
-        let stopped = clocks.iter().zip(&rolled.left).enumerate().find_map(|(point, ([at, ..], left))| match left {
+        let stopped = clocks.iter().zip(&rolled.left).enumerate().filter_map(|(point, ([at, ..], left))| match left {
             0 if *at >= 1.0 - ARRIVED => None,
             1 => Some(Stopped::NotFinite { at: *at, point }),
             _ => Some(Stopped::TooSmall { at: *at, point }),
         });
-        Ok(stopped.map_or(Ok(()), Err))
+        // the one that came least far
+        let first = stopped.min_by(|a, b| a.place().0.total_cmp(&b.place().0));
+        Ok(first.map_or(Ok(()), Err))
     }
 }

@@ -217,7 +217,8 @@ impl<T: Number> FlowObjective<T> {
         parameters: &Parameters<T>,
         training: &Training,
     ) -> Result<Box<dyn Stepper<T> + 'a>, Error> {
-        if let Some(condition) = self.condition().filter(|_| device.runs_modules()) {
+        let condition = if device.runs_modules() { self.condition() } else { None };
+        if let Some(condition) = condition {
             let seed = self.seed;
             let reports = (self.reports(), self.measures());
             let stepper = DeviceStepper::on(device, vec![condition], parameters, (training, seed), reports)?;

@@ -10,6 +10,7 @@ use super::kernel::Kernel;
 use super::tape::{Pace, Taken, Tape, Trail, Values};
 use crate::cpu::{Beside, CHUNKS, Random};
 use crate::cuda::Device;
+use crate::diagnostic::Diagnostic;
 use crate::jet::{self, Op, summed};
 use crate::plan::{DOPRI5_EVALUATIONS, FlowPlan};
 use crate::program::{Flow, Program};
@@ -88,6 +89,8 @@ impl Interval<'_> {
     }
 }
 
+/// Equal steps to the end of an interval, at most.
+const MOST_EQUAL: usize = 1_000_000_000;
 /// Points of a group, at most.
 const GROUP: usize = 64;
 /// Groups that several threads share, at most, where there are few points; and the points that each of them has at least.
@@ -183,7 +186,7 @@ impl<T: Number> Runner<T> {
     /// How many equal steps an interval of this length has; none with error control.
     pub fn steps(&self, length: f64) -> Option<usize> {
         let step = self.flow.step?;
-        Some(((length / step - 1e-6).ceil() as usize).max(1) * self.flow.substeps)
+        Some(((length / step - 1e-6).ceil() as usize).max(1).saturating_mul(self.flow.substeps))
     }
 
     /// Moves points, [count, columns], over an interval: as a rollout does, or by the steps that a tape is of.
@@ -195,10 +198,14 @@ impl<T: Number> Runner<T> {
         tape: Option<&mut Tape<T>>,
         random: (u64, u64),
     ) -> Result<Result<(), Stopped>, Error> {
+        let longest = interval.longest();
+        if let Some(steps) = self.steps(longest).filter(|steps| *steps > MOST_EQUAL) {
+            let message = format!("{steps:.0e} steps to a time of {longest} are too many; at most {MOST_EQUAL:.0e}");
+            return Err(Diagnostic::error(self.flow.span, message).into());
+        }
         if let (Some(kernel), None) = (&self.kernel, &tape) {
             return kernel.roll(self, tensors, points, interval, random);
         }
-        let longest = interval.longest();
         let pace = tape.as_ref().map_or(Pace::Rollout, |tape| tape.pace);
         self.grouped(points, interval, tape, random, &|group| match pace {
             Pace::Training => self.go(tensors, group, longest),
