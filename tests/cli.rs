@@ -480,6 +480,82 @@ fn training_begins_with_weights() {
     );
 }
 
+/// What was found by attacking it.
+#[cfg(target_os = "linux")]
+#[test]
+fn attacks() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    let text = "space x in box(0..1)\nnet N = mlp(width = 4, depth = 2, activation = tanh)\ndata obs = \"obs.csv\"\n\
+                field u = x*(1 - x)*N(x)\nsolve interior: lap(u) = 1\nsolve seen on obs: u = obs.u\nsample interior = 8\n\
+                train adam(lr = 1e-2), steps = 40\n";
+    fs::write(at.join("a.jet"), text).unwrap();
+    fs::write(at.join("obs.csv"), "x,u\n0.5,1\n").unwrap();
+    fs::write(at.join("p.csv"), "x\n0.5\n").unwrap();
+
+    // nobody listens
+    let deaf = |arguments: &[&str], out: Stdio, err: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jetc"));
+        let command = command.args(arguments).current_dir(at).stdin(Stdio::null()).stdout(out).stderr(err);
+        command.status().unwrap().code()
+    };
+    let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    assert_eq!(deaf(&["eval", "a.jet", "--points", "p.csv"], Stdio::null(), full()), Some(0));
+    assert_eq!(deaf(&["check", "gone.jet"], Stdio::null(), full()), Some(2));
+    assert_eq!(deaf(&["completions", "bash"], full(), Stdio::null()), Some(2));
+
+    // what is no file stays what it is
+    std::os::unix::fs::symlink("/dev/null", at.join("null")).unwrap();
+    assert_eq!(jetc(at, &["eval", "a.jet", "--points", "p.csv", "--out", "null"]).code, Some(0));
+    assert!(at.join("null").is_symlink() && !Path::new("/dev/null").is_file());
+    fails(at, &["eval", "a.jet", "--points", "p.csv", "--out", "."], &["cannot write"]);
+
+    // a run goes on with its own data only, and alone in its folder
+    let train = ["train", "a.jet", "--quiet", "--out", "run", "--resume", "--steps"];
+    let first = jetc(at, &[&train[..], &["20"]].concat());
+    assert!(first.code == Some(0) && first.err.contains("no run in run to resume"), "{}", first.err);
+    fs::write(at.join("obs.csv"), "x,u\n0.5,2\n").unwrap();
+    fails(at, &[&train[..], &["40"]].concat(), &["cannot resume", "other data"]);
+    fs::write(at.join("obs.csv"), "x,u\n0.5,1\n").unwrap();
+    let other = fs::File::open(at.join("run")).unwrap();
+    other.lock().unwrap();
+    fails(at, &[&train[..], &["40"]].concat(), &["another run writes into run"]);
+    drop(other);
+    fs::write(at.join("run/.jetc-left.csv"), "half").unwrap();
+    let next = jetc(at, &[&train[..], &["40"]].concat());
+    assert!(next.code == Some(0) && !at.join("run/.jetc-left.csv").exists(), "{}", next.err);
+
+    // bytes that are not those that were written
+    let mut bytes = fs::read(at.join("run/solver.safetensors")).unwrap();
+    let place = bytes.len() - 10;
+    bytes[place] ^= 0x10;
+    fs::write(at.join("flipped"), bytes).unwrap();
+    fails(at, &["eval", "a.jet", "--points", "p.csv", "--weights", "flipped"], &["flipped is damaged", "checksum"]);
+
+    // a history that is not that of the program
+    let checkpoint = fs::read(at.join("run/checkpoint.safetensors")).unwrap();
+    let wrong = String::from_utf8_lossy(&checkpoint).find("step,loss").expect("its history");
+    let mut wrong_bytes = checkpoint.clone();
+    wrong_bytes[wrong + 5] = b'L';
+    fs::write(at.join("run/checkpoint.safetensors"), wrong_bytes).unwrap();
+    fails(at, &[&train[..], &["60"]].concat(), &["is not a checkpoint", "`history` cannot be read"]);
+
+    // more steps than there can be
+    let decay = "state s\ndata d = \"d.csv\"\nparam k = 1 learn\nflow d_t(s) = -k*s by rk4(step = 1e-12)\n\
+                 fit flow to d, horizon = 1\ntrain adam(lr = 1e-3), steps = 2\n";
+    fs::write(at.join("d.jet"), decay).unwrap();
+    fs::write(at.join("d.csv"), "run,t,s\n0,0,1\n0,1e3,0.5\n").unwrap();
+    fs::write(at.join("s.csv"), "s\n1\n").unwrap();
+    fails(at, &["eval", "d.jet", "--points", "s.csv", "--until", "1e300"], &["steps to a time of", "too many"]);
+    fails(at, &["train", "d.jet"], &["GB of memory"]);
+    fails(at, &["bench", "d.jet", "--points", "1000000000000000"], &["GB of memory"]);
+    refused(
+        "space x in box(0..1)\nparam a = 1 learn\nfield u = a*x\nsolve loss: u = 1\n",
+        4,
+        &["cannot be called `loss`"],
+    );
+}
+
 #[test]
 fn data_files() {
     let folder = TempDir::new().unwrap();

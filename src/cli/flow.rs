@@ -139,6 +139,8 @@ pub fn bench<T: Number>(args: &args::Bench, loaded: &Loaded, device: &Device) ->
     let parameters = Parameters::<T>::initial(program, 0);
     let tensors = Tensors::of(&parameters);
     let count = args.points;
+    // points and what moves, more than once
+    loaded.make_room::<T>(1, count.saturating_mul(8))?;
     let (columns, width) = (plan.step.columns, plan.inputs.map_or(0, |(_, n)| n));
     let (flops, evaluations) = (plan.cost.flops_per_point, plan.evaluations);
     let points: Vec<f64> = (0..count * columns).map(|k| (k % 997) as f64 / 997.0).collect();

@@ -65,9 +65,15 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Says something on standard error. Where that cannot be written nobody reads it.
+pub(crate) fn note(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 fn complain(message: &str) {
     if !message.is_empty() {
-        eprintln!("error: {message}");
+        note(&format!("error: {message}"));
     }
 }
 
@@ -84,11 +90,13 @@ fn run(command: Command) -> Done {
         Command::Doctor(a) => doctor::doctor(&a),
         Command::Cache(a) => cache::cache(&a),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "jetc", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "jetc", &mut script);
+            print(String::from_utf8_lossy(&script).trim_end())
         }
         Command::Man { directory } => {
-            clap_mangen::generate_to(Args::command(), &directory)?;
+            let failed = |e| Failure::Input(format!("cannot write man pages into {}: {e}", directory.display()));
+            clap_mangen::generate_to(Args::command(), &directory).map_err(failed)?;
             print(&format!("man pages written to {}", directory.display()))
         }
     }

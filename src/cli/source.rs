@@ -1,7 +1,7 @@
 //! Reading a program file, and saying what is wrong with it.
 
 use super::args;
-use super::{Failure, print};
+use super::{Failure, note, print};
 use crate::cuda::{Device, cache::Cache, driver};
 use crate::device::Device as Choice;
 use crate::diagnostic::{Diagnostic, Span, render};
@@ -18,7 +18,8 @@ pub struct Loaded {
     pub program: Program,
     /// Its text.
     pub text: String,
-    /// Name for messages.
+    /// Its file, and the name of that for messages.
+    pub path: PathBuf,
     pub name: String,
     /// What the command line changed, as text: part of the identity of a run.
     pub overrides: String,
@@ -39,7 +40,7 @@ pub fn load(source: &args::Source) -> Result<Loaded, Failure> {
     let program = program.ok_or(failure)?;
     let join = |pairs: &[(String, String)]| -> String { pairs.iter().map(|(n, v)| format!("\n{n}={v}")).collect() };
     let overrides = format!("{}{}", join(&source.set), join(&source.estimate));
-    Ok(Loaded { program, text, name, overrides })
+    Ok(Loaded { program, text, path: source.file.clone(), name, overrides })
 }
 
 /// Prints diagnostics to standard error.
@@ -67,7 +68,7 @@ impl Loaded {
 
     /// The folder that data paths are relative to.
     pub fn folder(&self) -> PathBuf {
-        Path::new(&self.name).parent().map(Path::to_path_buf).unwrap_or_default()
+        self.path.parent().map(Path::to_path_buf).unwrap_or_default()
     }
 
     /// An error where `copies` of the parameters, and `points` points, do not fit in memory.
@@ -101,11 +102,11 @@ impl Loaded {
         let Some(path) = weights else { return Ok(parameters) };
         let taken = parameters.load_known(path)?;
         if let Some(warning) = taken.warning() {
-            eprintln!("warning: {}: {warning}", path.display());
+            note(&format!("warning: {}: {warning}", path.display()));
         }
         if !taken.kept.is_empty() {
             let names = taken.kept.join(", ");
-            eprintln!("note: {} lacks {names}: initial values (seed {seed})", path.display());
+            note(&format!("note: {} lacks {names}: initial values (seed {seed})", path.display()));
         }
         Ok(parameters)
     }
@@ -117,11 +118,11 @@ impl Loaded {
         match weights {
             Some(path) => {
                 if let Some(warning) = parameters.load(path)?.warning() {
-                    eprintln!("warning: {}: {warning}", path.display());
+                    note(&format!("warning: {}: {warning}", path.display()));
                 }
             }
             None if !self.program.nets.is_empty() => {
-                eprintln!("note: no --weights: the networks have their initial values (seed {seed})");
+                note(&format!("note: no --weights: the networks have their initial values (seed {seed})"));
             }
             None => {}
         }
@@ -145,7 +146,7 @@ pub fn device(choice: Option<Choice>) -> Result<Device, Failure> {
     if let Device::Cpu { why: Some(why) } = &device
         && (choice.is_some() || driver::version().is_ok())
     {
-        eprintln!("note: this runs on the CPU: {why}");
+        note(&format!("note: this runs on the CPU: {why}"));
     }
     Ok(device)
 }
@@ -153,6 +154,6 @@ pub fn device(choice: Option<Choice>) -> Result<Device, Failure> {
 /// Says why compiled kernels are not kept, if they are not.
 pub fn warn_of_cache() {
     if let Some(warning) = Cache::shared().take_warning() {
-        eprintln!("warning: {warning}");
+        note(&format!("warning: {warning}"));
     }
 }

@@ -2,8 +2,9 @@
 
 use super::args::{Precision, Train};
 use super::source::{Loaded, device, load, warn_of_cache};
-use super::{Done, Failure, print};
+use super::{Done, Failure, note, print};
 use crate::cuda::Device;
+use crate::net::sweep;
 use crate::plan::{Options as PlanOptions, Plan, plan};
 use crate::solver::flow::{FlowObjective, metadata};
 use crate::solver::{DeviceStepper, Number, SolverObjective};
@@ -56,7 +57,7 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan, device: &Device) -
     loaded.make_room::<T>(4, program.conditions.iter().map(|c| c.count).sum())?;
     let mut parameters = loaded.beginning::<T>(args.weights.as_deref(), args.seed)?;
     let out = folder(args);
-    let mut options = options(args, loaded, &out);
+    let mut options = options(args, loaded, &out)?;
     let artifact = crate::artifact(&loaded.program, plan, &loaded.text, &loaded.overrides);
     options.metadata = artifact.map_err(|d| loaded.say(&[d]))?.metadata;
     options.metadata.extend(weights(args));
@@ -84,7 +85,7 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded, device: &Device) -> Done {
     let plan = super::flow::planned(loaded)?;
     let mut parameters = loaded.beginning::<T>(args.weights.as_deref(), args.seed)?;
     let out = folder(args);
-    let mut options = options(args, loaded, &out);
+    let mut options = options(args, loaded, &out)?;
     options.metadata = metadata(&plan, &loaded.text, &loaded.overrides);
     options.metadata.extend(weights(args));
     let batch = options.training.batch;
@@ -111,10 +112,15 @@ fn drive(
 ) -> Result<Outcome, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
+    let (out, quiet) = (options.out.clone(), args.quiet);
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::SeqCst) {
             // asked twice: the last checkpoint is whole
+            out.as_deref().map(sweep);
             std::process::exit(130);
+        }
+        if !quiet {
+            note("stopping after this step, with a checkpoint; again to stop at once");
         }
     })?;
     let mut watcher = Watcher { bar: bar(options.training.steps, args.quiet), stop };
@@ -148,7 +154,7 @@ fn folder(args: &Train) -> PathBuf {
     args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(stem))
 }
 
-fn options(args: &Train, loaded: &Loaded, out: &Path) -> Options {
+fn options(args: &Train, loaded: &Loaded, out: &Path) -> Result<Options, Failure> {
     let mut training = loaded.program.training.clone().expect("checked by the caller");
     if let Some(steps) = args.steps {
         training.steps = steps;
@@ -163,7 +169,12 @@ fn options(args: &Train, loaded: &Loaded, out: &Path) -> Options {
         cheap.then_some((options.training.steps / MEASUREMENTS).max(1))
     });
     options.program = format!("{}{}", loaded.text, loaded.overrides);
-    options
+    options.data =
+        training::fingerprint(&loaded.program, &loaded.folder()).map_err(|e| Failure::Input(e.to_string()))?;
+    if args.resume && !out.join("checkpoint.safetensors").exists() {
+        note(&format!("note: there is no run in {} to resume: this begins one", out.display()));
+    }
+    Ok(options)
 }
 
 struct Watcher {

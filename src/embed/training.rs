@@ -10,7 +10,7 @@ use crate::program::Program;
 use crate::solver::flow::{FlowObjective, metadata};
 use crate::solver::{DeviceStepper, SolverObjective};
 use crate::train::{self, Observer, Options, Outcome};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How to train. The defaults: the steps of the file, seed 0, nothing is written.
 ///
@@ -84,7 +84,13 @@ impl TrainOptions {
     ///
     /// # Errors
     /// [`Error::Unsupported`] without a `train` statement.
-    fn run(&self, name: &str, program: &Program, metadata: Metadata, device: &Opened) -> Result<Options, Error> {
+    fn run(
+        &self,
+        (name, folder): (&str, &Path),
+        program: &Program,
+        metadata: Metadata,
+        device: &Opened,
+    ) -> Result<Options, Error> {
         let Some(mut training) = program.training.clone() else {
             return Err(Error::Unsupported(format!(
                 "{name}: there is no `train` statement; add `train adam(lr = 1e-3), steps = 3000`"
@@ -98,6 +104,7 @@ impl TrainOptions {
             resume: self.resume,
             measure_every: self.measure_every,
             program: format!("{}{}", text("jetc.program"), text("jetc.overrides")),
+            data: train::fingerprint(program, folder).map_err(failed)?,
             metadata,
             device: device.to_string(),
             ..Options::new(training, "")
@@ -136,7 +143,7 @@ impl<T: Number> FlowMap<T> {
                 "{name}: there is nothing to train the flow on; add `fit flow to DATA, horizon = 1`"
             )));
         }
-        let run = options.run(name, program, metadata(plan, text, overrides), device)?;
+        let run = options.run((name, folder), program, metadata(plan, text, overrides), device)?;
         let (batch, seed) = (run.training.batch, options.seed);
         let objective = FlowObjective::new(program, plan.clone(), &parameters, folder, batch, seed);
         let mut objective = objective.map_err(failed)?;
@@ -215,7 +222,7 @@ impl Compiled {
             return Err(Error::Unsupported(format!("{}: there is no `solve` to train", self.name)));
         }
         let solver = self.solver(parameters.clone())?;
-        let run = options.run(&self.name, &self.program, solver.metadata().clone(), &self.device)?;
+        let run = options.run((&self.name, &self.folder), &self.program, solver.metadata().clone(), &self.device)?;
         let (program, plan, place) = (&self.program, &self.plan, (&*self.folder, options.seed));
         let device = self.device.device();
         let outcome = if device.runs_modules() {

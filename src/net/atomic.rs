@@ -1,9 +1,12 @@
 //! Files that are either the old one or the new one, whole: written beside their place, then renamed into it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use tempfile::{Builder, NamedTempFile};
+
+/// How the names of files begin that are not whole yet.
+const PREFIX: &str = ".jetc-";
 
 /// An empty file beside `path`, to be written and then renamed with [`replace`]; it vanishes if it is dropped.
 pub fn beside(path: &Path) -> io::Result<NamedTempFile> {
@@ -14,7 +17,7 @@ pub fn beside(path: &Path) -> io::Result<NamedTempFile> {
     // Some writers choose the format by the ending.
     let suffix = path.extension().map_or(String::new(), |e| format!(".{}", e.to_string_lossy()));
     let mut builder = Builder::new();
-    builder.prefix(".jetc-").suffix(&suffix);
+    builder.prefix(PREFIX).suffix(&suffix);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -31,14 +34,35 @@ pub fn replace(temporary: NamedTempFile, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a file through `write`. If anything fails before the end, or the process dies, what was at `path` stays.
+/// Writes a file through `write`. If anything fails before the end, or the process dies, what was at `path` stays. Behind a link it is
+/// where the link leads; what is no file, a device or a pipe, is written to as it is.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
-    let temporary = beside(path)?;
-    let mut out = BufWriter::with_capacity(1 << 20, temporary.as_file());
-    write(&mut out)?;
-    out.flush()?;
-    drop(out);
-    replace(temporary, path)
+    let whole = |file: &File| {
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        write(&mut out)?;
+        out.flush()
+    };
+    let place = path.canonicalize().unwrap_or_else(|_| path.into());
+    match place.metadata() {
+        Ok(there) if there.is_dir() => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+        Ok(there) if !there.is_file() => whole(&OpenOptions::new().write(true).open(place)?),
+        _ => {
+            let temporary = beside(&place)?;
+            whole(temporary.as_file())?;
+            replace(temporary, &place)
+        }
+    }
+}
+
+/// Removes what processes that were killed have left in a folder, where no other writes.
+pub fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -60,6 +84,33 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         write_atomically(&path, |out| out.write_all(b"new")).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_lead_on_and_devices_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_atomically(&link, |out| out.write_all(b"new")).unwrap();
+        assert!(link.is_symlink() && std::fs::read(&file).unwrap() == b"new");
+        // a link to a device: the folder of the device is not ours to write in
+        let null = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &null).unwrap();
+        write_atomically(&null, |out| out.write_all(b"gone")).unwrap();
+        assert!(!Path::new("/dev/null").is_file());
+        assert!(write_atomically(folder.path(), |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn what_is_left_over_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, left) = beside(&folder.path().join("a.csv")).unwrap().keep().unwrap();
+        std::fs::write(folder.path().join("own"), b"").unwrap();
+        assert!(left.exists());
+        sweep(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

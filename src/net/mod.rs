@@ -17,7 +17,7 @@ pub mod philox;
 mod spec;
 mod weights;
 
-pub use atomic::{beside, replace, write_atomically};
+pub use atomic::{beside, replace, sweep, write_atomically};
 pub use element::Element;
 #[cfg(feature = "compiler")]
 pub use layout::layout;

@@ -5,9 +5,8 @@ use ndarray_npy::ReadNpyExt;
 
 /// A 2-D array of f64 or f32; else what is wrong with it.
 pub fn read_matrix(bytes: &[u8]) -> Result<Array2<f64>, String> {
-    if let Some(numbers) = claimed(bytes)
-        && numbers > bytes.len() as u128
-    {
+    let numbers = claimed(bytes).ok_or("it is no NPY file, or its header does not say how many numbers there are")?;
+    if numbers > bytes.len() as u128 {
         return Err(format!("it is cut off: its header promises {numbers} numbers, it has {} bytes", bytes.len()));
     }
     let array = match ArrayD::<f64>::read_npy(bytes) {
@@ -21,16 +20,20 @@ pub fn read_matrix(bytes: &[u8]) -> Result<Array2<f64>, String> {
     array.into_dimensionality::<Ix2>().map_err(|_| format!("an array of shape {shape:?}"))
 }
 
-/// How many numbers the header says there are: the reader would make room for all of them. None where there is no
-/// such header, or a number in it is too long; the reader says what is wrong then.
+/// How many numbers the header says there are: the reader would make room for all of them. None where it does not say that.
 fn claimed(bytes: &[u8]) -> Option<u128> {
-    let header = String::from_utf8_lossy(&bytes[..bytes.len().min(1 << 16)]);
-    let shape = header.split_once("'shape'")?.1.split_once('(')?.1.split_once(')')?.0;
-    let mut product = 1u128;
-    for length in shape.split(',').map(str::trim).filter(|l| !l.is_empty()) {
-        product = product.checked_mul(length.parse().ok()?)?;
-    }
-    Some(product)
+    let (major, rest) = (*bytes.strip_prefix(b"\x93NUMPY")?.first()?, bytes.get(8..)?);
+    let (length, rest) = match major {
+        1 => (u16::from_le_bytes(*rest.first_chunk()?) as usize, &rest[2..]),
+        _ => (u32::from_le_bytes(*rest.first_chunk()?) as usize, &rest[4..]),
+    };
+    let header = std::str::from_utf8(rest.get(..length)?).ok()?;
+    let key = header.find("'shape'").or_else(|| header.find("\"shape\""))?;
+    let shape = header[key..].split_once('(')?.1.split_once(')')?.0;
+    let lengths = shape.split(',').map(str::trim).filter(|l| !l.is_empty());
+    // what is more than any number is more than there is
+    let product = |product: u128, length: &str| Some(product.saturating_mul(length.parse::<u64>().ok()?.into()));
+    lengths.into_iter().try_fold(1, product)
 }
 
 #[cfg(test)]
@@ -66,6 +69,15 @@ mod tests {
     fn room_is_not_made_for_numbers_that_are_not_there() {
         let small = bytes(&Array2::<f64>::zeros((1, 2)));
         let text = String::from_utf8_lossy(&small[10..128]).into_owned();
+        let quoted = text.replace('\'', "\"");
+        let quoted = quoted.replacen("(1, 2)", "(99999999999, 1)", 1);
+        let mut large = small[..10].to_vec();
+        large.extend(quoted.as_bytes()[..117].iter().chain(b"\n"));
+        assert!(read_matrix(&large).unwrap_err().contains("cut off"));
+        let escaped = text.replace("'shape'", "'\\x73hape'");
+        let mut large = small[..10].to_vec();
+        large.extend(escaped.as_bytes()[..117].iter().chain(b"\n"));
+        assert!(read_matrix(&large).unwrap_err().contains("header"));
         for rows in ["1000000000000", "9223372036854775807"] {
             let claim = text.replacen("(1, 2)", &format!("({rows}, 2)"), 1);
             let mut large = small[..10].to_vec();

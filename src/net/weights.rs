@@ -56,6 +56,16 @@ pub enum WeightsError {
         /// How long it is.
         reason: String,
     },
+    /// Its bytes are others than those that were written.
+    #[error("{file} is damaged: its checksum is {found}, but it says {stated}")]
+    Checksum {
+        /// The file.
+        file: String,
+        /// The checksum in its metadata.
+        stated: String,
+        /// That of its bytes.
+        found: String,
+    },
     /// A tensor of the program is not there.
     #[error("{file} has no tensor `{name}` of shape {}{}", shape_text(shape), hint(name, found))]
     Missing {
@@ -428,6 +438,9 @@ impl<T: Element> Parameters<T> {
     }
 
     fn take(&mut self, file: &TensorFile, known: bool) -> Result<Loaded, WeightsError> {
+        if let Some((stated, found)) = file.checksums()?.filter(|(stated, found)| stated != found) {
+            return Err(WeightsError::Checksum { file: file.name().into(), stated, found });
+        }
         let file = file.open()?;
         let mut ignored = file.names();
         let (mut read, mut kept) = (Vec::new(), Vec::new());

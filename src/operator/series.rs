@@ -78,8 +78,8 @@ impl Curve {
             Node::Mul(factors) => match factors[..] {
                 [(base, -1)] => self.reciprocal(graph, id, base, k),
                 [(base, e)] => {
-                    let (first, rest) = (if e > 0 { 1 } else { -1 }, if e > 0 { e - 1 } else { e + 1 });
-                    let (first, rest) = (graph.powi(base, first), graph.powi(base, rest));
+                    // halves: high powers are few products
+                    let (first, rest) = (graph.powi(base, e / 2), graph.powi(base, e - e / 2));
                     self.product(graph, first, rest, k)
                 }
                 _ => {

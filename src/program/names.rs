@@ -9,6 +9,9 @@ use super::types::*;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::syntax::ast::{self, Ast, ItemKind, Name};
 
+/// Columns of a run's history besides those of conditions and reports.
+const HISTORY: [&str; 4] = ["step", "loss", "lr", "seconds"];
+
 /// A global value.
 pub(super) struct Symbol<'a> {
     /// Its name in the declaration.
@@ -152,7 +155,13 @@ impl<'a> Resolver<'a> {
                 }
                 ItemKind::Operator { name, parameters, body } => self.operator(name, parameters, body),
                 ItemKind::Output { name, .. } => self.result(name, ResultName::Output(None)),
-                ItemKind::Solve { name, .. } => self.result(name, ResultName::Condition(None)),
+                ItemKind::Solve { name, .. } => {
+                    if HISTORY.contains(&name.text.as_str()) {
+                        let message = format!("a condition cannot be called `{}`", name.text);
+                        self.report(Diagnostic::error(name.span, message).note("that is a column of a run's history"));
+                    }
+                    self.result(name, ResultName::Condition(None));
+                }
                 ItemKind::Flow { .. } => self.has_flow = true,
                 _ => {}
             }

@@ -22,6 +22,8 @@ pub struct Identity {
     pub steps: Option<usize>,
     /// `f32` or `f64`.
     pub precision: String,
+    /// The fingerprint of the data; none where there are none.
+    pub data: Option<String>,
 }
 
 /// Where a run is after `step` updates, tensors and moments aside.
@@ -85,6 +87,7 @@ pub fn save<T: Element>(
         ("seed", identity.seed.to_string()),
         ("steps", identity.steps.map_or("any".into(), |n| n.to_string())),
         ("precision", identity.precision.clone()),
+        ("data", identity.data.clone().unwrap_or_default()),
         ("step", state.step.to_string()),
         ("seconds", format!("{:?}", state.seconds)),
         ("history", state.history.to_csv()),
@@ -93,12 +96,12 @@ pub fn save<T: Element>(
     Ok(write_tensors(path, &entries, &metadata)?)
 }
 
-/// Reads a checkpoint of the same run. The tensors go into `values`, in place of what they hold, and not into the state:
+/// Reads a checkpoint of the same run, whose history has these columns. The tensors go into `values`, in place of what they hold, and not into the state:
 /// they may be too large to be there twice.
 pub fn load<T: Element>(
     path: &Path,
     identity: &Identity,
-    names: &[(String, Vec<usize>)],
+    (names, columns): (&[(String, Vec<usize>)], &[String]),
     values: &mut [Vec<T>],
 ) -> Result<(State, Moments<T>), CheckpointError> {
     let file = TensorFile::read(path)?;
@@ -129,10 +132,12 @@ pub fn load<T: Element>(
     };
     let new = || -> Vec<Vec<T>> { vec![Vec::new(); names.len()] };
     let mut moments = Moments { first: new(), second: new() };
+    let history = History::from_csv(text("history")?).filter(|history| history.columns == columns);
+    let is_time = |seconds: &f64| (0.0..f64::INFINITY).contains(seconds);
     let state = State {
         step: text("step")?.parse().map_err(|_| unreadable("step"))?,
-        seconds: text("seconds")?.parse().map_err(|_| unreadable("seconds"))?,
-        history: History::from_csv(text("history")?).ok_or_else(|| unreadable("history"))?,
+        seconds: text("seconds")?.parse().ok().filter(is_time).ok_or_else(|| unreadable("seconds"))?,
+        history: history.ok_or_else(|| unreadable("history"))?,
     };
     read("value", values)?;
     read("first", &mut moments.first)?;
@@ -153,6 +158,12 @@ fn same_run<'a>(
         if found != expected {
             return Err(changed(format!("{key} = {found}"), format!("{key} = {expected}")));
         }
+    }
+    // those of earlier versions say nothing about data
+    if let (Ok(found), Some(expected)) = (text("data"), &identity.data)
+        && found != expected
+    {
+        return Err(changed(format!("other data ({found})"), format!("data {expected}")));
     }
     let found = text("program")?;
     if found != identity.program {

@@ -5,11 +5,12 @@
 //! the mentioned columns in the order of their first use. A program that embeds this one can give a data set in memory, with names as
 //! in a CSV file. Every number must be finite.
 
+use crate::net::checksum::Hashed;
 use crate::net::read_matrix;
 use crate::program::{Data, DataId, Given, Program};
 use ndarray::ArrayView2;
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// A data set in memory.
@@ -122,6 +123,29 @@ impl Table {
         let none = Data::default();
         read_csv(program, &none, file)
     }
+}
+
+/// What tells the data of a program from others: 16 digits of the SHA-256 of all; none where there are none.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn fingerprint(program: &Program, folder: &Path) -> Result<Option<String>, DataError> {
+    let mut hash = Hashed::new(io::sink());
+    let mut put = |bytes: &[u8]| hash.write_all(bytes).expect("nothing fails to vanish");
+    for data in &program.data {
+        put(data.name.as_bytes());
+        match &data.given {
+            Some(given) => {
+                put(given.columns.join(",").as_bytes());
+                given.rows.iter().for_each(|x| put(&x.to_le_bytes()));
+            }
+            None => {
+                let file = data.place(folder);
+                put(&std::fs::read(&file).map_err(|source| DataError::Read { file, source })?);
+            }
+        }
+    }
+    Ok((!program.data.is_empty()).then(|| hash.digits()[..16].to_string()))
 }
 
 /// Names of the columns that a program needs: for each the spellings that are accepted.

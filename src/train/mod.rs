@@ -19,7 +19,7 @@ mod stepper;
 
 pub use adam::{Adam, Moments, Update};
 pub use checkpoint::{CheckpointError, Identity};
-pub use data::{DataError, Table};
+pub use data::{DataError, Table, fingerprint};
 pub use descent::descend;
 pub use history::History;
 pub use permutation::dealt;

@@ -9,12 +9,16 @@ use super::checkpoint::{self, CheckpointError, Identity, State};
 use super::history::{History, HistoryFile};
 use super::report::{self, Measurement};
 use super::stepper::{Beginning, OnHost, Stepper, Stuck};
-use crate::net::{Element, Metadata, Parameters, WeightsError};
+use crate::net::{Element, Metadata, Parameters, WeightsError, sweep};
 use crate::program::{Learning, Training};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// Seconds of work that are saved before a measurement.
+const PITY: Duration = Duration::from_secs(2);
 
 /// What is minimised: made by the rooms that know programs and devices.
 pub trait Objective<T>: Send + Sync {
@@ -74,6 +78,8 @@ pub struct Options {
     pub record_every: Option<usize>,
     /// Program text with everything that changes its meaning, as text: must be the same to resume.
     pub program: String,
+    /// The [`fingerprint`](super::fingerprint) of its data: likewise.
+    pub data: Option<String>,
     /// Name of the device, for the report.
     pub device: String,
     /// Metadata of `solver.safetensors`.
@@ -92,6 +98,7 @@ impl Options {
             measure_every: None,
             record_every: None,
             program: String::new(),
+            data: None,
             device: "cpu".into(),
             metadata: Metadata::new(),
         }
@@ -99,7 +106,13 @@ impl Options {
 
     fn identity(&self, arithmetic: String) -> Identity {
         let steps = self.training.decay.depends_on_steps().then_some(self.training.steps);
-        Identity { program: self.program.clone(), seed: self.seed, steps, precision: arithmetic }
+        Identity {
+            program: self.program.clone(),
+            seed: self.seed,
+            steps,
+            precision: arithmetic,
+            data: self.data.clone(),
+        }
     }
 }
 
@@ -237,6 +250,12 @@ pub enum Error {
     /// Writing the weights failed.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Another run writes into the folder.
+    #[error("another run writes into {}; wait for it, or train into another folder", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Writing a result failed.
     #[error("cannot write {}: {source}", path.display())]
     Write {
@@ -300,12 +319,16 @@ struct Run<'a> {
     file: Option<HistoryFile>,
     /// Step of the checkpoint on disk, when it was written, how long that took.
     saved: Option<u64>,
+    /// Whether its history is that up to this step.
+    saved_whole: bool,
     saved_at: Instant,
     save_cost: Duration,
     /// Seconds spent in steps in this session, and how many.
     stepping: Duration,
     stepped: u64,
     resumed_from: Option<u64>,
+    /// No other run writes into the folder while this is open.
+    _lock: Option<File>,
 }
 
 /// A run, and the tensors and moments that it begins with.
@@ -325,6 +348,7 @@ impl<'a> Run<'a> {
         if let Some(out) = &options.out {
             std::fs::create_dir_all(out).map_err(write_error(out))?;
         }
+        let lock = options.out.as_deref().map(lock).transpose()?.flatten();
         let kept = as_kept(parameters, &tensors);
         let checkpoint = options.out.as_ref().map(|out| out.join("checkpoint.safetensors"));
         let checkpoint = checkpoint.filter(|path| options.resume && path.exists());
@@ -334,7 +358,8 @@ impl<'a> Run<'a> {
                 let at: Vec<usize> = tensors.iter().filter_map(|t| parameters.position(&t.0)).collect();
                 let mut values: Vec<Vec<T>> =
                     at.iter().map(|k| std::mem::take(&mut parameters.values_mut()[*k])).collect();
-                match checkpoint::load(&path, &identity, &kept, &mut values) {
+                let columns = columns(&conditions, &stepper.reports());
+                match checkpoint::load(&path, &identity, (&kept, &columns), &mut values) {
                     Ok((state, moments)) => (state, values, moments),
                     Err(e) => {
                         at.into_iter().zip(values).for_each(|(k, v)| parameters.values_mut()[k] = v);
@@ -365,6 +390,7 @@ impl<'a> Run<'a> {
             losses: vec![0.0; conditions.len()],
             measurements: Vec::new(),
             saved: resumed_from,
+            saved_whole: true,
             saved_at: Instant::now(),
             save_cost: Duration::ZERO,
             stepping: Duration::ZERO,
@@ -378,6 +404,7 @@ impl<'a> Run<'a> {
             state,
             file,
             resumed_from,
+            _lock: lock,
         };
         // Nothing can fail any more.
         let values = if resume { values } else { run.take(parameters) };
@@ -412,11 +439,12 @@ impl<'a> Run<'a> {
     /// Steps to the end, or until the observer stops; a checkpoint and the last measurement. True at the end.
     fn go<T: Element>(&mut self, stepper: &mut dyn Stepper<T>, observer: &mut dyn Observer) -> Result<bool, Error> {
         let finished = self.steps(stepper, observer)?;
+        // first of all: to measure may take long
+        if self.saved != Some(self.state.step) || !self.saved_whole {
+            self.save(stepper)?;
+        }
         if self.measurements.is_empty() {
             self.measure(stepper)?;
-        }
-        if self.saved != Some(self.state.step) {
-            self.save(stepper)?;
         }
         Ok(finished)
     }
@@ -469,12 +497,15 @@ impl<'a> Run<'a> {
                 let done = self.state.step;
                 let measured = self.is_measured(done);
                 if measured {
+                    self.save_before(stepper, *rate)?;
                     self.measure(stepper)?;
                 }
                 self.state.seconds = before + began.elapsed().as_secs_f64();
                 let recorded = measured || self.is_recorded(done);
-                if recorded {
-                    self.record(*rate, measured)?;
+                if recorded && let Err(e) = self.record(*rate, measured) {
+                    // there may be room for what is smaller, or elsewhere
+                    let _ = self.save(stepper);
+                    return Err(e);
                 }
                 let wanted = observer.progress(&Progress {
                     step: done,
@@ -536,7 +567,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn record(&mut self, rate: f64, measured: bool) -> Result<(), Error> {
+    /// The row of the history for this step.
+    fn row(&self, rate: f64, measured: bool) -> Vec<f64> {
         let mut row = vec![self.state.step as f64, self.losses.iter().sum()];
         row.extend_from_slice(&self.losses);
         row.push(rate);
@@ -544,11 +576,29 @@ impl<'a> Run<'a> {
         let headlines = self.measurements.iter().map(|m| m.headline().unwrap_or(f64::NAN));
         row.extend(headlines.filter(|_| measured).chain(std::iter::repeat(f64::NAN)).take(errors));
         row.push(self.state.seconds);
+        row
+    }
+
+    fn record(&mut self, rate: f64, measured: bool) -> Result<(), Error> {
+        let row = self.row(rate, measured);
         if let (Some(file), Some(out)) = (&mut self.file, &self.options.out) {
             file.push(&row).map_err(write_error(&out.join("history.csv")))?;
         }
         self.state.history.rows.push(row);
         Ok(())
+    }
+
+    /// Saves before a measurement, which may take long, where it would be a pity; the history lacks what is measured then.
+    fn save_before<T: Element>(&mut self, stepper: &mut dyn Stepper<T>, rate: f64) -> Result<(), Error> {
+        if self.options.out.is_none() || self.saved_at.elapsed() < PITY.max(20 * self.save_cost) {
+            return Ok(());
+        }
+        let row = self.row(rate, false);
+        self.state.history.rows.push(row);
+        let saved = self.save(stepper);
+        self.state.history.rows.pop();
+        self.saved_whole = false;
+        saved
     }
 
     fn save<T: Element>(&mut self, stepper: &mut dyn Stepper<T>) -> Result<(), Error> {
@@ -558,7 +608,8 @@ impl<'a> Run<'a> {
         let step = self.state.step;
         let (values, moments) = stepper.state().map_err(|source| Error::Objective { step, source })?;
         checkpoint::save(&path, &self.identity, &self.kept, &self.state, values, moments)?;
-        (self.saved, self.saved_at, self.save_cost) = (Some(self.state.step), Instant::now(), started.elapsed());
+        (self.saved, self.saved_whole) = (Some(self.state.step), true);
+        (self.saved_at, self.save_cost) = (Instant::now(), started.elapsed());
         Ok(())
     }
 
@@ -585,6 +636,18 @@ impl<'a> Run<'a> {
         report::write(&path, &report).map_err(write_error(&path))?;
         Ok(outcome)
     }
+}
+
+/// Keeps others from a folder, where the system can; what killed runs have left there is removed.
+fn lock(folder: &Path) -> Result<Option<File>, Error> {
+    let Ok(file) = File::open(folder) else { return Ok(None) };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: folder.into() }),
+        Err(TryLockError::Error(_)) => return Ok(None),
+        Ok(()) => {}
+    }
+    let _ = sweep(folder);
+    Ok(Some(file))
 }
 
 /// Columns of the history.

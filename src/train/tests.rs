@@ -270,13 +270,13 @@ fn checkpoints_of_another_layout_are_turned() {
     use super::history::History;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint.safetensors");
-    let identity = Identity { program: "p".into(), seed: 1, steps: None, precision: "f64".into() };
+    let identity = Identity { program: "p".into(), seed: 1, steps: None, precision: "f64".into(), data: None };
     let old: Vec<f64> = (0..6).map(f64::from).collect();
     let moments = Moments { first: vec![old.clone()], second: vec![old.clone()] };
     let state = State { step: 3, seconds: 1.0, history: History::default() };
     save(&path, &identity, &[("w".into(), vec![2, 3])], &state, std::slice::from_ref(&old), &moments).unwrap();
     let mut values = vec![vec![]];
-    let (state, moments) = load::<f64>(&path, &identity, &[("w".into(), vec![3, 2])], &mut values).unwrap();
+    let (state, moments) = load::<f64>(&path, &identity, (&[("w".into(), vec![3, 2])], &[]), &mut values).unwrap();
     assert_eq!(values, [[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]]);
     assert_eq!((moments.first, state.step), (values, 3));
 }

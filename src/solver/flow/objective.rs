@@ -14,6 +14,7 @@ use super::tape::{Pace, Tape, Trail};
 use super::trajectories::Trajectories;
 use crate::cpu::{CHUNKS, Random};
 use crate::cuda::{Device, arithmetic};
+use crate::diagnostic::Diagnostic;
 use crate::jet::{JetProgram, summed};
 use crate::net::{Parameters, Philox, Purpose, TensorSpec};
 use crate::plan::{FlowPlan, FlowWindow, plan_window};
@@ -172,6 +173,20 @@ impl<T: Number> FlowObjective<T> {
             // the flow was planned before
             Err(e) => return Err(Error::Tensor(e.message)),
         };
+        let batch = batch.unwrap_or(BATCH).min(windows.len());
+        if let (None, Some(steps)) = (&window, runner.steps(longest)) {
+            // points, data and estimates of each step are kept for the way back
+            let numbers = (plan.step.columns + plan.step.data_columns + plan.state.1) as f64;
+            let bytes = steps as f64 * fit.horizon as f64 * batch as f64 * numbers * size_of::<T>() as f64;
+            if bytes > isize::MAX as f64 || Vec::<u8>::new().try_reserve_exact(bytes as usize).is_err() {
+                let message = format!(
+                    "{steps:.0e} steps from a row of the data to the next, {} rows and {batch} windows need {:.0e} GB of memory, more than there is",
+                    fit.horizon,
+                    bytes / 1e9
+                );
+                return Err(Diagnostic::error(fit.span, message).into());
+            }
+        }
         let here = |program: Result<Evaluator<T>, Error>| Ok::<_, Error>(Placed::Here(program?.into()));
         let accurate = plan.accurate.as_ref().map(|(step, chain)| Stepping::here(step, chain.as_ref())).transpose()?;
         let loss = plan.loss.as_ref().map(|(_, adjoint)| here(Evaluator::alone(adjoint))).transpose()?;
@@ -191,7 +206,7 @@ impl<T: Number> FlowObjective<T> {
             program: program.clone(),
             runner,
             window,
-            batch: batch.unwrap_or(BATCH).min(windows.len()),
+            batch,
             fit,
             data,
             windows,
