@@ -549,6 +549,19 @@ fn attacks() {
     fails(at, &["eval", "d.jet", "--points", "s.csv", "--until", "1e300"], &["steps to a time of", "too many"]);
     fails(at, &["train", "d.jet"], &["GB of memory"]);
     fails(at, &["bench", "d.jet", "--points", "1000000000000000"], &["GB of memory"]);
+    fails(at, &["bench", "d.jet", "--seconds", "nan"], &["--seconds", "more than 0"]);
+    fs::write(
+        at.join("n.jet"),
+        "space x in box(0..1)\nparam a = 0 learn\nfield u = sqrt(-1 - a^2)*x\nsolve r: u = 1\n",
+    )
+    .unwrap();
+    let singular = jetc(at, &["verify", "n.jet"]);
+    assert!(
+        singular.code == Some(1) && singular.err.contains("a number is not finite"),
+        "{} {}",
+        singular.out,
+        singular.err
+    );
     refused(
         "space x in box(0..1)\nparam a = 1 learn\nfield u = a*x\nsolve loss: u = 1\n",
         4,

@@ -305,7 +305,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 4096)]
     pub points: usize,
     /// Seconds to measure for
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 3.0, value_parser = duration)]
     pub seconds: f64,
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f32")]

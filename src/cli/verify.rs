@@ -38,9 +38,20 @@ pub fn verify(args: &Verify) -> Done {
     let results = results.map_err(|e| loaded.failure(e))?;
     let mut failed = 0;
     for r in &results {
-        let verdict = if r.passed() { "agrees" } else { "DIFFERS" };
+        let verdict = match r.passed() {
+            true => "agrees",
+            false if r.relative.is_nan() => "NaN",
+            false => "DIFFERS",
+        };
         print(&format!("{verdict:<8}{:<14}{:<44}{:.1e} (at most {:.0e})", r.name, r.what, r.relative, r.tolerance))?;
         failed += usize::from(!r.passed());
+    }
+    let undefined = results.iter().filter(|r| r.relative.is_nan()).count();
+    if undefined > 0 {
+        let all = results.len();
+        return Err(Failure::Work(format!(
+            "{undefined} of {all} comparisons have no value: with these weights, or at these points, a number is not finite"
+        )));
     }
     if failed > 0 {
         return Err(Failure::Work(format!("{failed} of {} comparisons differ", results.len())));
