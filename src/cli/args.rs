@@ -84,6 +84,11 @@ fn duration(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Of a measurement: 0 for one round.
+fn seconds(text: &str) -> Result<f64, String> {
+    if text == "0" { Ok(0.0) } else { duration(text) }
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     if name.trim().is_empty() || value.trim().is_empty() {
@@ -305,7 +310,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 4096)]
     pub points: usize,
     /// Seconds to measure for
-    #[arg(long, default_value_t = 3.0, value_parser = duration)]
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     pub seconds: f64,
     /// Precision of the computation
     #[arg(long, value_enum, default_value = "f32")]
