@@ -521,9 +521,10 @@ fn attacks() {
     other.lock().unwrap();
     fails(at, &[&train[..], &["40"]].concat(), &["another run writes into run"]);
     drop(other);
-    fs::write(at.join("run/.jetc-left.csv"), "half").unwrap();
+    let left = fs::File::create(at.join("run/.jetc-aB3dE6.csv")).unwrap();
+    left.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
     let next = jetc(at, &[&train[..], &["40"]].concat());
-    assert!(next.code == Some(0) && !at.join("run/.jetc-left.csv").exists(), "{}", next.err);
+    assert!(next.code == Some(0) && !at.join("run/.jetc-aB3dE6.csv").exists(), "{}", next.err);
 
     // bytes that are not those that were written
     let mut bytes = fs::read(at.join("run/solver.safetensors")).unwrap();
@@ -538,7 +539,11 @@ fn attacks() {
     let mut wrong_bytes = checkpoint.clone();
     wrong_bytes[wrong + 5] = b'L';
     fs::write(at.join("run/checkpoint.safetensors"), wrong_bytes).unwrap();
-    fails(at, &[&train[..], &["60"]].concat(), &["is not a checkpoint", "`history` cannot be read"]);
+    fails(
+        at,
+        &[&train[..], &["60"]].concat(),
+        &["cannot resume", "a history of step, Loss", "a history of step, loss"],
+    );
 
     // more steps than there can be
     let decay = "state s\ndata d = \"d.csv\"\nparam k = 1 learn\nflow d_t(s) = -k*s by rk4(step = 1e-12)\n\

@@ -538,6 +538,10 @@ fn inputs_of_flow_maps() {
     );
 }
 
+fn compiler_of(device: Device, text: &str) -> FlowMap<f64> {
+    Compiler::new().device(device).flow(text).unwrap()
+}
+
 #[test]
 fn wrong_arguments_of_flow_maps() {
     let text = |width: usize| {
@@ -553,7 +557,10 @@ fn wrong_arguments_of_flow_maps() {
         let (flow, other) = (compiler.flow::<f64>(&text(16)).unwrap(), compiler.flow::<f64>(&text(4)).unwrap());
         let (good, narrow, silent) = (flow.parameters(0), other.parameters(0), &mut jetc::train::Silent);
         let narrow = flow.train_from(narrow.clone(), &TrainOptions::default(), silent).map(|_| ()).unwrap_err();
-        assert_eq!(narrow.to_string(), "elements of tensor `F.0.weight`: 4 where 16 are expected");
+        assert_eq!(
+            narrow.to_string(),
+            "elements of tensor `F.0.weight`, of shape [16, 1] and not [4, 1]: 4 where 16 are expected"
+        );
         let none = compiler.flow::<f64>("data d = \"d.csv\"\nstate s\nflow d_t(s) = -s by rk4(step = 0.1)\n").unwrap();
         let none = flow.advance(&none.parameters(0), array![[1.0, 1.0]].view(), 0.1).unwrap_err();
         assert!(matches!(none, Error::Missing { .. }), "{none}");
@@ -563,6 +570,11 @@ fn wrong_arguments_of_flow_maps() {
         assert!(matches!(&far, Error::Unsupported(why) if why.contains("1e12 steps")), "{far}");
         let cotangent = flow.vjp(&good, array![[1.0, 1.0]].view(), 0.1, array![[1.0]].view()).unwrap_err();
         assert_eq!(cotangent.to_string(), "columns of the cotangent: 1 where 2 are expected");
+        // what is learned does not matter to a map, nor the interval that is meant
+        let bounded = "state s\ntime t in 0..1\nparam k = 1 learn\nflow d_t(s) = -k*s by rk4(step = 0.1)\n";
+        let [learned, fixed] = [bounded, &bounded.replace(" learn", "")].map(|text| compiler_of(device, text));
+        let end = fixed.advance(&learned.parameters(0), array![[1.0, 1.5]].view(), 0.5).unwrap();
+        assert!((end[[0, 0]] - (-0.5f64).exp()).abs() < 1e-5 && (end[[0, 1]] - 2.0).abs() < 1e-12, "{end}");
         // the first that leaves, wherever it is: 1/(1/s - t)
         let blow = "state s\nflow d_t(s) = s^2 by dopri5(rtol = 1e-8, atol = 1e-8)\n";
         let blow = Compiler::new().device(device).flow::<f64>(blow).unwrap();

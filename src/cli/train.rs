@@ -4,7 +4,6 @@ use super::args::{Precision, Train};
 use super::source::{Loaded, device, load, warn_of_cache};
 use super::{Done, Failure, note, print};
 use crate::cuda::Device;
-use crate::net::sweep;
 use crate::plan::{Options as PlanOptions, Plan, plan};
 use crate::solver::flow::{FlowObjective, metadata};
 use crate::solver::{DeviceStepper, Number, SolverObjective};
@@ -55,7 +54,7 @@ fn run<T: Number>(args: &Train, loaded: &Loaded, plan: &Plan, device: &Device) -
     let program = &loaded.program;
     // weights, both moments, gradient
     loaded.make_room::<T>(4, program.conditions.iter().map(|c| c.count).sum())?;
-    let mut parameters = loaded.beginning::<T>(args.weights.as_deref(), args.seed)?;
+    let mut parameters = loaded.beginning::<T>(beginning(args), args.seed)?;
     let out = folder(args);
     let mut options = options(args, loaded, &out)?;
     let artifact = crate::artifact(&loaded.program, plan, &loaded.text, &loaded.overrides);
@@ -83,7 +82,7 @@ fn run_flow<T: Number>(args: &Train, loaded: &Loaded, device: &Device) -> Done {
     let program = &loaded.program;
     loaded.make_room::<T>(4, 0)?;
     let plan = super::flow::planned(loaded)?;
-    let mut parameters = loaded.beginning::<T>(args.weights.as_deref(), args.seed)?;
+    let mut parameters = loaded.beginning::<T>(beginning(args), args.seed)?;
     let out = folder(args);
     let mut options = options(args, loaded, &out)?;
     options.metadata = metadata(&plan, &loaded.text, &loaded.overrides);
@@ -112,11 +111,10 @@ fn drive(
 ) -> Result<Outcome, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
-    let (out, quiet) = (options.out.clone(), args.quiet);
+    let quiet = args.quiet;
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::SeqCst) {
             // asked twice: the last checkpoint is whole
-            out.as_deref().map(sweep);
             std::process::exit(130);
         }
         if !quiet {
@@ -141,6 +139,16 @@ fn ended(outcome: &Outcome) -> Done {
     }
     print(&format!("stopped at step {}; continue with --resume", outcome.step))?;
     Err(Failure::Stopped)
+}
+
+/// Whether there is something to resume.
+fn has_run(out: &Path) -> bool {
+    out.join("checkpoint.safetensors").exists()
+}
+
+/// The weights that it begins with, unless it goes on.
+fn beginning(args: &Train) -> Option<&Path> {
+    args.weights.as_deref().filter(|_| !(args.resume && has_run(&folder(args))))
 }
 
 /// The weights that it begins with, for the metadata of those that it ends with.
@@ -171,7 +179,7 @@ fn options(args: &Train, loaded: &Loaded, out: &Path) -> Result<Options, Failure
     options.program = format!("{}{}", loaded.text, loaded.overrides);
     options.data =
         training::fingerprint(&loaded.program, &loaded.folder()).map_err(|e| Failure::Input(e.to_string()))?;
-    if args.resume && !out.join("checkpoint.safetensors").exists() {
+    if args.resume && !has_run(out) {
         note(&format!("note: there is no run in {} to resume: this begins one", out.display()));
     }
     Ok(options)

@@ -50,7 +50,8 @@ pub fn verify(args: &Verify) -> Done {
     if undefined > 0 {
         let all = results.len();
         return Err(Failure::Work(format!(
-            "{undefined} of {all} comparisons have no value: with these weights, or at these points, a number is not finite"
+            "{} of {all} comparisons differ, {undefined} have no value: with these weights, or at these points, a number is not finite",
+            failed - undefined
         )));
     }
     if failed > 0 {

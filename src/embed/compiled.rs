@@ -495,16 +495,18 @@ impl Compiled {
 
 /// Parameters must have the tensors of a program.
 pub(super) fn check_tensors<T: Number>(specs: &[TensorSpec], parameters: &Parameters<T>) -> Result<(), Error> {
-    let missing = specs.iter().find(|spec| !parameters.specs().contains(spec));
-    missing.map_or(Ok(()), |spec| {
-        let found = parameters.specs().iter().find(|s| s.name == spec.name).map(TensorSpec::len);
-        if let Some(found) = found.filter(|found| *found != spec.len()) {
-            let what = format!("elements of tensor `{}`", spec.name);
-            return Err(ShapeError { what, expected: spec.len(), found }.into());
+    for spec in specs {
+        let Some(found) = parameters.specs().iter().find(|s| s.name == spec.name) else {
+            let found = parameters.specs().iter().map(|s| s.name.clone()).collect();
+            return Err(Error::Missing { what: "tensor", name: spec.name.clone(), found });
+        };
+        if found.shape != spec.shape {
+            let what =
+                format!("elements of tensor `{}`, of shape {:?} and not {:?}", spec.name, spec.shape, found.shape);
+            return Err(ShapeError { what, expected: spec.len(), found: found.len() }.into());
         }
-        let found = parameters.specs().iter().map(|s| s.name.clone()).collect();
-        Err(Error::Missing { what: "tensor", name: spec.name.clone(), found })
-    })
+    }
+    Ok(())
 }
 
 /// What a solver of a program says in its file: everything but the tensors.

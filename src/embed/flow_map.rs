@@ -1,7 +1,7 @@
 //! A flow as a map: points now to points after a time, and the gradient of that.
 
 use super::compiled::{Compiler, check_tensors, error, inputs, read};
-use super::inputs::{Input, check};
+use super::inputs::{Input, check_finite};
 use super::kernels::Opened;
 use super::operator::{add_mean, check_columns, check_cotangent, rows};
 use super::{Error, Gradient};
@@ -271,7 +271,7 @@ impl<T: Number> FlowMap<T> {
         let (runner, inputs) = (self.runner()?, self.inputs());
         check_columns(points, runner.plan.step.columns, inputs)?;
         check_tensors(&self.shared.specs, parameters)?;
-        points.outer_iter().enumerate().try_for_each(|(k, point)| check(inputs, k, point))?;
+        points.outer_iter().enumerate().try_for_each(|(k, point)| check_finite(inputs, k, point))?;
         if !(0.0..f64::INFINITY).contains(&time) {
             return Err(Error::Unsupported(format!("a time of {time}; expected a number from 0 on")));
         }

@@ -135,10 +135,7 @@ pub fn places<T: Element>(inputs: &[Input], points: ArrayView2<'_, T>) -> Vec<Pl
 /// An error where the point is not finite or not inside. Ends of intervals are rounded to the precision of the point; a ball
 /// is as much larger as rounding makes a norm.
 pub fn check<T: Element>(inputs: &[Input], number: usize, point: ArrayView1<'_, T>) -> Result<(), Error> {
-    if let Some(column) = point.iter().position(|x| !x.is_finite()) {
-        let (coordinate, value) = (column_name(inputs, column), point[column].f64());
-        return Err(Error::NotFinite { point: number, coordinate, value });
-    }
+    check_finite(inputs, number, point)?;
     let (mut first, mut squares, mut ball) = (0, 0.0, None);
     for input in inputs {
         let columns = first..first + input.len;
@@ -168,6 +165,13 @@ pub fn check<T: Element>(inputs: &[Input], number: usize, point: ArrayView1<'_, 
         }
     }
     Ok(())
+}
+
+/// An error where the point is not finite.
+pub fn check_finite<T: Element>(inputs: &[Input], number: usize, point: ArrayView1<'_, T>) -> Result<(), Error> {
+    let Some(column) = point.iter().position(|x| !x.is_finite()) else { return Ok(()) };
+    let (coordinate, value) = (column_name(inputs, column), point[column].f64());
+    Err(Error::NotFinite { point: number, coordinate, value })
 }
 
 #[cfg(test)]

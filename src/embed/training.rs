@@ -104,7 +104,10 @@ impl TrainOptions {
             resume: self.resume,
             measure_every: self.measure_every,
             program: format!("{}{}", text("jetc.program"), text("jetc.overrides")),
-            data: train::fingerprint(program, folder).map_err(failed)?,
+            data: match self.out {
+                Some(_) => train::fingerprint(program, folder).map_err(failed)?,
+                None => None,
+            },
             metadata,
             device: device.to_string(),
             ..Options::new(training, "")

@@ -1,8 +1,9 @@
 //! Files that are either the old one or the new one, whole: written beside their place, then renamed into it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirEntry, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::time::Duration;
 use tempfile::{Builder, NamedTempFile};
 
 /// How the names of files begin that are not whole yet.
@@ -42,10 +43,16 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -
         write(&mut out)?;
         out.flush()
     };
-    let place = path.canonicalize().unwrap_or_else(|_| path.into());
+    // standard output may lead to a file that others write, too
+    let is_system =
+        cfg!(unix) && ["/proc", "/dev/fd", "/dev/stdout", "/dev/stderr"].iter().any(|folder| path.starts_with(folder));
+    let place = path.canonicalize().unwrap_or_else(|_| match std::fs::read_link(path) {
+        Ok(target) => path.parent().unwrap_or(Path::new("")).join(target),
+        Err(_) => path.into(),
+    });
     match place.metadata() {
         Ok(there) if there.is_dir() => Err(io::Error::from(io::ErrorKind::IsADirectory)),
-        Ok(there) if !there.is_file() => whole(&OpenOptions::new().write(true).open(place)?),
+        Ok(there) if is_system || !there.is_file() => whole(&OpenOptions::new().append(true).open(path)?),
         _ => {
             let temporary = beside(&place)?;
             whole(temporary.as_file())?;
@@ -54,15 +61,19 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -
     }
 }
 
-/// Removes what processes that were killed have left in a folder, where no other writes.
-pub fn sweep(folder: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            std::fs::remove_file(entry.path())?;
-        }
+/// Removes what processes that were killed have left in a folder: files that [`beside`] names, which nobody has written to for some time.
+pub fn sweep(folder: &Path) {
+    const AGE: Duration = Duration::from_secs(600);
+    let is_left = |entry: &DirEntry| {
+        let name = entry.file_name();
+        let middle = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('.').next());
+        let is_ours = middle.is_some_and(|m| m.len() == 6 && m.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let age = || entry.metadata().ok().filter(Metadata::is_file)?.modified().ok()?.elapsed().ok();
+        is_ours && age().is_some_and(|age| age > AGE)
+    };
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(is_left) {
+        let _ = std::fs::remove_file(entry.path());
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -95,6 +106,10 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).unwrap();
         write_atomically(&link, |out| out.write_all(b"new")).unwrap();
         assert!(link.is_symlink() && std::fs::read(&file).unwrap() == b"new");
+        let (ahead, target) = (folder.path().join("ahead"), folder.path().join("target"));
+        std::os::unix::fs::symlink("target", &ahead).unwrap();
+        write_atomically(&ahead, |out| out.write_all(b"new")).unwrap();
+        assert!(ahead.is_symlink() && std::fs::read(&target).unwrap() == b"new");
         // a link to a device: the folder of the device is not ours to write in
         let null = folder.path().join("null");
         std::os::unix::fs::symlink("/dev/null", &null).unwrap();
@@ -106,11 +121,14 @@ mod tests {
     #[test]
     fn what_is_left_over_is_swept() {
         let folder = tempfile::tempdir().unwrap();
-        let (_, left) = beside(&folder.path().join("a.csv")).unwrap().keep().unwrap();
-        std::fs::write(folder.path().join("own"), b"").unwrap();
-        assert!(left.exists());
-        sweep(folder.path()).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let keep = || beside(&folder.path().join("a.csv")).unwrap().keep().unwrap();
+        let ((old, left), (_, fresh)) = (keep(), keep());
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        old.set_modified(long_ago).unwrap();
+        let own = folder.path().join(".jetc-notes.txt");
+        File::create(&own).unwrap().set_modified(long_ago).unwrap();
+        sweep(folder.path());
+        assert!(!left.exists() && fresh.exists() && own.exists());
     }
 
     #[test]

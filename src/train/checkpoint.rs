@@ -52,7 +52,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// A checkpoint of another run.
-    #[error("cannot resume from {}: it was made with {found}, this run has {expected}; train without --resume, or into another folder; --weights {} begins with what it learned", path.display(), path.with_file_name("solver.safetensors").display())]
+    #[error("cannot resume from {}: it was made with {found}, this run has {expected}; train without --resume, or into another folder{}", path.display(), hint(path))]
     Changed {
         /// The file.
         path: PathBuf,
@@ -61,6 +61,16 @@ pub enum CheckpointError {
         /// What this run has.
         expected: String,
     },
+}
+
+/// What of a run that cannot be resumed can be used all the same.
+fn hint(checkpoint: &Path) -> String {
+    let weights = checkpoint.with_file_name("solver.safetensors");
+    if weights.exists() {
+        format!("; --weights {} begins with what it learned", weights.display())
+    } else {
+        String::new()
+    }
 }
 
 /// Writes the state atomically: a process that dies leaves the previous checkpoint.
@@ -132,12 +142,16 @@ pub fn load<T: Element>(
     };
     let new = || -> Vec<Vec<T>> { vec![Vec::new(); names.len()] };
     let mut moments = Moments { first: new(), second: new() };
-    let history = History::from_csv(text("history")?).filter(|history| history.columns == columns);
+    let history = History::from_csv(text("history")?).ok_or_else(|| unreadable("history"))?;
+    if history.columns != columns {
+        let [found, expected] = [&history.columns[..], columns].map(|c| format!("a history of {}", c.join(", ")));
+        return Err(CheckpointError::Changed { path: path.into(), found, expected });
+    }
     let is_time = |seconds: &f64| (0.0..f64::INFINITY).contains(seconds);
     let state = State {
         step: text("step")?.parse().map_err(|_| unreadable("step"))?,
         seconds: text("seconds")?.parse().ok().filter(is_time).ok_or_else(|| unreadable("seconds"))?,
-        history: history.ok_or_else(|| unreadable("history"))?,
+        history,
     };
     read("value", values)?;
     read("first", &mut moments.first)?;
@@ -163,7 +177,8 @@ fn same_run<'a>(
     if let (Ok(found), Some(expected)) = (text("data"), &identity.data)
         && found != expected
     {
-        return Err(changed(format!("other data ({found})"), format!("data {expected}")));
+        let found = if found.is_empty() { "no data".into() } else { format!("other data ({found})") };
+        return Err(changed(found, format!("data {expected}")));
     }
     let found = text("program")?;
     if found != identity.program {

@@ -10,6 +10,7 @@ use crate::net::read_matrix;
 use crate::program::{Data, DataId, Given, Program};
 use ndarray::ArrayView2;
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -125,24 +126,30 @@ impl Table {
     }
 }
 
-/// What tells the data of a program from others: 16 digits of the SHA-256 of all; none where there are none.
+/// What tells the data of a program from others: 16 digits of the SHA-256 of all; none where there are none, or where they are no files and
+/// can be read only once.
 ///
 /// # Errors
 /// Where a file cannot be read.
 pub fn fingerprint(program: &Program, folder: &Path) -> Result<Option<String>, DataError> {
     let mut hash = Hashed::new(io::sink());
-    let mut put = |bytes: &[u8]| hash.write_all(bytes).expect("nothing fails to vanish");
     for data in &program.data {
-        put(data.name.as_bytes());
-        match &data.given {
-            Some(given) => {
-                put(given.columns.join(",").as_bytes());
-                given.rows.iter().for_each(|x| put(&x.to_le_bytes()));
+        let place = data.place(folder);
+        let mut put = || {
+            hash.write_all(data.name.as_bytes())?;
+            if let Some(given) = &data.given {
+                hash.write_all(given.columns.join(",").as_bytes())?;
+                given.rows.iter().try_for_each(|x| hash.write_all(&x.to_le_bytes()))?;
+                return Ok(true);
             }
-            None => {
-                let file = data.place(folder);
-                put(&std::fs::read(&file).map_err(|source| DataError::Read { file, source })?);
+            let is_file = place.metadata()?.is_file();
+            if is_file {
+                io::copy(&mut File::open(&place)?, &mut hash)?;
             }
+            Ok(is_file)
+        };
+        if !put().map_err(|source| DataError::Read { file: place.clone(), source })? {
+            return Ok(None);
         }
     }
     Ok((!program.data.is_empty()).then(|| hash.digits()[..16].to_string()))

@@ -70,7 +70,7 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// Continue from the checkpoint in `out`, if there is one.
     pub resume: bool,
-    /// At least this long between checkpoints (longer where writing takes long). One is written at the end in any case.
+    /// At least this long between checkpoints (longer where writing takes long), but for those at the end and before a measurement.
     pub checkpoint_every: Duration,
     /// Steps between measurements; none: at the end only.
     pub measure_every: Option<usize>,
@@ -328,7 +328,7 @@ struct Run<'a> {
     stepped: u64,
     resumed_from: Option<u64>,
     /// No other run writes into the folder while this is open.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 /// A run, and the tensors and moments that it begins with.
@@ -438,6 +438,7 @@ impl<'a> Run<'a> {
 
     /// Steps to the end, or until the observer stops; a checkpoint and the last measurement. True at the end.
     fn go<T: Element>(&mut self, stepper: &mut dyn Stepper<T>, observer: &mut dyn Observer) -> Result<bool, Error> {
+        self.fill(stepper)?;
         let finished = self.steps(stepper, observer)?;
         // first of all: to measure may take long
         if self.saved != Some(self.state.step) || !self.saved_whole {
@@ -447,6 +448,28 @@ impl<'a> Run<'a> {
             self.measure(stepper)?;
         }
         Ok(finished)
+    }
+
+    /// Measures what a run that was killed while it measured has not got.
+    fn fill<T: Element>(&mut self, stepper: &mut dyn Stepper<T>) -> Result<(), Error> {
+        let step = self.state.step;
+        let cells = 3 + self.conditions.len()..self.state.history.columns.len().saturating_sub(1);
+        let row = self.state.history.rows.last().filter(|row| row[0] == step as f64);
+        let is_missing = row.is_some_and(|row| row[cells.clone()].iter().all(|x| x.is_nan()));
+        if self.resumed_from.is_none() || cells.is_empty() || !is_missing || !self.is_measured(step) {
+            return Ok(());
+        }
+        self.measure(stepper)?;
+        let found: Vec<f64> = self.measurements.iter().map(|m| m.headline().unwrap_or(f64::NAN)).collect();
+        if let Some(row) = self.state.history.rows.last_mut() {
+            row[cells].iter_mut().zip(found).for_each(|(cell, x)| *cell = x);
+        }
+        self.saved_whole = false;
+        if let Some(out) = &self.options.out {
+            let path = out.join("history.csv");
+            self.file = Some(HistoryFile::start(&path, &self.state.history).map_err(write_error(&path))?);
+        }
+        Ok(())
     }
 
     /// Gives the tensors back to the parameters.
@@ -481,6 +504,7 @@ impl<'a> Run<'a> {
             let mut flow = Flow::Continue;
             let width = self.conditions.len().max(1);
             let last = (losses.len() / width).saturating_sub(1);
+            let mut unwritten = None;
             for (n, (losses, rate)) in losses.chunks(width).zip(&rates).enumerate() {
                 let step = self.state.step;
                 self.losses.copy_from_slice(losses);
@@ -497,15 +521,15 @@ impl<'a> Run<'a> {
                 let done = self.state.step;
                 let measured = self.is_measured(done);
                 if measured {
+                    self.state.seconds = before + began.elapsed().as_secs_f64();
                     self.save_before(stepper, *rate)?;
                     self.measure(stepper)?;
                 }
                 self.state.seconds = before + began.elapsed().as_secs_f64();
                 let recorded = measured || self.is_recorded(done);
                 if recorded && let Err(e) = self.record(*rate, measured) {
-                    // there may be room for what is smaller, or elsewhere
-                    let _ = self.save(stepper);
-                    return Err(e);
+                    self.file = None;
+                    unwritten = Some(e);
                 }
                 let wanted = observer.progress(&Progress {
                     step: done,
@@ -521,6 +545,11 @@ impl<'a> Run<'a> {
                 });
                 // steps that were made at once are all reported
                 flow = if wanted == Flow::Stop { wanted } else { flow };
+            }
+            if let Some(e) = unwritten {
+                // there may be room for a checkpoint
+                let _ = self.save(stepper);
+                return Err(e);
             }
             let is_last = self.state.step == steps;
             if flow == Flow::Stop && !is_last {
@@ -581,10 +610,10 @@ impl<'a> Run<'a> {
 
     fn record(&mut self, rate: f64, measured: bool) -> Result<(), Error> {
         let row = self.row(rate, measured);
+        self.state.history.rows.push(row.clone());
         if let (Some(file), Some(out)) = (&mut self.file, &self.options.out) {
             file.push(&row).map_err(write_error(&out.join("history.csv")))?;
         }
-        self.state.history.rows.push(row);
         Ok(())
     }
 
@@ -638,16 +667,25 @@ impl<'a> Run<'a> {
     }
 }
 
+/// A folder that is ours. Given up by hand, since processes that were forked meanwhile have it open, too.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 /// Keeps others from a folder, where the system can; what killed runs have left there is removed.
-fn lock(folder: &Path) -> Result<Option<File>, Error> {
+fn lock(folder: &Path) -> Result<Option<Lock>, Error> {
     let Ok(file) = File::open(folder) else { return Ok(None) };
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: folder.into() }),
         Err(TryLockError::Error(_)) => return Ok(None),
         Ok(()) => {}
     }
-    let _ = sweep(folder);
-    Ok(Some(file))
+    sweep(folder);
+    Ok(Some(Lock(file)))
 }
 
 /// Columns of the history.

@@ -175,9 +175,10 @@ impl<T: Number> FlowObjective<T> {
         };
         let batch = batch.unwrap_or(BATCH).min(windows.len());
         if let (None, Some(steps)) = (&window, runner.steps(longest)) {
-            // points, data and estimates of each step are kept for the way back
+            // points, data and estimates of each step are kept for the way back: of all windows, or of those that are under way
             let numbers = (plan.step.columns + plan.step.data_columns + plan.state.1) as f64;
-            let bytes = steps as f64 * fit.horizon as f64 * batch as f64 * numbers * size_of::<T>() as f64;
+            let kept = if fit.remainder_weight > 0.0 { batch } else { batch.min(Runner::<T>::UNDER_WAY) };
+            let bytes = steps as f64 * fit.horizon as f64 * kept as f64 * numbers * size_of::<T>() as f64;
             if bytes > isize::MAX as f64 || Vec::<u8>::new().try_reserve_exact(bytes as usize).is_err() {
                 let message = format!(
                     "{steps:.0e} steps from a row of the data to the next, {} rows and {batch} windows need {:.0e} GB of memory, more than there is",

@@ -158,6 +158,9 @@ impl<T: Number> Runner<T> {
         })
     }
 
+    /// Points whose ways are kept at a time, at most, on the CPU.
+    pub(super) const UNDER_WAY: usize = GROUP * CHUNKS;
+
     /// Whether a device takes the steps.
     pub(super) fn is_there(&self) -> bool {
         self.kernel.is_some()
