@@ -280,3 +280,52 @@ fn checkpoints_of_another_layout_are_turned() {
     assert_eq!(values, [[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]]);
     assert_eq!((moments.first, state.step), (values, 3));
 }
+
+/// Measures slowly, and dies at the second time.
+struct Slow {
+    measured: usize,
+}
+
+impl Objective<f64> for Slow {
+    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        Objective::<f64>::tensors(&Quadratic { poison_at: None })
+    }
+    fn conditions(&self) -> Vec<String> {
+        Objective::<f64>::conditions(&Quadratic { poison_at: None })
+    }
+    fn reports(&self) -> Vec<String> {
+        Objective::<f64>::reports(&Quadratic { poison_at: None })
+    }
+    fn step(
+        &mut self,
+        step: u64,
+        tensors: &[Vec<f64>],
+        gradients: &mut [Vec<f64>],
+        losses: &mut [f64],
+    ) -> Result<(), ObjectiveError> {
+        Quadratic { poison_at: None }.step(step, tensors, gradients, losses)
+    }
+    fn measure(&mut self, tensors: &[Vec<f64>]) -> Result<Vec<Measurement>, ObjectiveError> {
+        self.measured += 1;
+        std::thread::sleep(std::time::Duration::from_millis(2100));
+        if self.measured == 2 { Err("killed".into()) } else { Quadratic { poison_at: None }.measure(tensors) }
+    }
+}
+
+/// The work before a measurement is saved, and what was not measured is measured then: in the middle and at the end.
+#[test]
+fn a_run_that_dies_while_it_measures_loses_nothing() {
+    for steps in [100, 130] {
+        let (folder, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dies = options(folder.path(), Decay::Linear, steps);
+        let error = train(&mut Slow { measured: 0 }, &mut parameters(), &dies, &mut Silent).unwrap_err();
+        assert!(matches!(&error, Error::Objective { step: 100, .. }), "{error}");
+        let resumed = Options { resume: true, ..options(folder.path(), Decay::Linear, steps) };
+        let (found, outcome) = run::<f64>(&resumed, &mut Silent).unwrap();
+        let (exact, expected) = run::<f64>(&options(whole.path(), Decay::Linear, steps), &mut Silent).unwrap();
+        assert_eq!((outcome.resumed_from, &found), (Some(100), &exact));
+        assert_eq!(timeless(&outcome), timeless(&expected));
+        let written = std::fs::read_to_string(folder.path().join("history.csv")).unwrap();
+        assert_eq!(written, outcome.history.to_csv());
+    }
+}
