@@ -5,7 +5,7 @@ use super::{Failure, note, print};
 use crate::cuda::{Device, cache::Cache, driver};
 use crate::device::Device as Choice;
 use crate::diagnostic::{Diagnostic, Span, render};
-use crate::net::{Element, Parameters, layout, write_atomically};
+use crate::net::{Element, Loaded as Taken, Parameters, layout, write_atomically};
 use crate::program::{Overrides, Program};
 use crate::solver::compile;
 use crate::syntax;
@@ -38,9 +38,7 @@ pub fn load(source: &args::Source) -> Result<Loaded, Failure> {
     let (program, diagnostics) = compile(&text, &overrides);
     let failure = say(&name, &text, &diagnostics);
     let program = program.ok_or(failure)?;
-    let join = |pairs: &[(String, String)]| -> String { pairs.iter().map(|(n, v)| format!("\n{n}={v}")).collect() };
-    let overrides = format!("{}{}", join(&source.set), join(&source.estimate));
-    Ok(Loaded { program, text, path: source.file.clone(), name, overrides })
+    Ok(Loaded { program, text, path: source.file.clone(), name, overrides: overrides.text() })
 }
 
 /// Prints diagnostics to standard error.
@@ -101,9 +99,7 @@ impl Loaded {
         let mut parameters = Parameters::initial(&self.program, seed);
         let Some(path) = weights else { return Ok(parameters) };
         let taken = parameters.load_known(path)?;
-        if let Some(warning) = taken.warning() {
-            note(&format!("warning: {}: {warning}", path.display()));
-        }
+        warn_of_ignored(path, &taken);
         if !taken.kept.is_empty() {
             let names = taken.kept.join(", ");
             note(&format!("note: {} lacks {names}: initial values (seed {seed})", path.display()));
@@ -116,17 +112,19 @@ impl Loaded {
         self.make_room::<T>(1, 0)?;
         let mut parameters = Parameters::initial(&self.program, seed);
         match weights {
-            Some(path) => {
-                if let Some(warning) = parameters.load(path)?.warning() {
-                    note(&format!("warning: {}: {warning}", path.display()));
-                }
-            }
+            Some(path) => warn_of_ignored(path, &parameters.load(path)?),
             None if !self.program.nets.is_empty() => {
                 note(&format!("note: no --weights: the networks have their initial values (seed {seed})"));
             }
             None => {}
         }
         Ok(parameters)
+    }
+}
+
+fn warn_of_ignored(path: &Path, taken: &Taken) {
+    if let Some(warning) = taken.warning() {
+        note(&format!("warning: {}: {warning}", path.display()));
     }
 }
 

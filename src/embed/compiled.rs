@@ -178,12 +178,6 @@ impl Compiler {
         Ok((program, diagnostics))
     }
 
-    /// What it changes, as text: part of what a run must have in common with the one that it resumes.
-    pub(super) fn changes(&self) -> String {
-        let join = |pairs: &[(String, String)]| -> String { pairs.iter().map(|(n, v)| format!("\n{n}={v}")).collect() };
-        format!("{}{}", join(&self.overrides.set), join(&self.overrides.estimates))
-    }
-
     fn named(&self, name: &str, text: &str, folder: &Path) -> Result<Compiled, Error> {
         let device = Opened::new(self.device)?;
         let (program, warnings) = self.program(name, text)?;
@@ -201,7 +195,7 @@ impl Compiler {
             text: text.into(),
             name: name.into(),
             folder: folder.into(),
-            overrides: self.changes(),
+            overrides: self.overrides.text(),
             inputs: inputs(&program),
             program,
             plan,

@@ -128,7 +128,7 @@ impl Compiler {
             name: name.into(),
             text: text.into(),
             folder: folder.into(),
-            overrides: self.changes(),
+            overrides: self.overrides.text(),
             inputs: inputs(&moving),
             specs: layout(&program),
             warnings,

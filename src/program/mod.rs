@@ -57,6 +57,13 @@ pub struct Overrides {
     pub estimates: Vec<(String, String)>,
 }
 
+impl Overrides {
+    /// As text: part of what a run must have in common with the one that it resumes.
+    pub fn text(&self) -> String {
+        self.set.iter().chain(&self.estimates).map(|(name, value)| format!("\n{name}={value}")).collect()
+    }
+}
+
 /// Resolves a tree. The program is there if and only if no diagnostic is an error; warnings may come with it.
 ///
 /// Messages about overrides point at the declaration that is set, or at the start of the file, and say so in a note.

@@ -1,7 +1,7 @@
 //! One update of all tensors, piece by piece where a gradient is too large to exist as a whole.
 
 use super::adam::{Adam, CHUNK, Moments};
-use super::run::Objective;
+use super::types::Objective;
 use crate::net::Element;
 use rayon::prelude::*;
 use std::ops::Range;

@@ -8,6 +8,7 @@ mod checkpoint;
 mod data;
 mod descent;
 mod history;
+mod lock;
 mod permutation;
 mod points;
 mod report;
@@ -16,6 +17,7 @@ mod scaling;
 mod schedule;
 mod step_points;
 mod stepper;
+mod types;
 
 pub use adam::{Adam, Moments, Update};
 pub use checkpoint::{CheckpointError, Identity};
@@ -26,12 +28,11 @@ pub use permutation::dealt;
 pub(crate) use points::Place;
 pub use points::{Batch, Sampler};
 pub use report::{Measurement, RolloutFacts, peak_memory_bytes};
-pub use run::{
-    Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent, train, train_with,
-};
+pub use run::{train, train_with};
 pub use step_points::StepPoints;
 pub(crate) use stepper::in_pool;
 pub use stepper::{Beginning, OnHost, Stepper, Stuck};
+pub use types::{Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! What a run says at its end: `report.json`.
 
-use super::run::Outcome;
+use super::types::Outcome;
 use crate::net::write_atomically;
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};

@@ -6,7 +6,7 @@
 use super::adam::{Adam, Moments};
 use super::descent::descend;
 use super::report::Measurement;
-use super::run::{Objective, ObjectiveError};
+use super::types::{Objective, ObjectiveError};
 use crate::net::Element;
 use crate::program::Training;
 

@@ -7,8 +7,12 @@ use crate::program::{Decay, Learning, Param, Program, Training};
 use std::path::Path;
 
 /// Loss (a - 3)^2 + (ln b)^2 with noise on the gradient that depends on the step alone.
+#[derive(Default)]
 struct Quadratic {
     poison_at: Option<u64>,
+    /// Measurements are slow, and this one, from 1, fails.
+    dies_at: Option<usize>,
+    measured: usize,
 }
 
 impl<T: Element> Objective<T> for Quadratic {
@@ -40,6 +44,13 @@ impl<T: Element> Objective<T> for Quadratic {
         Ok(())
     }
     fn measure(&mut self, tensors: &[Vec<T>]) -> Result<Vec<Measurement>, ObjectiveError> {
+        self.measured += 1;
+        if let Some(at) = self.dies_at {
+            std::thread::sleep(std::time::Duration::from_millis(2100));
+            if self.measured == at {
+                return Err("killed".into());
+            }
+        }
         let error = Some((tensors[0][0].f64() / 3.0 - 1.0).abs());
         let (label, best_constant) = ("error(a)".to_owned(), Some(0.5));
         let error = Measurement { label, l2_relative: error, l1_relative: error, best_constant, ..Default::default() };
@@ -80,7 +91,7 @@ fn options(out: &Path, decay: Decay, steps: usize) -> Options {
 
 fn run<T: Element>(options: &Options, observer: &mut dyn Observer) -> Result<(Parameters<T>, Outcome), Error> {
     let mut parameters = parameters::<T>();
-    let outcome = train(&mut Quadratic { poison_at: None }, &mut parameters, options, observer)?;
+    let outcome = train(&mut Quadratic::default(), &mut parameters, options, observer)?;
     Ok((parameters, outcome))
 }
 
@@ -203,7 +214,9 @@ fn a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint() {
     let path = folder.path().join("checkpoint.safetensors");
     let good = std::fs::read(&path).unwrap();
     let mut poisoned = parameters::<f64>();
-    let error = train(&mut Quadratic { poison_at: Some(20) }, &mut poisoned, &options, &mut Silent).unwrap_err();
+    let error =
+        train(&mut Quadratic { poison_at: Some(20), ..Quadratic::default() }, &mut poisoned, &options, &mut Silent)
+            .unwrap_err();
     assert_eq!(error.to_string(), "the loss of `second` is NaN at step 20; the checkpoint of step 10 is kept");
     assert_eq!(std::fs::read(&path).unwrap(), good);
     let history = std::fs::read_to_string(folder.path().join("history.csv")).unwrap();
@@ -232,7 +245,13 @@ fn a_run_that_dies_goes_on_from_its_last_checkpoint() {
             Flow::Continue
         }
     }
-    let error = train(&mut Quadratic { poison_at: Some(50) }, &mut parameters::<f64>(), &often, &mut Slow).unwrap_err();
+    let error = train(
+        &mut Quadratic { poison_at: Some(50), ..Quadratic::default() },
+        &mut parameters::<f64>(),
+        &often,
+        &mut Slow,
+    )
+    .unwrap_err();
     assert!(matches!(error, Error::Loss { step: 50, checkpoint: Some(1..=50), .. }), "{error}");
     let (found, outcome) = run::<f64>(&often, &mut Silent).unwrap();
     assert!(outcome.resumed_from.is_some());
@@ -246,10 +265,10 @@ fn parameters_that_do_not_fit_are_errors() {
     let options = options(folder.path(), Decay::Linear, 3);
     let mut negative = parameters::<f64>();
     negative.values_mut()[1][0] = -1.0;
-    let text = train(&mut Quadratic { poison_at: None }, &mut negative, &options, &mut Silent).unwrap_err().to_string();
+    let text = train(&mut Quadratic::default(), &mut negative, &options, &mut Silent).unwrap_err().to_string();
     assert_eq!(text, "`b` is learned in its logarithm but its value is -1; give it a positive one");
     let mut none = Parameters::<f64>::initial(&Program::default(), 0);
-    let text = train(&mut Quadratic { poison_at: None }, &mut none, &options, &mut Silent).unwrap_err().to_string();
+    let text = train(&mut Quadratic::default(), &mut none, &options, &mut Silent).unwrap_err().to_string();
     assert_eq!(text, "the parameters have no `a` of shape []");
 }
 
@@ -281,44 +300,14 @@ fn checkpoints_of_another_layout_are_turned() {
     assert_eq!((moments.first, state.step), (values, 3));
 }
 
-/// Measures slowly, and dies at the second time.
-struct Slow {
-    measured: usize,
-}
-
-impl Objective<f64> for Slow {
-    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        Objective::<f64>::tensors(&Quadratic { poison_at: None })
-    }
-    fn conditions(&self) -> Vec<String> {
-        Objective::<f64>::conditions(&Quadratic { poison_at: None })
-    }
-    fn reports(&self) -> Vec<String> {
-        Objective::<f64>::reports(&Quadratic { poison_at: None })
-    }
-    fn step(
-        &mut self,
-        step: u64,
-        tensors: &[Vec<f64>],
-        gradients: &mut [Vec<f64>],
-        losses: &mut [f64],
-    ) -> Result<(), ObjectiveError> {
-        Quadratic { poison_at: None }.step(step, tensors, gradients, losses)
-    }
-    fn measure(&mut self, tensors: &[Vec<f64>]) -> Result<Vec<Measurement>, ObjectiveError> {
-        self.measured += 1;
-        std::thread::sleep(std::time::Duration::from_millis(2100));
-        if self.measured == 2 { Err("killed".into()) } else { Quadratic { poison_at: None }.measure(tensors) }
-    }
-}
-
 /// The work before a measurement is saved, and what was not measured is measured then: in the middle and at the end.
 #[test]
 fn a_run_that_dies_while_it_measures_loses_nothing() {
     for steps in [100, 130] {
         let (folder, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let dies = options(folder.path(), Decay::Linear, steps);
-        let error = train(&mut Slow { measured: 0 }, &mut parameters(), &dies, &mut Silent).unwrap_err();
+        let mut dying = Quadratic { dies_at: Some(2), ..Quadratic::default() };
+        let error = train(&mut dying, &mut parameters::<f64>(), &dies, &mut Silent).unwrap_err();
         assert!(matches!(&error, Error::Objective { step: 100, .. }), "{error}");
         let resumed = Options { resume: true, ..options(folder.path(), Decay::Linear, steps) };
         let (found, outcome) = run::<f64>(&resumed, &mut Silent).unwrap();
