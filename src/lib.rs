@@ -75,6 +75,7 @@ pub mod operator;
 mod plain;
 #[cfg(feature = "compiler")]
 pub mod plan;
+mod pool;
 #[cfg(feature = "compiler")]
 pub mod program;
 #[cfg(feature = "compiler")]

@@ -378,12 +378,12 @@ fn few<T: Gemm + LinalgScalar>(
             };
             T::gemm(alpha, &b.t(), &a.slice(s![rows.clone(), ..]).t(), Plus::Nothing, &mut part);
             for (j, column) in turned.chunks_exact(rows.len()).take(n).enumerate() {
-                for (i, x) in rows.clone().zip(column) {
-                    c[[i, j]] = match plus {
-                        Plus::Nothing => *x,
-                        Plus::Itself => c[[i, j]] + *x,
-                        Plus::Row(row) => row[j] + *x,
-                    };
+                let to = c.slice_mut(s![rows.clone(), j]);
+                let each = to.into_iter().zip(column);
+                match plus {
+                    Plus::Nothing => each.for_each(|(y, x)| *y = *x),
+                    Plus::Itself => each.for_each(|(y, x)| *y = *y + *x),
+                    Plus::Row(row) => each.for_each(|(y, x)| *y = row[j] + *x),
                 }
             }
         }
@@ -397,7 +397,8 @@ fn few<T: Gemm + LinalgScalar>(
     for first in (0..depth).step_by(SHORT) {
         let depth = SHORT.min(depth - first);
         for (j, column) in columns.chunks_exact_mut(SHORT).take(n).enumerate() {
-            column[..depth].iter_mut().enumerate().for_each(|(k, to)| *to = alpha * b[[first + k, j]]);
+            let from = b.slice(s![first..first + depth, j]);
+            column.iter_mut().zip(from).for_each(|(to, from)| *to = alpha * *from);
         }
         let (a, b) = (a.as_ptr().wrapping_add(first), columns.as_ptr());
         let (c, plus) = (c.as_mut_ptr(), under(plus, first, 0, (c.as_ptr(), c_row)));

@@ -283,7 +283,8 @@ pub fn columns<T>(rows: &[T], n: usize, first: usize, features: usize) -> ArrayV
 /// A matrix of n rows.
 pub fn matrix<T>(elements: &[T], n: usize) -> ArrayView2<'_, T> {
     let shape = (n, elements.len().checked_div(n).unwrap_or(0));
-    ArrayView2::from_shape(shape, &elements[..shape.0 * shape.1]).expect("the length is the product of the sides")
+    // Sound: so many elements are there, row by row. (`from_shape` looks at strides as well, which takes as long as a small product.)
+    unsafe { ArrayView2::from_shape_ptr(shape, elements.as_ptr()) }
 }
 
 /// The elements of a matrix column by column, copied in blocks that stay in the first cache.
@@ -291,6 +292,12 @@ pub fn transposed<T: Real>(matrix: ArrayView2<T>) -> Vec<T> {
     const SIDE: usize = 16;
     let (rows, columns) = matrix.dim();
     let mut out = vec![T::zero(); rows * columns];
+    if let (Some(elements), true) = (matrix.as_slice(), rows * columns <= SIDE * SIDE * SIDE) {
+        for (r, row) in elements.chunks_exact(columns.max(1)).enumerate() {
+            out.iter_mut().skip(r).step_by(rows).zip(row).for_each(|(y, x)| *y = *x);
+        }
+        return out;
+    }
     for r in (0..rows).step_by(SIDE) {
         for c in (0..columns).step_by(SIDE) {
             let block = matrix.slice(s![r..rows.min(r + SIDE), c..columns.min(c + SIDE)]);
@@ -306,6 +313,6 @@ pub fn transposed<T: Real>(matrix: ArrayView2<T>) -> Vec<T> {
 /// A matrix of n rows, to write to.
 pub fn matrix_mut<T>(elements: &mut [T], n: usize) -> ArrayViewMut2<'_, T> {
     let shape = (n, elements.len().checked_div(n).unwrap_or(0));
-    ArrayViewMut2::from_shape(shape, &mut elements[..shape.0 * shape.1])
-        .expect("the length is the product of the sides")
+    // Sound: as for `matrix`, and the elements are borrowed as long as the matrix.
+    unsafe { ArrayViewMut2::from_shape_ptr(shape, elements.as_mut_ptr()) }
 }

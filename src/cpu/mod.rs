@@ -48,6 +48,7 @@ pub use wide::Streamed;
 use crate::jet::powers::Powers;
 use crate::jet::{Invalid, JetProgram, Op, TensorId, Type, ValueId};
 use crate::net::{Element, WIDE, is_turned};
+use crate::pool;
 use factor::Factored;
 use flat::Compiled;
 use product::SumParts;
@@ -65,7 +66,11 @@ use wide::Wide;
 pub const CHUNKS: usize = 16;
 
 /// The fewest tiles of a call that several threads work on.
-const SHARES: usize = 8;
+static SHARES_: std::sync::LazyLock<usize> =
+    std::sync::LazyLock::new(|| std::env::var("SH").ok().and_then(|s| s.parse().ok()).unwrap_or(8));
+
+/// Numbers that are added up by the thread that needs the sums, at most.
+const FEW: usize = 1 << 17;
 
 /// Numbers that a streamed call keeps for its backward phase, at most: a call of more points is not streamed.
 const KEPT: usize = 1 << 26;
@@ -373,7 +378,7 @@ impl<T: Real> Executor<T> {
             // Every number is overwritten below.
             output.resize(self.per_point(*value).map_or(0, |n| n * count), T::zero());
         }
-        let tile = self.schedule.tile(count, size_of::<T>(), if self.alone { 1 } else { SHARES });
+        let tile = self.schedule.tile(count, size_of::<T>(), if self.alone { 1 } else { *SHARES_ });
         let tiles = count.div_ceil(tile);
         let chunks = if self.alone { tiles.min(1) } else { tiles.min(CHUNKS) };
         let bound = |c: usize| match tiles == chunks {
@@ -416,7 +421,7 @@ impl<T: Real> Executor<T> {
         };
         let done: Vec<(Arrays<T>, Arrays<T>)> = match self.alone {
             true => jobs.into_iter().map(work).collect(),
-            false => jobs.into_par_iter().map(work).collect(),
+            false => pool::each(jobs, work),
         };
         let (done, whole): (Vec<Arrays<T>>, Vec<Arrays<T>>) = done.into_iter().unzip();
         for (k, output) in whole.into_iter().flatten().enumerate().filter(|(k, _)| self.is_in_place(values[*k], *k)) {
@@ -583,7 +588,9 @@ impl<T: Real> Executor<T> {
             let parts: Vec<&[T]> = done.iter().map(|sums| &sums[sum][k * PIECE..][..mean.len()]).collect();
             T::sum_parts(SumParts { scale, parts: &parts, y: mean });
         };
-        match self.alone {
+        // to share a few takes longer than to add them
+        let is_small = done.len() * self.schedule.sums.iter().sum::<usize>() <= FEW;
+        match self.alone || is_small {
             true => pieces.into_iter().for_each(work),
             false => pieces.into_par_iter().for_each(work),
         }

@@ -37,7 +37,9 @@ pub fn descend<T: Element>(
         }));
     }
     let wrong = AtomicUsize::new(usize::MAX);
-    pieces.into_par_iter().for_each_init(Vec::new, |room: &mut Vec<T>, piece| {
+    let is_small = pieces.iter().map(|p| p.w.len()).sum::<usize>() <= FEW;
+    let at_least = if is_small { pieces.len() } else { 1 };
+    pieces.into_par_iter().with_min_len(at_least).for_each_init(Vec::new, |room: &mut Vec<T>, piece| {
         let Piece { tensor, gradient, w, m, v } = piece;
         let g = match gradient {
             Gradient::Whole(g) => g,
@@ -57,6 +59,8 @@ pub fn descend<T: Element>(
     }
 }
 
+/// Numbers that one thread updates sooner than several share them, at most.
+const FEW: usize = 1 << 14;
 /// Rows of a piece of a gradient that is made piece by piece: it and its moments stay in the second cache.
 const ROWS: usize = 32;
 

@@ -30,7 +30,6 @@ pub use points::{Batch, Sampler};
 pub use report::{Measurement, RolloutFacts, peak_memory_bytes};
 pub use run::{train, train_with};
 pub use step_points::StepPoints;
-pub(crate) use stepper::in_pool;
 pub use stepper::{Beginning, OnHost, Stepper, Stuck};
 pub use types::{Error, Flow, Objective, ObjectiveError, Observer, Options, Outcome, Progress, Silent};
 

@@ -40,15 +40,23 @@ impl Permutation {
         if self.n < 2 {
             return out[first..].fill(0);
         }
-        dispatch(Networks { permutation: self, x: &mut out[first..] });
-        let mut beyond: Vec<usize> = (first..out.len()).filter(|k| out[*k] >= self.n).collect();
-        let mut x: Vec<u32> = Vec::new();
-        while !beyond.is_empty() {
-            x.clear();
-            x.extend(beyond.iter().map(|k| out[*k]));
-            dispatch(Networks { permutation: self, x: &mut x });
-            beyond.iter().zip(&x).for_each(|(k, x)| out[*k] = *x);
-            beyond.retain(|k| out[*k] >= self.n);
+        let images = &mut out[first..];
+        // those on their way, and their places, in vectors: what is behind them in the last one goes with them, and is not looked at
+        let mut x = images.to_vec();
+        x.resize(images.len().next_multiple_of(VECTOR), 0);
+        let mut places: Vec<usize> = (0..images.len()).collect();
+        let mut count = images.len();
+        while count > 0 {
+            dispatch(Networks { permutation: self, x: &mut x[..count.next_multiple_of(VECTOR)] });
+            let mut left = 0;
+            for k in 0..count {
+                let (place, to) = (places[k], x[k]);
+                images[place] = to;
+                // without a branch: who goes on is random
+                (places[left], x[left]) = (place, to);
+                left += usize::from(to >= self.n);
+            }
+            count = left;
         }
     }
 
@@ -91,7 +99,10 @@ pub fn dealt(n: u32, numbers: Range<u64>, key: impl Fn(u32) -> [u32; 4]) -> Vec<
     out
 }
 
-/// Puts the network of each number in its place.
+/// Numbers of the widest vectors.
+const VECTOR: usize = 16;
+
+/// Puts the network of each number in its place, of whole vectors.
 struct Networks<'a> {
     permutation: &'a Permutation,
     x: &'a mut [u32],
@@ -100,12 +111,8 @@ struct Networks<'a> {
 impl Kernel for Networks<'_> {
     #[inline(always)]
     fn run(self) {
-        let (whole, rest) = self.x.as_chunks_mut::<16>();
-        for x in whole {
+        for x in self.x.as_chunks_mut::<VECTOR>().0 {
             *x = self.permutation.networks(*x);
-        }
-        for x in rest {
-            *x = self.permutation.network(*x);
         }
     }
 }

@@ -8,6 +8,7 @@ use super::descent::descend;
 use super::report::Measurement;
 use super::types::{Objective, ObjectiveError};
 use crate::net::Element;
+use crate::pool::in_pool;
 use crate::program::Training;
 
 /// Where a run begins.
@@ -84,11 +85,6 @@ pub trait Stepper<T: Element> {
     fn measure(&mut self) -> Result<Vec<Measurement>, ObjectiveError>;
     /// Gives the tensors up, as they are kept. After a failure they are the last ones that the host has.
     fn end(&mut self) -> Vec<Vec<T>>;
-}
-
-/// Runs in the pool. To enter it wakes a thread, and to leave it another: once, that is, and not for each loop.
-pub(crate) fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| work())
 }
 
 /// Steps on the host: a gradient, then Adam.

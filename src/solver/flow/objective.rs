@@ -9,7 +9,7 @@
 use super::chained::Stepping;
 use super::control::Stopped;
 use super::rollout::Roll;
-use super::runner::{Group, Interval, Runner, cast, each, pull, sign};
+use super::runner::{Group, Interval, Runner, cast, pull, sign};
 use super::tape::{Pace, Tape, Trail};
 use super::trajectories::Trajectories;
 use crate::cpu::{CHUNKS, Random};
@@ -18,6 +18,7 @@ use crate::diagnostic::Diagnostic;
 use crate::jet::{JetProgram, summed};
 use crate::net::{Parameters, Philox, Purpose, TensorSpec};
 use crate::plan::{FlowPlan, FlowWindow, plan_window};
+use crate::pool::each;
 use crate::program::{Fit, Program, ReportKind, Training};
 use crate::solver::measure::Meter;
 use crate::solver::objective::{all, load_data};

@@ -2,8 +2,9 @@
 
 use super::runner::{Interval, Runner};
 use super::trajectories::Trajectories;
+use crate::pool::in_pool;
 use crate::solver::{Error, Number, Tensors};
-use crate::train::{Measurement, RolloutFacts, in_pool};
+use crate::train::{Measurement, RolloutFacts};
 
 /// A report `rollout(data)`.
 pub struct Roll {

@@ -13,12 +13,11 @@ use crate::cuda::Device;
 use crate::diagnostic::Diagnostic;
 use crate::jet::{self, Op, summed};
 use crate::plan::{DOPRI5_EVALUATIONS, FlowPlan};
+use crate::pool::each;
 use crate::program::{Flow, Program};
 use crate::solver::placed::Placed;
 use crate::solver::{Error, Evaluator, Number, Tensors};
-use crate::train::in_pool;
 use rayon::current_thread_index;
-use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -521,14 +520,6 @@ impl<T: Number> Runner<T> {
             }
         }
         Ok(sums)
-    }
-}
-
-/// Does something to each group, by several threads where there are several groups.
-pub(super) fn each<G: Send, R: Send>(groups: Vec<G>, work: impl Fn(G) -> R + Sync + Send) -> Vec<R> {
-    match groups.len() {
-        0 | 1 => groups.into_iter().map(work).collect(),
-        _ => in_pool(|| groups.into_par_iter().map(work).collect()),
     }
 }
 
