@@ -45,7 +45,7 @@ pub struct Folded {
 
 /// Folds expanded residuals (no [`Node::Derivative`] in them).
 pub fn fold(graph: &mut Graph, roots: &[Id]) -> Folded {
-    let mut folder = Folder { graph, functionals: Vec::new(), done: HashMap::new() };
+    let mut folder = Folder { graph, functionals: Vec::new(), done: HashMap::new(), splits: HashMap::new() };
     // the linear part of each residual is left out of the polynomial step: nothing can be gained from it
     let parts: Vec<(Option<Id>, Id)> = roots
         .iter()
@@ -89,15 +89,28 @@ struct Folder<'g> {
     functionals: Vec<CoefficientTensor>,
     /// Folded expressions, by their context: a graph shares what a tree would repeat.
     done: HashMap<(Id, Vec<LoopVar>), Id>,
+    /// Split expressions, where no index is summed: each sum has indices of its own.
+    splits: HashMap<Id, (Vec<Term>, Id)>,
 }
 
 impl Folder<'_> {
     /// Splits an expression into its linear part in atoms and the rest.
     fn split(&mut self, id: Id) -> (Vec<Term>, Id) {
-        let zero = self.graph.int(0);
         if !self.graph.has_atom(id) {
             return (Vec::new(), id);
         }
+        if let Some(done) = self.splits.get(&id) {
+            return done.clone();
+        }
+        let split = self.split_anew(id);
+        if split.0.iter().all(|term| term.ranges.is_empty()) {
+            self.splits.insert(id, split.clone());
+        }
+        split
+    }
+
+    fn split_anew(&mut self, id: Id) -> (Vec<Term>, Id) {
+        let zero = self.graph.int(0);
         match self.graph.node(id).clone() {
             Node::Atom(atom) => {
                 let coefficient = self.graph.int(1);

@@ -9,6 +9,22 @@ use num_rational::BigRational;
 use num_traits::One;
 use std::collections::HashMap;
 
+/// What is summed over, and what has been: a graph shares what a tree would repeat.
+struct Sum {
+    var: LoopVar,
+    lo: i64,
+    hi: i64,
+    sampler: Option<u32>,
+    /// By body.
+    done: HashMap<Id, Id>,
+}
+
+impl Sum {
+    fn over(var: LoopVar, lo: i64, hi: i64, sampler: Option<u32>) -> Self {
+        Sum { var, lo, hi, sampler, done: HashMap::new() }
+    }
+}
+
 impl Graph {
     /// A new variable for a reduction that is being built or taken apart.
     pub fn fresh(&mut self, lo: i64, hi: i64) -> LoopVar {
@@ -29,13 +45,23 @@ impl Graph {
         sampler: Option<u32>,
     ) -> Id {
         match reduction {
-            Reduction::Sum => self.sum(var, lo, hi, body, sampler),
+            Reduction::Sum => self.sum(&mut Sum::over(var, lo, hi, sampler), body),
             Reduction::Max if !self.free_vars(body).contains(&var) => body,
             Reduction::Max => self.bind(reduction, var, lo, hi, body, None),
         }
     }
 
-    fn sum(&mut self, var: LoopVar, lo: i64, hi: i64, body: Id, sampler: Option<u32>) -> Id {
+    fn sum(&mut self, over: &mut Sum, body: Id) -> Id {
+        if let Some(done) = over.done.get(&body) {
+            return *done;
+        }
+        let out = self.sum_anew(over, body);
+        over.done.insert(body, out);
+        out
+    }
+
+    fn sum_anew(&mut self, over: &mut Sum, body: Id) -> Id {
+        let Sum { var, lo, hi, sampler, .. } = *over;
         if hi <= lo {
             return self.int(0);
         }
@@ -48,7 +74,7 @@ impl Graph {
         if let Node::Add(terms, constant) = self.node(body).clone() {
             let mut out = vec![];
             for (t, c) in terms {
-                let s = self.sum(var, lo, hi, t, sampler);
+                let s = self.sum(over, t);
                 out.push((s, c));
             }
             let one = self.int(1);
@@ -64,7 +90,7 @@ impl Graph {
         let (inner, outer): (Vec<_>, Vec<_>) = factors.into_iter().partition(|(f, _)| stays(*f));
         if !outer.is_empty() {
             let inner = self.product(inner);
-            let s = self.sum(var, lo, hi, inner, sampler);
+            let s = self.sum(over, inner);
             return self.product(outer.into_iter().chain([(s, 1)]));
         }
         // contract a Kronecker delta: sum_i delta(i - e) f(i) = f(e) where lo <= e < hi
@@ -93,7 +119,7 @@ impl Graph {
             let one = self.int(1);
             for (t, c) in terms.into_iter().chain([(one, constant)]) {
                 let term = self.product(rest.iter().copied().chain([(t, 1)]));
-                parts.push((self.sum(var, lo, hi, term, sampler), c));
+                parts.push((self.sum(over, term), c));
             }
             return self.linear(parts);
         }
@@ -112,7 +138,7 @@ impl Graph {
                 for w in ends.windows(2) {
                     let piece = self.fresh(w[0], w[1]);
                     let b = self.substitute(body, var, &Index::of_loop(piece));
-                    let s = self.sum(piece, w[0], w[1], b, None);
+                    let s = self.sum(&mut Sum::over(piece, w[0], w[1], None), b);
                     pieces.push((s, BigRational::one()));
                 }
                 return self.linear(pieces);

@@ -5,7 +5,7 @@ use crate::algebra::{Coefficient, Monomial, Polynomial};
 use crate::operator::{CoefficientTensor, Graph, Id, Index, LoopVar, Node, Symbol};
 use indexmap::IndexSet;
 use num_rational::BigRational;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// More terms than this are not written out.
 pub const MAX_TERMS: usize = 50_000;
@@ -28,6 +28,8 @@ pub struct Targets {
     pub coefficients: IndexSet<Id>,
     /// Members of each functional, in the order of its family indices (last fastest).
     pub members: Vec<Vec<Member>>,
+    /// Expressions that were written out, or are too large for it: a graph shares what a tree would repeat.
+    polynomials: HashMap<Id, Option<Coefficient>>,
 }
 
 /// There are too many terms to write out: at least this many.
@@ -96,6 +98,14 @@ impl Targets {
         Coefficient::symbol(self.coefficients.insert_full(id).0 as u32)
     }
     fn polynomial(&mut self, graph: &Graph, id: Id) -> Option<Coefficient> {
+        if let Some(done) = self.polynomials.get(&id) {
+            return done.clone();
+        }
+        let out = self.written_out(graph, id);
+        self.polynomials.insert(id, out.clone());
+        out
+    }
+    fn written_out(&mut self, graph: &Graph, id: Id) -> Option<Coefficient> {
         let out = match graph.node(id) {
             Node::Num(v) => Coefficient::constant(v.clone()),
             Node::Add(terms, constant) => {
