@@ -89,6 +89,21 @@ fn products_and_composites() {
     same(two, "lap(u)", "lap(N(2*x, x*y))*M(y) + 2*dot(grad(N(2*x, x*y)), grad(M(y))) + N(2*x, x*y)*lap(M(y))");
 }
 
+/// What is named once and used twice is one thing to the compiler: as trees, these would have 2^30 leaves.
+#[test]
+fn what_is_shared_is_planned_once() {
+    let chain = |first: &str, step: &str| {
+        let steps = (0..30).map(|k| format!("let a{} = {}\n", k + 1, step.replace('A', &format!("a{k}"))));
+        format!("{VECTOR}let a0 = {first}\n{}", steps.collect::<String>())
+    };
+    let total = "(1 + sum(i in 0..4: x[i]))^30";
+    same(&chain("u", "A + A*x[0]"), "lap(a30)", "lap(u*(1 + x[0])^30)");
+    same(&chain("u", "A + A*x[0]"), "lap(u) + a30^2", "lap(u) + (u*(1 + x[0])^30)^2");
+    same(&chain("norm2(x)", "A + A*x[1]"), "lap(a30*u)", "lap(norm2(x)*(1 + x[1])^30*u)");
+    same(&chain("norm2(x)", "A + A*sum(i in 0..4: x[i])"), "lap(a30*u)", &format!("lap(norm2(x)*{total}*u)"));
+    same(&chain("x[2]", "max(A, -A)"), "d(a30*u, x[1])", "d(abs(x[2])*u, x[1])");
+}
+
 #[test]
 fn a_periodic_coordinate_is_periodic() {
     let text = "space x, y in box(0..1, 0..3) periodic(y)\nnet N = mlp(width = 8, depth = 3, activation = tanh)\n\

@@ -19,16 +19,16 @@ impl Graph {
             return *done;
         }
         let mut out = match self.has_atom(id) {
-            false => self.without_draws(id),
+            false => self.without_draws(id, &mut HashMap::new()),
             true => self.map_children(id, &mut |g, c| g.carry_out_known(c, memo), Symbol::clone),
         };
         if let Node::Reduce { reduction, lo, hi, sampler: Some(sampler), .. } = *self.node(out) {
             let (var, body) = self.open(out).expect("a reduction");
-            let (networks, known) = self.parts(body);
+            let (networks, known) = self.parts(body, &mut HashMap::new());
             if self.has_atom(networks) && !self.is_zero(known) {
                 let sampled = self.reduce(reduction, var, lo, hi, networks, Some(sampler));
                 let known = self.reduce(reduction, var, lo, hi, known, Some(sampler));
-                let known = self.without_draws(known);
+                let known = self.without_draws(known, &mut HashMap::new());
                 out = self.add(sampled, known);
             }
         }
@@ -37,15 +37,18 @@ impl Graph {
     }
 
     /// An expression as a sum of what holds networks and what does not.
-    fn parts(&mut self, id: Id) -> (Id, Id) {
+    fn parts(&mut self, id: Id, memo: &mut HashMap<Id, (Id, Id)>) -> (Id, Id) {
+        if let Some(done) = memo.get(&id) {
+            return *done;
+        }
         let zero = self.int(0);
-        match self.node(id).clone() {
+        let out = match self.node(id).clone() {
             _ if !self.has_atom(id) => (zero, id),
             Node::Add(terms, constant) => {
                 let one = self.int(1);
                 let (mut networks, mut known) = (Vec::new(), vec![(one, constant)]);
                 for (term, c) in terms {
-                    let (n, k) = self.parts(term);
+                    let (n, k) = self.parts(term, memo);
                     networks.push((n, c.clone()));
                     known.push((k, c));
                 }
@@ -53,33 +56,42 @@ impl Graph {
             }
             Node::Mul(factors) => {
                 let (networks, known): (Vec<_>, Vec<_>) = factors.into_iter().partition(|f| self.has_atom(f.0));
-                let [(factor, 1)] = networks[..] else { return (id, zero) };
-                let (n, k) = self.parts(factor);
-                let known = self.product(known);
-                (self.mul(known, n), self.mul(known, k))
+                match networks[..] {
+                    [(factor, 1)] => {
+                        let (n, k) = self.parts(factor, memo);
+                        let known = self.product(known);
+                        (self.mul(known, n), self.mul(known, k))
+                    }
+                    _ => (id, zero),
+                }
             }
             _ => (id, zero),
-        }
+        };
+        memo.insert(id, out);
+        out
     }
 
     /// An expression without networks, with every sum carried out.
-    fn without_draws(&mut self, id: Id) -> Id {
-        if !self.is_sampled(id) {
-            return id;
+    fn without_draws(&mut self, id: Id, memo: &mut HashMap<Id, Id>) -> Id {
+        if let Some(done) = memo.get(&id) {
+            return *done;
         }
-        match *self.node(id) {
+        let out = match *self.node(id) {
+            _ if !self.is_sampled(id) => id,
             Node::Reduce { reduction, lo, hi, sampler: Some(sampler), .. }
                 if matches!(self.samplers[sampler as usize].kind, SamplerKind::Sparse { .. }) =>
             {
                 let (var, body) = self.open(id).expect("a reduction");
-                let body = self.without_draws(body);
+                let body = self.without_draws(body, memo);
                 match self.is_sampled(body) || self.holds_reduction_over(body, var) {
                     true => id,
                     false => self.reduce(reduction, var, lo, hi, body, None),
                 }
             }
-            _ => self.map_children(id, &mut |g, c| g.without_draws(c), Symbol::clone),
-        }
+            _ => self.map_children(id, &mut |g, c| g.without_draws(c, memo), Symbol::clone),
+        };
+        memo.insert(id, out);
+        out
     }
 
     fn is_sampled(&self, id: Id) -> bool {

@@ -9,6 +9,7 @@
 use super::graph::{Argument, Atom, Graph, Id, Node};
 use super::index::{FUNCTIONAL, Index, IndexVar, LoopVar, Symbol};
 use crate::program::Reduction;
+use indexmap::IndexMap;
 use num_rational::BigRational;
 use num_traits::{One, Zero};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -89,7 +90,7 @@ struct Folder<'g> {
     functionals: Vec<CoefficientTensor>,
     /// Folded expressions, by their context: a graph shares what a tree would repeat.
     done: HashMap<(Id, Vec<LoopVar>), Id>,
-    /// Split expressions, where no index is summed: each sum has indices of its own.
+    /// Split expressions, likewise. A sum is opened once, so that what its terms have in common can be collected.
     splits: HashMap<Id, (Vec<Term>, Id)>,
 }
 
@@ -103,9 +104,7 @@ impl Folder<'_> {
             return done.clone();
         }
         let split = self.split_anew(id);
-        if split.0.iter().all(|term| term.ranges.is_empty()) {
-            self.splits.insert(id, split.clone());
-        }
+        self.splits.insert(id, split.clone());
         split
     }
 
@@ -157,24 +156,20 @@ impl Folder<'_> {
         }
     }
 
-    /// Collects terms of one atom without ranges.
+    /// Collects terms of one atom and the same ranges: first those without, by their atoms, then the sums in their order.
     fn collect(&mut self, terms: Vec<Term>) -> Vec<Term> {
         let mut plain: BTreeMap<Atom, Id> = BTreeMap::new();
-        let mut out = Vec::new();
-        for t in terms {
-            if t.ranges.is_empty() {
-                let sum = match plain.get(&t.atom) {
-                    Some(c) => self.graph.add(*c, t.coefficient),
-                    None => t.coefficient,
-                };
-                plain.insert(t.atom, sum);
-            } else {
-                out.push(t);
-            }
+        let mut sums: IndexMap<(Vec<_>, Atom), Id> = IndexMap::new();
+        for Term { ranges, coefficient, atom } in terms {
+            let place = match ranges.is_empty() {
+                true => plain.entry(atom).or_insert_with(|| self.graph.int(0)),
+                false => sums.entry((ranges, atom)).or_insert_with(|| self.graph.int(0)),
+            };
+            *place = self.graph.add(*place, coefficient);
         }
-        plain.retain(|_, c| !self.graph.is_zero(*c));
         let plain = plain.into_iter().map(|(atom, coefficient)| Term { ranges: Vec::new(), coefficient, atom });
-        plain.chain(out).collect()
+        let sums = sums.into_iter().map(|((ranges, atom), coefficient)| Term { ranges, coefficient, atom });
+        plain.chain(sums).filter(|term| !self.graph.is_zero(term.coefficient)).collect()
     }
 
     /// The node of a functional whose terms may depend on the context's variables. First derivatives of a network of many
@@ -398,6 +393,7 @@ impl Gradients<'_> {
             }
         }
         self.rows.extend(gradient.into_values());
+        let is_plain = |node: &Node| matches!(node, Node::Functional(_, indices) if indices.is_empty());
         for (_, opaque) in polynomial.into_keys() {
             for id in opaque.into_keys() {
                 if !self.graph.has_atom(id) {
@@ -405,7 +401,7 @@ impl Gradients<'_> {
                 }
                 // a sum over an index holds families, which this step does not combine
                 match self.graph.node(id) {
-                    Node::Reduce { .. } if self.holds_plain_functional(id) => return None,
+                    Node::Reduce { .. } if self.graph.any(id, is_plain) => return None,
                     Node::Reduce { .. } | Node::Functional(..) => {}
                     _ => {
                         for c in self.graph.children(id) {
@@ -416,13 +412,6 @@ impl Gradients<'_> {
             }
         }
         Some(())
-    }
-
-    fn holds_plain_functional(&self, id: Id) -> bool {
-        match self.graph.node(id) {
-            Node::Functional(_, indices) => indices.is_empty(),
-            _ => self.graph.has_atom(id) && self.graph.children(id).into_iter().any(|c| self.holds_plain_functional(c)),
-        }
     }
 
     fn polynomial(&mut self, id: Id) -> Option<Expanded> {

@@ -350,7 +350,7 @@ impl Graph {
         self.any(id, |node| matches!(node, Node::Reduce { sampler: Some(s), .. } if *s == sampler))
     }
     /// Whether some node on a way to a network is like this.
-    fn any(&self, id: Id, is: impl Fn(&Node) -> bool) -> bool {
+    pub(super) fn any(&self, id: Id, is: impl Fn(&Node) -> bool) -> bool {
         self.find(id, |id| self.has_atom(id), |id| is(self.node(id)))
     }
     /// Whether some node of an expression is like this.
@@ -362,7 +362,8 @@ impl Graph {
         let depends = |id: Id| matches!(self.node(id), Node::Reduce { .. }) && self.free_vars(id).contains(&var);
         self.find(id, |_| true, depends)
     }
-    fn find(&self, id: Id, enter: impl Fn(Id) -> bool, is: impl Fn(Id) -> bool) -> bool {
+    /// Whether some node is like this that is reached by way of nodes that are entered.
+    pub(super) fn find(&self, id: Id, enter: impl Fn(Id) -> bool, is: impl Fn(Id) -> bool) -> bool {
         let (mut todo, mut seen) = (vec![id], HashSet::new());
         while let Some(id) = todo.pop() {
             if enter(id) && seen.insert(id) {

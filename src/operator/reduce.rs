@@ -7,7 +7,7 @@ use super::index::{Index, IndexVar, LoopVar, Symbol};
 use crate::program::Reduction;
 use num_rational::BigRational;
 use num_traits::One;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What is summed over, and what has been: a graph shares what a tree would repeat.
 struct Sum {
@@ -111,7 +111,9 @@ impl Graph {
         }
         // a factor that is a sum with deltas in it (the derivative of a local function) is distributed, so that they are
         // factors of their own
-        if let Some((f, e)) = inner.iter().copied().find(|(f, e)| *e > 0 && self.sums_deltas(*f, var)) {
+        if let Some((f, e)) =
+            inner.iter().copied().find(|(f, e)| *e > 0 && self.sums_deltas(*f, var, &mut HashSet::new()))
+        {
             let Node::Add(terms, constant) = self.node(f).clone() else { unreachable!("it sums") };
             let mut rest: Vec<(Id, i32)> = inner.iter().copied().filter(|(g, _)| *g != f).collect();
             rest.push((f, e - 1));
@@ -154,22 +156,24 @@ impl Graph {
     }
 
     /// Whether an expression is a sum in which some term has a delta of `var` as a factor, however deep in sums and products.
-    fn sums_deltas(&self, id: Id, var: LoopVar) -> bool {
+    fn sums_deltas(&self, id: Id, var: LoopVar, seen: &mut HashSet<Id>) -> bool {
         let Node::Add(terms, _) = self.node(id) else { return false };
-        terms.iter().any(|(t, _)| self.has_delta_factor(*t, var))
+        terms.iter().any(|(t, _)| self.has_delta_factor(*t, var, seen))
     }
-    fn has_delta_factor(&self, id: Id, var: LoopVar) -> bool {
+    /// `seen` have none.
+    fn has_delta_factor(&self, id: Id, var: LoopVar, seen: &mut HashSet<Id>) -> bool {
         self.free_vars(id).contains(&var)
+            && seen.insert(id)
             && match self.node(id) {
                 Node::Delta(index) => index.terms.iter().any(|(v, c)| *v == IndexVar::Loop(var) && c.abs() == 1),
-                Node::Mul(factors) => factors.iter().any(|(f, e)| *e > 0 && self.has_delta_factor(*f, var)),
-                Node::Add(..) => self.sums_deltas(id, var),
+                Node::Mul(factors) => factors.iter().any(|(f, e)| *e > 0 && self.has_delta_factor(*f, var, seen)),
+                Node::Add(..) => self.sums_deltas(id, var, seen),
                 _ => false,
             }
     }
 
     /// The values of `var` at which an indicator in the expression changes.
-    fn breakpoints(&self, id: Id, var: LoopVar, out: &mut Vec<i64>, seen: &mut std::collections::HashSet<Id>) {
+    fn breakpoints(&self, id: Id, var: LoopVar, out: &mut Vec<i64>, seen: &mut HashSet<Id>) {
         if !self.free_vars(id).contains(&var) || !seen.insert(id) {
             return;
         }

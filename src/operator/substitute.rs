@@ -60,18 +60,18 @@ impl Graph {
     fn numbers_draws(&self, id: Id, var: LoopVar) -> bool {
         let slot = |s: &Slot| *s == Slot::Loop(var);
         let index = |i: &Index| i.terms.iter().any(|(v, _)| matches!(v, IndexVar::Drawn { slot: s, .. } if slot(s)));
-        self.free_vars(id).contains(&var)
-            && match self.node(id) {
-                Node::Point(i) | Node::Coef(_, i) | Node::Normal(i) | Node::IndexValue(i) => index(i),
-                Node::Delta(i) | Node::Inside(i, ..) => index(i),
-                Node::Direction { slot: s, column, .. } => slot(s) || index(column),
-                Node::Worth { slot: s, .. } => slot(s),
-                Node::Atom(a) => a.symbols.iter().any(|s| match s {
-                    Symbol::Column(i) => index(i),
-                    Symbol::Direction { slot: s, .. } => slot(s),
-                }),
-                _ => self.children(id).into_iter().any(|c| self.numbers_draws(c, var)),
-            }
+        let numbers = |id: Id| match self.node(id) {
+            Node::Point(i) | Node::Coef(_, i) | Node::Normal(i) | Node::IndexValue(i) => index(i),
+            Node::Delta(i) | Node::Inside(i, ..) => index(i),
+            Node::Direction { slot: s, column, .. } => slot(s) || index(column),
+            Node::Worth { slot: s, .. } => slot(s),
+            Node::Atom(a) => a.symbols.iter().any(|s| match s {
+                Symbol::Column(i) => index(i),
+                Symbol::Direction { slot: s, .. } => slot(s),
+            }),
+            _ => false,
+        };
+        self.find(id, |id| self.free_vars(id).contains(&var), numbers)
     }
     fn substitute_with(&mut self, id: Id, var: LoopVar, by: &Index, memo: &mut HashMap<Id, Id>) -> Id {
         if !self.free_vars(id).contains(&var) {
