@@ -4,36 +4,11 @@
 //! threads stay awake between the parallel loops of a step, and who waits for the last job of a loop stays awake too.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Threads of a pool that are kept awake, at most: to wake more takes longer than it saves.
-const MOST_AWAKE: usize = 16;
 /// How long a thread looks in vain before it may sleep.
 const PATIENCE: Duration = Duration::from_micros(200);
-
-/// Runs in the pool, and keeps its other threads awake. To enter the pool wakes a thread, and to leave it another: once, that is, and
-/// not for each loop.
-pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    if rayon::current_thread_index().is_some() {
-        return work();
-    }
-    let done = AtomicBool::new(false);
-    rayon::scope(|scope| {
-        let own = rayon::current_thread_index();
-        if rayon::current_num_threads() <= MOST_AWAKE {
-            let done = &done;
-            scope.spawn_broadcast(move |_, thread| {
-                if Some(thread.index()) != own {
-                    stay_awake(done);
-                }
-            });
-        }
-        let result = work();
-        done.store(true, Ordering::Release);
-        result
-    })
-}
 
 /// Does something to each job, by as many threads as there are; results in the order of the jobs. Whoever is free takes the next.
 pub fn each<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec<R> {
@@ -67,18 +42,55 @@ pub fn each<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec
     jobs.into_iter().filter_map(|place| place.into_inner().ok().and_then(|place| place.1)).collect()
 }
 
-/// Looks for work until all is done, or there has been none for a while.
-fn stay_awake(done: &AtomicBool) {
-    let mut since = Instant::now();
-    while !done.load(Ordering::Acquire) && since.elapsed() < PATIENCE {
-        match rayon::yield_now() {
-            Some(rayon::Yield::Executed) => since = Instant::now(),
-            _ => std::hint::spin_loop(),
+/// For what trains.
+#[cfg(feature = "compiler")]
+pub use awake::in_pool;
+
+#[cfg(feature = "compiler")]
+mod awake {
+    use super::PATIENCE;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    /// Threads of a pool that are kept awake, at most: to wake more takes longer than it saves.
+    const MOST_AWAKE: usize = 16;
+
+    /// Runs in the pool, and keeps its other threads awake. To enter the pool wakes a thread, and to leave it another: once, that is, and
+    /// not for each loop.
+    pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+        if rayon::current_thread_index().is_some() {
+            return work();
+        }
+        let done = AtomicBool::new(false);
+        rayon::scope(|scope| {
+            let own = rayon::current_thread_index();
+            if rayon::current_num_threads() <= MOST_AWAKE {
+                let done = &done;
+                scope.spawn_broadcast(move |_, thread| {
+                    if Some(thread.index()) != own {
+                        stay_awake(done);
+                    }
+                });
+            }
+            let result = work();
+            done.store(true, Ordering::Release);
+            result
+        })
+    }
+
+    /// Looks for work until all is done, or there has been none for a while.
+    fn stay_awake(done: &AtomicBool) {
+        let mut since = Instant::now();
+        while !done.load(Ordering::Acquire) && since.elapsed() < PATIENCE {
+            match rayon::yield_now() {
+                Some(rayon::Yield::Executed) => since = Instant::now(),
+                _ => std::hint::spin_loop(),
+            }
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "compiler"))]
 mod tests {
     use super::*;
 
