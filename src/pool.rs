@@ -49,11 +49,14 @@ pub use awake::in_pool;
 #[cfg(feature = "compiler")]
 mod awake {
     use super::PATIENCE;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::Instant;
 
     /// Threads of a pool that are kept awake, at most: to wake more takes longer than it saves.
     const MOST_AWAKE: usize = 16;
+    /// Threads that look for work, or are asked to as soon as they are free.
+    static LOOKING: AtomicUsize = AtomicUsize::new(0);
 
     /// Runs in the pool, and keeps its other threads awake. To enter the pool wakes a thread, and to leave it another: once, that is, and
     /// not for each loop.
@@ -61,21 +64,29 @@ mod awake {
         if rayon::current_thread_index().is_some() {
             return work();
         }
-        let done = AtomicBool::new(false);
-        rayon::scope(|scope| {
-            let own = rayon::current_thread_index();
-            if rayon::current_num_threads() <= MOST_AWAKE {
-                let done = &done;
-                scope.spawn_broadcast(move |_, thread| {
-                    if Some(thread.index()) != own {
-                        stay_awake(done);
-                    }
-                });
-            }
+        rayon::scope(|_| {
+            let done = Arc::new(AtomicBool::new(false));
+            keep_awake(&done);
             let result = work();
             done.store(true, Ordering::Release);
             result
         })
+    }
+
+    /// Asks the other threads of the pool to stay awake. Nobody waits for them: they may be at work for others, and for long.
+    fn keep_awake(done: &Arc<AtomicBool>) {
+        let (own, others) = (rayon::current_thread_index(), rayon::current_num_threads() - 1);
+        let is_asked = || LOOKING.compare_exchange(0, others, Ordering::AcqRel, Ordering::Relaxed).is_err();
+        if others == 0 || others >= MOST_AWAKE || is_asked() {
+            return;
+        }
+        let done = done.clone();
+        rayon::spawn_broadcast(move |thread| {
+            if Some(thread.index()) != own {
+                stay_awake(&done);
+                LOOKING.fetch_sub(1, Ordering::AcqRel);
+            }
+        });
     }
 
     /// Looks for work until all is done, or there has been none for a while.
@@ -112,6 +123,19 @@ mod tests {
         }
         let outside = in_pool(|| each((0..50).collect(), |k: u64| in_pool(|| k + 1)));
         assert_eq!(outside, (1..51).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_thread_that_is_at_work_for_others() {
+        if rayon::current_num_threads() == 1 {
+            return;
+        }
+        let (free, until) = std::sync::mpsc::channel();
+        rayon::spawn(move || until.recv().unwrap_or_default());
+        for _ in 0..3 {
+            assert_eq!(in_pool(|| each((0..9).collect(), |k: u32| 2 * k)).len(), 9);
+        }
+        free.send(()).unwrap();
     }
 
     #[test]
