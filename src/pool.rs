@@ -3,12 +3,34 @@
 //! The threads are rayon's. A step of a small problem takes a few hundred microseconds, and a thread that has slept needs 30 to begin: so
 //! threads stay awake between the parallel loops of a step, and who waits for the last job of a loop stays awake too.
 
+use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a thread looks in vain before it may sleep.
 const PATIENCE: Duration = Duration::from_micros(200);
+
+thread_local! {
+    /// How many jobs this thread is in the middle of.
+    static AT_WORK: Cell<u32> = const { Cell::new(0) };
+}
+
+/// As long as it is there, its thread is at work: where it waits for others it does not stay awake for other work.
+struct AtWork;
+
+impl AtWork {
+    fn begin() -> Self {
+        AT_WORK.set(AT_WORK.get() + 1);
+        AtWork
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        AT_WORK.set(AT_WORK.get() - 1);
+    }
+}
 
 /// Does something to each job, by as many threads as there are; results in the order of the jobs. Whoever is free takes the next.
 pub fn each<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec<R> {
@@ -20,6 +42,7 @@ pub fn each<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec
     let jobs: Vec<Mutex<(Option<J>, Option<R>)>> = jobs.into_iter().map(|job| Mutex::new((Some(job), None))).collect();
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let take = || {
+        let _here = AtWork::begin();
         while let Some(place) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let job = place.lock().ok().and_then(|mut place| place.0.take());
             let result = job.map(&work);
@@ -48,7 +71,7 @@ pub use awake::in_pool;
 
 #[cfg(feature = "compiler")]
 mod awake {
-    use super::PATIENCE;
+    use super::{AT_WORK, AtWork, PATIENCE};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::Instant;
@@ -66,6 +89,7 @@ mod awake {
         }
         rayon::scope(|_| {
             let done = Arc::new(AtomicBool::new(false));
+            let _here = AtWork::begin();
             keep_awake(&done);
             let result = work();
             done.store(true, Ordering::Release);
@@ -83,7 +107,9 @@ mod awake {
         let done = done.clone();
         rayon::spawn_broadcast(move |thread| {
             if Some(thread.index()) != own {
-                stay_awake(&done);
+                if AT_WORK.get() == 0 {
+                    stay_awake(&done);
+                }
                 LOOKING.fetch_sub(1, Ordering::AcqRel);
             }
         });

@@ -66,8 +66,7 @@ use wide::Wide;
 pub const CHUNKS: usize = 16;
 
 /// The fewest tiles of a call that several threads work on.
-static SHARES_: std::sync::LazyLock<usize> =
-    std::sync::LazyLock::new(|| std::env::var("SH").ok().and_then(|s| s.parse().ok()).unwrap_or(8));
+const SHARES: usize = 8;
 
 /// Numbers that are added up by the thread that needs the sums, at most.
 const FEW: usize = 1 << 17;
@@ -378,7 +377,7 @@ impl<T: Real> Executor<T> {
             // Every number is overwritten below.
             output.resize(self.per_point(*value).map_or(0, |n| n * count), T::zero());
         }
-        let tile = self.schedule.tile(count, size_of::<T>(), if self.alone { 1 } else { *SHARES_ });
+        let tile = self.schedule.tile(count, size_of::<T>(), if self.alone { 1 } else { SHARES });
         let tiles = count.div_ceil(tile);
         let chunks = if self.alone { tiles.min(1) } else { tiles.min(CHUNKS) };
         let bound = |c: usize| match tiles == chunks {
