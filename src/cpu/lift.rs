@@ -292,12 +292,6 @@ pub fn transposed<T: Real>(matrix: ArrayView2<T>) -> Vec<T> {
     const SIDE: usize = 16;
     let (rows, columns) = matrix.dim();
     let mut out = vec![T::zero(); rows * columns];
-    if let (Some(elements), true) = (matrix.as_slice(), rows * columns <= SIDE * SIDE * SIDE) {
-        for (r, row) in elements.chunks_exact(columns.max(1)).enumerate() {
-            out.iter_mut().skip(r).step_by(rows).zip(row).for_each(|(y, x)| *y = *x);
-        }
-        return out;
-    }
     for r in (0..rows).step_by(SIDE) {
         for c in (0..columns).step_by(SIDE) {
             let block = matrix.slice(s![r..rows.min(r + SIDE), c..columns.min(c + SIDE)]);

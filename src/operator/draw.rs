@@ -19,7 +19,7 @@ impl Graph {
             return *done;
         }
         let mut out = match self.has_atom(id) {
-            false => self.without_draws(id, &mut HashMap::new()),
+            false => self.without_draws(id, memo),
             true => self.map_children(id, &mut |g, c| g.carry_out_known(c, memo), Symbol::clone),
         };
         if let Node::Reduce { reduction, lo, hi, sampler: Some(sampler), .. } = *self.node(out) {
@@ -28,7 +28,7 @@ impl Graph {
             if self.has_atom(networks) && !self.is_zero(known) {
                 let sampled = self.reduce(reduction, var, lo, hi, networks, Some(sampler));
                 let known = self.reduce(reduction, var, lo, hi, known, Some(sampler));
-                let known = self.without_draws(known, &mut HashMap::new());
+                let known = self.without_draws(known, memo);
                 out = self.add(sampled, known);
             }
         }
@@ -71,7 +71,7 @@ impl Graph {
         out
     }
 
-    /// An expression without networks, with every sum carried out.
+    /// An expression without networks, with every sum carried out: what [`Graph::carry_out_known`] makes of it, too.
     fn without_draws(&mut self, id: Id, memo: &mut HashMap<Id, Id>) -> Id {
         if let Some(done) = memo.get(&id) {
             return *done;
