@@ -11,9 +11,13 @@ use std::time::{Duration, Instant};
 /// How long a thread looks in vain before it may sleep.
 const PATIENCE: Duration = Duration::from_micros(200);
 
+type Task = Box<dyn FnOnce() + Send>;
+
 thread_local! {
     /// How many jobs this thread is in the middle of.
     static AT_WORK: Cell<u32> = const { Cell::new(0) };
+    /// What is to be done by who has no job left in this thread's next loop.
+    static LATER: Cell<Option<Task>> = const { Cell::new(None) };
 }
 
 /// As long as it is there, its thread is at work: where it waits for others it does not stay awake for other work.
@@ -41,7 +45,8 @@ pub fn each<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec
     }
     let jobs: Vec<Mutex<(Option<J>, Option<R>)>> = jobs.into_iter().map(|job| Mutex::new((Some(job), None))).collect();
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let take = || {
+    let later = Mutex::new(LATER.take());
+    let take = |is_helper: bool| {
         let _here = AtWork::begin();
         while let Some(place) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let job = place.lock().ok().and_then(|mut place| place.0.take());
@@ -51,10 +56,14 @@ pub fn each<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec
             }
             done.fetch_add(1, Ordering::Release);
         }
+        if let (true, Ok(mut later)) = (is_helper, later.lock()) {
+            // by this thread, most likely; who called waits for its jobs alone
+            later.take().into_iter().for_each(rayon::spawn);
+        }
     };
     rayon::scope(|scope| {
-        (0..helpers).for_each(|_| scope.spawn(|_| take()));
-        take();
+        (0..helpers).for_each(|_| scope.spawn(|_| take(true)));
+        take(false);
         // not asleep when the last one is done
         let since = Instant::now();
         while done.load(Ordering::Acquire) < count && since.elapsed() < PATIENCE {
@@ -67,19 +76,74 @@ pub fn each<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec
 
 /// For what trains.
 #[cfg(feature = "compiler")]
-pub use awake::in_pool;
+pub use {ahead::Ahead, awake::in_pool};
+
+#[cfg(feature = "compiler")]
+mod ahead {
+    use super::{LATER, PATIENCE};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+    use std::time::Instant;
+
+    /// What will be needed, worked out meanwhile: by a thread that has no job left in the next loop ([`each`](super::each)) of the thread that
+    /// asks, or else when it is needed.
+    pub struct Ahead<R>(Arc<Shared<R>>);
+
+    struct Shared<R> {
+        /// Not begun yet.
+        work: Mutex<Option<Box<dyn FnOnce() -> R + Send>>>,
+        result: Mutex<Option<R>>,
+    }
+
+    impl<R: Send + 'static> Ahead<R> {
+        /// Asks for it.
+        pub fn begin(work: impl FnOnce() -> R + Send + 'static) -> Self {
+            let ours = Arc::new(Shared { work: Mutex::new(Some(Box::new(work))), result: Mutex::default() });
+            let theirs = ours.clone();
+            LATER.set(Some(Box::new(move || {
+                // held until it is there: who needs it meanwhile waits
+                let mut result = locked(&theirs.result);
+                let work = locked(&theirs.work).take();
+                *result = work.map(|work| work());
+            })));
+            Ahead(ours)
+        }
+
+        /// The result; worked out here, if nobody has begun.
+        pub fn end(self) -> Option<R> {
+            let work = locked(&self.0.work).take();
+            if let Some(work) = work {
+                return Some(work());
+            }
+            // not asleep when it is there
+            let since = Instant::now();
+            while self.0.result.try_lock().is_err() && since.elapsed() < PATIENCE {
+                std::hint::spin_loop();
+            }
+            locked(&self.0.result).take()
+        }
+    }
+
+    fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 #[cfg(feature = "compiler")]
 mod awake {
     use super::{AT_WORK, AtWork, PATIENCE};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Instant;
 
     /// Threads of a pool that are kept awake, at most: to wake more takes longer than it saves.
     const MOST_AWAKE: usize = 16;
-    /// Threads that look for work, or are asked to as soon as they are free.
-    static LOOKING: AtomicUsize = AtomicUsize::new(0);
+    /// Threads that are asked to look for work and have not heard it yet.
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+    thread_local! {
+        /// Whether this thread looks for work, or does what it has found.
+        static LOOKS: Cell<bool> = const { Cell::new(false) };
+    }
 
     /// Runs in the pool, and keeps its other threads awake. To enter the pool wakes a thread, and to leave it another: once, that is, and
     /// not for each loop.
@@ -88,37 +152,32 @@ mod awake {
             return work();
         }
         rayon::scope(|_| {
-            let done = Arc::new(AtomicBool::new(false));
             let _here = AtWork::begin();
-            keep_awake(&done);
-            let result = work();
-            done.store(true, Ordering::Release);
-            result
+            keep_awake();
+            work()
         })
     }
 
-    /// Asks the other threads of the pool to stay awake. Nobody waits for them: they may be at work for others, and for long.
-    fn keep_awake(done: &Arc<AtomicBool>) {
-        let (own, others) = (rayon::current_thread_index(), rayon::current_num_threads() - 1);
-        let is_asked = || LOOKING.compare_exchange(0, others, Ordering::AcqRel, Ordering::Relaxed).is_err();
-        if others == 0 || others >= MOST_AWAKE || is_asked() {
+    /// Asks the threads of the pool to stay awake. Nobody waits for them: they may be at work for others, and for long.
+    fn keep_awake() {
+        let threads = rayon::current_num_threads();
+        let is_asked = || ASKED.compare_exchange(0, threads, Ordering::AcqRel, Ordering::Relaxed).is_err();
+        if threads == 1 || threads > MOST_AWAKE || is_asked() {
             return;
         }
-        let done = done.clone();
-        rayon::spawn_broadcast(move |thread| {
-            if Some(thread.index()) != own {
-                if AT_WORK.get() == 0 {
-                    stay_awake(&done);
-                }
-                LOOKING.fetch_sub(1, Ordering::AcqRel);
+        rayon::spawn_broadcast(|_| {
+            ASKED.fetch_sub(1, Ordering::AcqRel);
+            if AT_WORK.get() == 0 && !LOOKS.replace(true) {
+                stay_awake();
+                LOOKS.set(false);
             }
         });
     }
 
-    /// Looks for work until all is done, or there has been none for a while.
-    fn stay_awake(done: &AtomicBool) {
+    /// Looks for work until there has been none for a while.
+    fn stay_awake() {
         let mut since = Instant::now();
-        while !done.load(Ordering::Acquire) && since.elapsed() < PATIENCE {
+        while since.elapsed() < PATIENCE {
             match rayon::yield_now() {
                 Some(rayon::Yield::Executed) => since = Instant::now(),
                 _ => std::hint::spin_loop(),
@@ -149,6 +208,28 @@ mod tests {
         }
         let outside = in_pool(|| each((0..50).collect(), |k: u64| in_pool(|| k + 1)));
         assert_eq!(outside, (1..51).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn what_was_asked_for_is_there() {
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pause = |k: u64| std::thread::sleep(Duration::from_micros(k % 3 * 40));
+            let slow = move |k: u64| (pause(k + 1), k).1;
+            pool.install(|| {
+                for k in 0..200 {
+                    let next = Ahead::begin(move || slow(k));
+                    each((0..k % 4).collect(), slow);
+                    pause(k);
+                    assert_eq!(next.end(), Some(k));
+                }
+                drop(Ahead::begin(move || slow(2)));
+                // of the next loop, nobody wants it any more
+                each((0..4).collect(), slow);
+            });
+        }
+        let (first, second) = (Ahead::begin(|| 7), Ahead::begin(|| 8));
+        assert_eq!((second.end(), first.end()), (Some(8), Some(7)));
     }
 
     #[test]

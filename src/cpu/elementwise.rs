@@ -45,7 +45,7 @@ pub fn features(code: &[Code]) -> Option<usize> {
             Code::Binary { f, .. } => inside.is_some() || f.is_cheap(),
             Code::Power { .. } => inside.is_some(),
             Code::Constant { .. } | Code::Sum { .. } => true,
-            Code::Begin { .. } | Code::Index { .. } => false,
+            Code::Begin { .. } | Code::Index { .. } | Code::StoreRow { .. } => false,
         };
         if !is_fine {
             return None;

@@ -91,6 +91,11 @@ pub(super) enum Code {
         feature: Address,
         a: usize,
     },
+    /// All features of a row, a few.
+    StoreRow {
+        row: usize,
+        values: Vec<usize>,
+    },
 }
 
 impl Code {
@@ -142,6 +147,7 @@ impl Code {
                 read(feature);
                 each(a, false);
             }
+            Code::StoreRow { values, .. } => values.iter_mut().for_each(|a| each(a, false)),
         }
     }
 }
@@ -175,14 +181,17 @@ impl Compiled {
                 *at += shift;
             }
         }
-        let mut code = combined(code);
-        let registers = allot(&mut code);
+        let code = combined(code);
         let (inputs, features, each) = (source.inputs.clone(), source.features, elementwise::features(&code));
         let is_whole = is_whole(&code, source.rows, features);
+        let mut code = if is_whole && each.is_none() { row_by_row(code, features) } else { code };
+        let registers = allot(&mut code);
         Compiled { inputs, features, code, registers, vars: flat.vars.len(), each, is_whole }
     }
 }
 
+/// Features of a row that are loaded and stored together, at most.
+pub(super) const TOGETHER: usize = 4;
 /// Numbers of temporaries (the parts of sums) start here, out of the way of the program's registers.
 const TEMPORARY: usize = 1 << 40;
 
@@ -294,6 +303,30 @@ fn is_whole(code: &[Code], rows: usize, features: usize) -> bool {
         _ => true,
     };
     code.iter().all(is_first) && stored.iter().all(|s| *s)
+}
+
+/// The same code without loops, with one store of all features of a row, where those are a few: numbers that lie one beside the other are
+/// best written together.
+fn row_by_row(code: Vec<Code>, features: usize) -> Vec<Code> {
+    if !(2..=TOGETHER).contains(&features) || code.iter().any(|code| matches!(code, Code::Begin { .. })) {
+        return code;
+    }
+    let (mut out, mut rows) = (Vec::with_capacity(code.len()), std::collections::BTreeMap::new());
+    for code in code {
+        match code {
+            Code::Store { row, feature, a } => {
+                let row = row.constant().unwrap_or(0);
+                let values = rows.entry(row).or_insert_with(Vec::new);
+                values.push((feature.constant(), a));
+                if values.len() == features {
+                    values.sort();
+                    out.push(Code::StoreRow { row, values: values.iter().map(|v| v.1).collect() });
+                }
+            }
+            code => out.push(code),
+        }
+    }
+    out
 }
 
 /// Gives each register a place, such that those alive at the same time have different ones. Returns how many.

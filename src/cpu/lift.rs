@@ -291,14 +291,13 @@ pub fn matrix<T>(elements: &[T], n: usize) -> ArrayView2<'_, T> {
 pub fn transposed<T: Real>(matrix: ArrayView2<T>) -> Vec<T> {
     const SIDE: usize = 16;
     let (rows, columns) = matrix.dim();
+    let Some(from) = matrix.as_slice() else { return matrix.t().iter().copied().collect() };
     let mut out = vec![T::zero(); rows * columns];
-    for r in (0..rows).step_by(SIDE) {
-        for c in (0..columns).step_by(SIDE) {
-            let block = matrix.slice(s![r..rows.min(r + SIDE), c..columns.min(c + SIDE)]);
-            for (j, column) in block.columns().into_iter().enumerate() {
-                let to = &mut out[(c + j) * rows + r..][..column.len()];
-                to.iter_mut().zip(column).for_each(|(y, x)| *y = *x);
-            }
+    for first in (0..columns).step_by(SIDE) {
+        let width = SIDE.min(columns - first);
+        for (r, row) in from.chunks_exact(columns).enumerate() {
+            let to = out[first * rows + r..].iter_mut().step_by(rows);
+            to.zip(&row[first..first + width]).for_each(|(y, x)| *y = *x);
         }
     }
     out

@@ -8,7 +8,7 @@
 use super::PointSource;
 use super::activation::{LANES, Lane};
 use super::elementwise::Block;
-use super::flat::{Code, Compiled, Reduction, Term};
+use super::flat::{Code, Compiled, Reduction, TOGETHER, Term};
 use super::math;
 use super::real::{Kernel, Real};
 use crate::jet::{Binary, Fold, Unary};
@@ -153,9 +153,6 @@ impl<T: Real> Kernel for Scalar<'_, T> {
                             let a = &lanes[*a][..w];
                             match (features, is_whole) {
                                 (1, true) => y.copy_from_slice(a),
-                                (2, true) => scatter::<_, 2>(a, y),
-                                (3, true) => scatter::<_, 3>(a, y),
-                                (4, true) => scatter::<_, 4>(a, y),
                                 (_, true) => (0..w).for_each(|l| y[l * features] = a[l]),
                                 (_, false) => (0..w).for_each(|l| y[l * features] += a[l]),
                             }
@@ -171,6 +168,15 @@ impl<T: Real> Kernel for Scalar<'_, T> {
                             if let Some(y) = self.y.get_mut(place) {
                                 *y += lanes[*a][l];
                             }
+                        }
+                    }
+                    Code::StoreRow { row, values } => {
+                        let y = &mut self.y[(row * self.points + first) * features..][..w * features];
+                        match values[..] {
+                            [a, b] => scatter([a, b].map(|a| &lanes[a]), y),
+                            [a, b, c] => scatter([a, b, c].map(|a| &lanes[a]), y),
+                            [a, b, c, d] => scatter([a, b, c, d].map(|a| &lanes[a]), y),
+                            _ => unreachable!("2 to {TOGETHER} features are stored together"),
                         }
                     }
                     instruction => arithmetic(instruction, w, lanes),
@@ -224,14 +230,20 @@ fn load<T: Real>(input: &Input<T>, points: usize, first: usize, (row, feature): 
     };
     match *input {
         Input::Value { elements, rows, features } if row < rows && feature < features => {
-            let from = &elements[(row * points + first) * features + feature..];
+            let from = &elements[(row * points + first) * features..][..y.len() * features];
             // known distances are vectors that are taken apart
-            match features {
-                1 => y.copy_from_slice(&from[..y.len()]),
-                2 => gather::<_, 2>(from, y),
-                3 => gather::<_, 3>(from, y),
-                4 => gather::<_, 4>(from, y),
-                _ => (0..y.len()).for_each(|l| y[l] = from[l * features]),
+            match (features, feature) {
+                (1, _) => y.copy_from_slice(from),
+                (2, 0) => gather::<_, 2, 0>(from, y),
+                (2, _) => gather::<_, 2, 1>(from, y),
+                (3, 0) => gather::<_, 3, 0>(from, y),
+                (3, 1) => gather::<_, 3, 1>(from, y),
+                (3, _) => gather::<_, 3, 2>(from, y),
+                (4, 0) => gather::<_, 4, 0>(from, y),
+                (4, 1) => gather::<_, 4, 1>(from, y),
+                (4, 2) => gather::<_, 4, 2>(from, y),
+                (4, _) => gather::<_, 4, 3>(from, y),
+                _ => y.iter_mut().zip(from.chunks_exact(features)).for_each(|(y, from)| *y = from[feature]),
             }
         }
         Input::Points(source, before, columns) if row == 0 && feature < columns => {
@@ -242,29 +254,42 @@ fn load<T: Real>(input: &Input<T>, points: usize, first: usize, (row, feature): 
     }
 }
 
-/// y_l = from_(S l)
+/// y_l = number F of row l; rows of S numbers.
 #[inline(always)]
-fn gather<T: Real, const S: usize>(from: &[T], y: &mut [T]) {
-    let (whole, rest) = from.as_chunks::<S>();
-    let n = y.len().min(whole.len());
-    for (y, x) in y.iter_mut().zip(&whole[..n]) {
-        *y = x[0];
-    }
-    if let (Some(y), Some(x)) = (y.get_mut(n), rest.first()) {
-        *y = *x;
+fn gather<T: Real, const S: usize, const F: usize>(from: &[T], y: &mut [T]) {
+    let rows = from.as_chunks::<S>().0;
+    for start in (0..y.len()).step_by(VECTOR) {
+        // the last block may begin in the one before
+        let start = start.min(y.len().saturating_sub(VECTOR));
+        match (y[start..].first_chunk_mut::<VECTOR>(), rows[start..].first_chunk::<VECTOR>()) {
+            (Some(y), Some(rows)) => (0..VECTOR).for_each(|l| y[l] = rows[l][F]),
+            _ => y.iter_mut().zip(rows).for_each(|(y, row)| *y = row[F]),
+        }
     }
 }
 
-/// to_(S l) = a_l
+/// Number f of row l = a_f,l
 #[inline(always)]
-fn scatter<T: Real, const S: usize>(a: &[T], to: &mut [T]) {
-    let (whole, rest) = to.as_chunks_mut::<S>();
-    let n = a.len().min(whole.len());
-    for (to, a) in whole.iter_mut().zip(&a[..n]) {
-        to[0] = *a;
+fn scatter<T: Real, const S: usize>(a: [&Lane<T>; S], to: &mut [T]) {
+    let rows = to.as_chunks_mut::<S>().0;
+    for start in (0..rows.len()).step_by(VECTOR) {
+        let start = start.min(rows.len().saturating_sub(VECTOR));
+        match rows[start..].first_chunk_mut::<VECTOR>() {
+            Some(rows) => put(a, start, rows),
+            None => put(a, start, rows),
+        }
     }
-    if let (Some(to), Some(a)) = (rest.first_mut(), a.get(n)) {
-        *to = *a;
+}
+
+/// Number f of row l = a_f,(start + l)
+#[inline(always)]
+fn put<T: Real, const S: usize>(a: [&Lane<T>; S], start: usize, rows: &mut [[T; S]]) {
+    let n = rows.len();
+    let a = a.map(|a| &a[start..start + n]);
+    for l in 0..n {
+        for f in 0..S {
+            rows[l][f] = a[f][l];
+        }
     }
 }
 
@@ -358,32 +383,45 @@ pub fn binary<T: Real>(f: Binary, a: &[T], b: &[T], y: &mut [T]) {
 /// The sum of terms, in their order; w is a multiple of a vector.
 #[inline(always)]
 fn sum<T: Real, const N: usize>(terms: &[Term], w: usize, lanes: &mut [[T; N]], y: usize) {
-    for first in (0..w).step_by(VECTOR) {
-        let mut sum = [T::zero(); VECTOR];
-        for Term { factor, of, by } in terms {
-            let Some(a) = lanes[*of][first..].first_chunk() else { continue };
-            match by.and_then(|by| lanes[by][first..].first_chunk()) {
-                Some(b) => add_products(&mut sum, T::lit(*factor), a, b),
-                None => add_multiples(&mut sum, T::lit(*factor), a),
+    lanes[y][..w].fill(T::zero());
+    for Term { factor, of, by } in terms {
+        let c = T::lit(*factor);
+        match by.filter(|by| by != of) {
+            Some(by) => {
+                if let Ok([y, a, b]) = lanes.get_disjoint_mut([y, *of, by]) {
+                    add_products(&mut y[..w], c, &a[..w], &b[..w]);
+                }
+            }
+            None => {
+                if let Ok([y, a]) = lanes.get_disjoint_mut([y, *of]) {
+                    match by {
+                        Some(_) => add_products(&mut y[..w], c, &a[..w], &a[..w]),
+                        None => add_multiples(&mut y[..w], c, &a[..w]),
+                    }
+                }
             }
         }
-        lanes[y][first..first + VECTOR].copy_from_slice(&sum);
     }
 }
 
-/// sum += c a. Functions of their own: what a compiler knows to be apart it keeps in registers.
+/// y += c a
 #[inline(always)]
-fn add_multiples<T: Real>(sum: &mut [T; VECTOR], c: T, a: &[T; VECTOR]) {
-    for l in 0..VECTOR {
-        sum[l] = c.mul_add(a[l], sum[l]);
+fn add_multiples<T: Real>(y: &mut [T], c: T, a: &[T]) {
+    for (y, a) in y.as_chunks_mut::<VECTOR>().0.iter_mut().zip(a.as_chunks::<VECTOR>().0) {
+        for l in 0..VECTOR {
+            y[l] = c.mul_add(a[l], y[l]);
+        }
     }
 }
 
-/// sum += c a b
+/// y += c a b
 #[inline(always)]
-fn add_products<T: Real>(sum: &mut [T; VECTOR], c: T, a: &[T; VECTOR], b: &[T; VECTOR]) {
-    for l in 0..VECTOR {
-        sum[l] = (c * a[l]).mul_add(b[l], sum[l]);
+fn add_products<T: Real>(y: &mut [T], c: T, a: &[T], b: &[T]) {
+    let vectors = a.as_chunks::<VECTOR>().0.iter().zip(b.as_chunks::<VECTOR>().0);
+    for (y, (a, b)) in y.as_chunks_mut::<VECTOR>().0.iter_mut().zip(vectors) {
+        for l in 0..VECTOR {
+            y[l] = (c * a[l]).mul_add(b[l], y[l]);
+        }
     }
 }
 

@@ -65,7 +65,7 @@ pub trait Stepper<T: Element> {
     /// How many steps may be made before the losses are looked at; few where a stop is to be obeyed `exactly`, after the very
     /// step that it follows, which a device does not grant.
     fn at_once(&self, exactly: bool) -> u64 {
-        if exactly { 1 } else { 16 }
+        if exactly { 1 } else { 64 }
     }
     /// Makes a step with each of these rates; appends the weighted loss of each condition at each step. It may stop after the
     /// first step with a loss that is not finite, and need not update the tensors then.

@@ -18,7 +18,7 @@ use crate::diagnostic::Diagnostic;
 use crate::jet::{JetProgram, summed};
 use crate::net::{Parameters, Philox, Purpose, TensorSpec};
 use crate::plan::{FlowPlan, FlowWindow, plan_window};
-use crate::pool::each;
+use crate::pool::{Ahead, each};
 use crate::program::{Fit, Program, ReportKind, Training};
 use crate::solver::measure::Meter;
 use crate::solver::objective::{all, load_data};
@@ -38,9 +38,7 @@ pub struct FlowObjective<T> {
     program: Program,
     runner: Runner<T>,
     fit: Fit,
-    data: Trajectories,
-    windows: Vec<usize>,
-    batch: usize,
+    deal: Arc<Deal>,
     /// The vector-Jacobian product of the loss at a row, where it is not the mean square.
     loss: Option<Placed<T>>,
     /// Whole windows, where they are short.
@@ -53,16 +51,30 @@ pub struct FlowObjective<T> {
     /// By learned tensor: whether it belongs to the midpoint or correction alone.
     is_midpoint: Vec<bool>,
     meters: Vec<Report<T>>,
+}
+
+/// The windows of the data, and which of them a step takes.
+struct Deal {
+    data: Trajectories,
+    /// Their first rows.
+    windows: Vec<usize>,
+    /// How many a step takes.
+    batch: usize,
     seed: u64,
+    /// Rows behind the first.
+    horizon: usize,
+    /// Columns of what is compared with the points, where that is not all that is known of a row: the first, and how many.
+    compared: Option<(usize, usize)>,
 }
 
 /// A window as one program, and what it needs.
 struct Window<T> {
     plan: FlowWindow,
     evaluator: Placed<T>,
-    /// The windows of the step that is taken, and those of the one after, which are gathered meanwhile.
+    /// The windows of the step that is taken.
     now: Batch<T>,
-    next: Batch<T>,
+    /// Those of the one after.
+    next: Option<Ahead<Batch<T>>>,
     outputs: Vec<Vec<T>>,
     gradients: Vec<Vec<T>>,
 }
@@ -110,8 +122,58 @@ impl<T: Number> Window<T> {
     fn new(plan: FlowWindow) -> Result<Self, Error> {
         let evaluator = Evaluator::new(&summed(plan.program.clone()))?;
         let (outputs, gradients) = evaluator.buffers();
-        let (now, next) = (Batch::default(), Batch::default());
-        Ok(Window { plan, evaluator: Placed::Here(evaluator.into()), now, next, outputs, gradients })
+        let (evaluator, now) = (Placed::Here(evaluator.into()), Batch::default());
+        Ok(Window { plan, evaluator, now, next: None, outputs, gradients })
+    }
+
+    /// Inputs and steps of an interval.
+    fn interval(&self) -> (usize, usize) {
+        (self.plan.interval - 1, self.plan.steps)
+    }
+}
+
+impl Deal {
+    /// The first rows of the windows of a step: every window once in an epoch.
+    fn rows(&self, step: u64) -> Vec<usize> {
+        let first = step * self.batch as u64;
+        let key = |epoch| Philox::new(self.seed, Purpose::Strata.stream(0), epoch).block(0);
+        let rows = dealt(self.windows.len() as u32, first..first + self.batch as u64, key);
+        rows.into_iter().map(|k| self.windows[k as usize]).collect()
+    }
+
+    /// Points and data rows of the windows that begin at these rows: for each interval `inputs` numbers, and the length of one of so many
+    /// `steps`; and what is compared.
+    fn gather<N: Clone>(
+        &self,
+        (inputs, steps): (usize, usize),
+        rows: &[usize],
+        of: impl Fn(f64) -> N,
+        (points, data): (&mut Vec<N>, &mut Vec<N>),
+    ) {
+        let compared = self.compared.map_or(self.data.width, |(_, n)| n);
+        let (columns, width) = (self.data.columns, self.horizon * (inputs + 1 + compared));
+        points.resize(rows.len() * columns, of(0.0));
+        data.resize(rows.len() * width, of(0.0));
+        let put = |to: &mut [N], from: &[f64]| to.iter_mut().zip(from).for_each(|(to, x)| *to = of(*x));
+        for ((row, point), data) in rows.iter().zip(points.chunks_exact_mut(columns)).zip(data.chunks_exact_mut(width))
+        {
+            put(point, self.data.point(*row));
+            let (intervals, ends) = data.split_at_mut(self.horizon * (inputs + 1));
+            for (j, to) in (*row..).zip(intervals.chunks_exact_mut(inputs + 1)) {
+                put(&mut to[..inputs], self.data.values(j));
+                to[inputs] = of(self.data.interval(j) / steps as f64);
+            }
+            for (j, to) in (row + 1..).zip(ends.chunks_exact_mut(compared.max(1))) {
+                put(to, self.compared.map_or(self.data.values(j), |(first, _)| &self.data.point(j)[first..]));
+            }
+        }
+    }
+
+    /// The windows of a step.
+    fn batch<T: Number>(&self, interval: (usize, usize), step: u64, mut batch: Batch<T>) -> Batch<T> {
+        (batch.step, batch.rows) = (Some(step), self.rows(step));
+        self.gather(interval, &batch.rows, T::of, (&mut batch.points, &mut batch.data));
+        batch
     }
 }
 
@@ -204,14 +266,15 @@ impl<T: Number> FlowObjective<T> {
         }
         let fixed = specs.iter().zip(parameters.values());
         let fixed = fixed.map(|(s, v)| if s.is_learned() { vec![] } else { v.clone() }).collect();
+        let compared = if fit.loss.is_some() { None } else { Some(runner.plan.state) };
+        let deal = Arc::new(Deal { data, windows, batch, seed, horizon: fit.horizon, compared });
+        let program = program.clone();
         Ok(FlowObjective {
-            program: program.clone(),
+            program,
             runner,
             window,
-            batch,
+            deal,
             fit,
-            data,
-            windows,
             loss,
             specs,
             fixed,
@@ -219,7 +282,6 @@ impl<T: Number> FlowObjective<T> {
             accurate,
             is_midpoint,
             meters,
-            seed,
         })
     }
 
@@ -236,7 +298,7 @@ impl<T: Number> FlowObjective<T> {
     ) -> Result<Box<dyn Stepper<T> + 'a>, Error> {
         let condition = if device.runs_modules() { self.condition() } else { None };
         if let Some(condition) = condition {
-            let seed = self.seed;
+            let seed = self.deal.seed;
             let reports = (self.reports(), self.measures());
             let stepper = DeviceStepper::on(device, vec![condition], parameters, (training, seed), reports)?;
             return Ok(Box::new(stepper));
@@ -274,7 +336,7 @@ impl<T: Number> FlowObjective<T> {
 
     /// The first run of the data.
     pub fn first_run(&self) -> Trajectories {
-        let mut rows = self.data.clone();
+        let mut rows = self.deal.data.clone();
         rows.runs.truncate(1);
         rows
     }
@@ -288,7 +350,7 @@ impl<T: Number> FlowObjective<T> {
         for m in &mut self.meters {
             out.push(match m {
                 Report::Plain(m) => m.measure(tensors)?,
-                Report::Rollout(roll) => roll.measure(&self.runner, tensors, self.seed)?,
+                Report::Rollout(roll) => roll.measure(&self.runner, tensors, self.deal.seed)?,
             });
         }
         Ok(out)
@@ -309,22 +371,14 @@ impl<T: Number> FlowObjective<T> {
         self.learned.iter().map(|k| vec![T::of(0.0); self.specs[*k].len()]).collect()
     }
 
-    /// The first rows of the windows of a step: every window once in an epoch.
-    fn rows(&self, step: u64) -> Vec<usize> {
-        let first = step * self.batch as u64;
-        let key = |epoch| Philox::new(self.seed, Purpose::Strata.stream(0), epoch).block(0);
-        let rows = dealt(self.windows.len() as u32, first..first + self.batch as u64, key);
-        rows.into_iter().map(|k| self.windows[k as usize]).collect()
-    }
-
     fn gather(&self, rows: &[usize], offset: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
-        let mut points = Vec::with_capacity(rows.len() * self.data.columns);
-        rows.iter().for_each(|r| points.extend_from_slice(self.data.point(r + offset)));
+        let mut points = Vec::with_capacity(rows.len() * self.deal.data.columns);
+        rows.iter().for_each(|r| points.extend_from_slice(self.deal.data.point(r + offset)));
         let mut inputs = Vec::new();
         if self.runner.plan.inputs.is_some() {
-            rows.iter().for_each(|r| inputs.extend_from_slice(self.data.values(r + offset)));
+            rows.iter().for_each(|r| inputs.extend_from_slice(self.deal.data.values(r + offset)));
         }
-        let lengths = rows.iter().map(|r| self.data.interval(r + offset)).collect();
+        let lengths = rows.iter().map(|r| self.deal.data.interval(r + offset)).collect();
         (points, inputs, lengths)
     }
 
@@ -339,14 +393,14 @@ impl<T: Number> FlowObjective<T> {
         sums: &mut Sums<'_, T>,
     ) -> Result<(f64, Vec<f64>), Error> {
         let (first, n) = self.runner.plan.state;
-        let columns = self.data.columns;
+        let columns = self.deal.data.columns;
         let horizon = self.fit.horizon as f64;
         let mut sum = 0.0;
         let Some(adjoint) = &self.loss else {
             let scale = 1.0 / (horizon * n as f64);
             let mut bars = vec![0.0; points.len()];
             for ((p, bar), row) in points.chunks(columns).zip(bars.chunks_mut(columns)).zip(rows) {
-                let exact = self.data.point(row + offset);
+                let exact = self.deal.data.point(row + offset);
                 for k in first..first + n {
                     sum += scale * (p[k] - exact[k]).powi(2);
                     bar[k] = 2.0 * scale * (p[k] - exact[k]);
@@ -356,12 +410,12 @@ impl<T: Number> FlowObjective<T> {
         };
         let mut data: Vec<T> = Vec::new();
         for row in rows {
-            data.extend(self.data.values(row + offset).iter().map(|x| T::of(*x)));
+            data.extend(self.deal.data.values(row + offset).iter().map(|x| T::of(*x)));
             data.push(T::of(1.0 / horizon));
         }
         let points: Vec<T> = cast(points);
         let take = &mut |name: &str, g: &[T]| sums.add(name, g, |_| true);
-        let (values, bars) = pull(adjoint, tensors, &points, &data, (self.seed, 0), take)?;
+        let (values, bars) = pull(adjoint, tensors, &points, &data, (self.deal.seed, 0), take)?;
         sum += values.iter().sum::<f64>() / horizon;
         Ok((sum, bars))
     }
@@ -370,43 +424,11 @@ impl<T: Number> FlowObjective<T> {
     /// windows too long for one program, or a midpoint is fitted to an accurate solver.
     pub fn condition(&self) -> Option<Trained<'static>> {
         let window = self.window.as_ref().filter(|_| self.fit.midpoint_every.is_none())?;
-        let mut table = Table { rows: self.windows.len(), ..Table::default() };
-        for row in &self.windows {
-            self.window(&window.plan, *row, |x| x, &mut table.points, &mut table.values);
-        }
-        let sampler = Sampler::rows(&self.program, Arc::new(table), self.batch, self.seed);
+        let Deal { windows, batch, seed, .. } = &*self.deal;
+        let mut table = Table { rows: windows.len(), ..Table::default() };
+        self.deal.gather(window.interval(), windows, |x| x, (&mut table.points, &mut table.values));
+        let sampler = Sampler::rows(&self.program, Arc::new(table), *batch, *seed);
         Some(Trained { name: "data".into(), program: Cow::Owned(window.plan.program.clone()), sampler })
-    }
-
-    /// Appends point and data row of the window that begins at a row.
-    fn window<N>(&self, plan: &FlowWindow, row: usize, of: impl Fn(f64) -> N, points: &mut Vec<N>, data: &mut Vec<N>) {
-        let (first, n) = self.runner.plan.state;
-        let put = |to: &mut Vec<N>, from: &[f64]| to.extend(from.iter().map(|x| of(*x)));
-        put(points, self.data.point(row));
-        for j in row..row + self.fit.horizon {
-            put(data, &self.data.values(j)[..plan.interval - 1]);
-            data.push(of(self.data.interval(j) / plan.steps as f64));
-        }
-        for j in row + 1..=row + self.fit.horizon {
-            match self.fit.loss {
-                Some(_) => put(data, self.data.values(j)),
-                None => put(data, &self.data.point(j)[first..first + n]),
-            }
-        }
-    }
-
-    /// Gathers the windows of a step, where that is not done yet.
-    fn fill(&self, plan: &FlowWindow, step: u64, batch: &mut Batch<T>) {
-        if batch.step.replace(step) == Some(step) {
-            return;
-        }
-        let Batch { rows, points, data, .. } = batch;
-        *rows = self.rows(step);
-        points.clear();
-        data.clear();
-        for row in rows {
-            self.window(plan, *row, T::of, points, data);
-        }
     }
 
     /// The loss and its gradient by the program of windows. None where a number is not finite: steps taken one by one say when.
@@ -417,13 +439,17 @@ impl<T: Number> FlowObjective<T> {
         tensors: &Tensors<'_, T>,
         sums: &mut Sums<'_, T>,
     ) -> Result<Option<[f64; 2]>, ObjectiveError> {
-        let Window { plan, evaluator, now, next, outputs, gradients } = window;
-        std::mem::swap(now, next);
-        self.fill(plan, step, now);
+        let (interval, seed) = (window.interval(), self.deal.seed);
+        let Window { evaluator, now, next, outputs, gradients, .. } = window;
+        let before = std::mem::replace(now, next.take().and_then(Ahead::end).unwrap_or_default());
+        if now.step != Some(step) {
+            *now = self.deal.batch(interval, step, std::mem::take(now));
+        }
         let rows = &now.rows;
         let call = (rows.len(), now.points.as_slice(), now.data.as_slice());
-        let run = || evaluator.run(tensors, call, ((self.seed, step).into(), &[]), outputs, gradients);
-        rayon::join(run, || self.fill(plan, step + 1, next)).0?;
+        let deal = self.deal.clone();
+        *next = Some(Ahead::begin(move || deal.batch(interval, step + 1, before)));
+        evaluator.run(tensors, call, ((seed, step).into(), &[]), outputs, gradients)?;
         let mut found = [0.0; 2];
         for parts in window.outputs[0].chunks(2) {
             found.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part.f64() / rows.len() as f64);
@@ -437,7 +463,7 @@ impl<T: Number> FlowObjective<T> {
         }
         self.runner.count(window.plan.evaluations);
         if self.fit.midpoint_every.is_some_and(|every| step.is_multiple_of(every as u64)) {
-            self.fit_midpoint(rows, tensors, sums, (self.seed, step))?;
+            self.fit_midpoint(rows, tensors, sums, (seed, step))?;
         }
         Ok(Some(found))
     }
@@ -450,10 +476,10 @@ impl<T: Number> FlowObjective<T> {
         tensors: &Tensors<'_, T>,
         sums: &mut Sums<'_, T>,
     ) -> Result<[f64; 2], ObjectiveError> {
-        let rows = self.rows(step);
-        let (count, random) = (rows.len(), (self.seed, step));
+        let rows = self.deal.rows(step);
+        let (count, random) = (rows.len(), (self.deal.seed, step));
         let groups = self.runner.groups(count);
-        let longest = |j| rows.iter().map(|r| self.data.interval(r + j)).fold(0.0, f64::max);
+        let longest = |j| rows.iter().map(|r| self.deal.data.interval(r + j)).fold(0.0, f64::max);
         let longest: Vec<f64> = (0..self.fit.horizon).map(longest).collect();
         let weighs = self.fit.remainder_weight > 0.0;
         let go = |windows: &Range<usize>| {
@@ -592,7 +618,7 @@ impl<T: Number> FlowObjective<T> {
         let done = self.runner.advance(tensors, &mut points, interval, Some(&mut tape), random)?;
         done.map_err(|why| self.stopped(why, rows, 0))?;
         let mut bars = vec![0.0; points.len()];
-        let columns = self.data.columns;
+        let columns = self.deal.data.columns;
         for ((p, e), bar) in points.chunks(columns).zip(exact.chunks(columns)).zip(bars.chunks_mut(columns)) {
             (first..first + n).for_each(|c| bar[c] = sign(p[c] - e[c]) / n as f64);
         }
@@ -605,7 +631,7 @@ impl<T: Number> FlowObjective<T> {
     fn stopped(&self, why: Stopped, rows: &[usize], offset: usize) -> ObjectiveError {
         let (at, point) = why.place();
         let row = rows[point] + offset;
-        let time = self.data.times[row] + at * self.data.interval(row);
+        let time = self.deal.data.times[row] + at * self.deal.data.interval(row);
         match why {
             Stopped::NotFinite { .. } => format!("a prediction is not finite about time {time:.6}").into(),
             Stopped::TooSmall { .. } => {
