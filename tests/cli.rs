@@ -658,8 +658,38 @@ fn built_artifacts_are_loaded() {
     .unwrap();
     let run = jetc(folder.path(), &["build", "none.jet", "-o", "none.solver"]);
     assert!(run.code == Some(2) && run.err.contains("no output and no field"), "{}", run.err);
+    let run = jetc(folder.path(), &["emit", "none.jet", "--target", "rust"]);
+    assert!(run.code == Some(2) && run.err.contains("no output and no field"), "{}", run.err);
+    // into a pipe, which has no way back
+    #[cfg(target_os = "linux")]
+    {
+        let line =
+            format!("{} build plane.jet --seed 3 -o /dev/stdout | cat > piped.solver", env!("CARGO_BIN_EXE_jetc"));
+        assert!(Command::new("sh").arg("-c").arg(line).current_dir(folder.path()).output().unwrap().status.success());
+        let piped = bytes("piped.solver");
+        assert!(piped.starts_with(&bytes("plane.solver")), "{} bytes", piped.len());
+    }
     let run = jetc(folder.path(), &["build", "plane.jet", "-o", "no/such/folder.solver"]);
     assert!(run.code == Some(2) && run.err.contains("cannot write"), "{}", run.err);
+}
+
+#[test]
+fn damaged_weights_of_a_flow_are_noticed() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("s.csv"), "t,s,run\n0,1,0\n0.1,0.9,0\n0.2,0.8,0\n").unwrap();
+    let text = "state s\nnet F = mlp(width = 4, depth = 2, activation = tanh)\ndata d = \"s.csv\"\n\
+                flow d_t(s) = F(s) by rk4(step = 0.1)\nfit flow to d, horizon = 1\ntrain adam(lr = 1e-3), steps = 2\n";
+    fs::write(folder.path().join("fl.jet"), text).unwrap();
+    let run = jetc(folder.path(), &["train", "fl.jet", "--quiet", "--out", "out"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    fs::write(folder.path().join("p.csv"), "s\n0.5\n").unwrap();
+    let path = folder.path().join("out/solver.safetensors");
+    let arguments = ["eval", "fl.jet", "--points", "p.csv", "--until", "1", "--weights", "out/solver.safetensors"];
+    assert_eq!(jetc(folder.path(), &arguments).code, Some(0));
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    fails(folder.path(), &arguments, &["damaged"]);
 }
 
 /// A run that is asked to end writes what it has, says so, and goes on from there.

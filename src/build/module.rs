@@ -86,11 +86,12 @@ pub fn module(
     let kernels = match kernels {
         true => format!(
             "\n    /// The CUDA text of its values, for programs that launch kernels of their own. `solver().on(device)` needs it not.\n    \
-             pub const KERNELS: &'static str = include_str!(\"{stem}.cu\");\n"
+             pub const KERNELS: &'static str = include_str!({:?});\n",
+            format!("{stem}.cu"),
         ),
         false => String::new(),
     };
-    let version = env!("CARGO_PKG_VERSION");
+    let (version, artifact) = (env!("CARGO_PKG_VERSION"), format!("{stem}.solver"));
     Ok(format!(
         r#"// Made by jetc {version} from `{stem}.jet`.
 
@@ -113,7 +114,7 @@ pub struct {name} {{
 #[allow(dead_code)]
 impl {name} {{
     /// The artifact that is part of this program.
-    pub const ARTIFACT: &'static [u8] = include_bytes!("{stem}.solver");
+    pub const ARTIFACT: &'static [u8] = include_bytes!({artifact:?});
 {kernels}
     /// Prepares the program: do it once.
     pub fn new() -> Result<Self, jetc::Error> {{
@@ -165,14 +166,15 @@ fn type_name(stem: &str) -> String {
         name.extend(letters);
     }
     match name.as_str() {
-        "" | "Input" | "Output" | "Self" => name + "Solver",
+        // names that the module uses
+        "" | "Input" | "Output" | "Self" | "Result" | "Vec" => name + "Solver",
         _ if name.starts_with(|c: char| c.is_numeric()) => format!("Solver{name}"),
         _ => name,
     }
 }
 
 fn field_name(name: &str) -> String {
-    if NEVER.contains(&name) {
+    if name == "_" || NEVER.contains(&name) {
         format!("{name}_")
     } else if KEYWORDS.contains(&name) || MORE.contains(&name) {
         format!("r#{name}")
@@ -189,10 +191,10 @@ mod tests {
     #[test]
     fn names_become_rust() {
         assert_eq!(
-            ["heat", "heat_2d", "2d-heat", "input", "", "self"].map(type_name),
-            ["Heat", "Heat2d", "Solver2dHeat", "InputSolver", "Solver", "SelfSolver"]
+            ["heat", "heat_2d", "2d-heat", "input", "", "self", "result"].map(type_name),
+            ["Heat", "Heat2d", "Solver2dHeat", "InputSolver", "Solver", "SelfSolver", "ResultSolver"]
         );
-        assert_eq!(["x", "type", "where", "self"].map(field_name), ["x", "r#type", "r#where", "self_"]);
+        assert_eq!(["x", "type", "where", "self", "_"].map(field_name), ["x", "r#type", "r#where", "self_", "__"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::source::{Loaded, load};
 use super::{Done, Failure, print};
 use crate::net::Parameters;
 use crate::plan::{Options, plan};
-use crate::solver::Number;
+use crate::solver::{Evaluator, Number};
 
 /// `jetc build FILE -o NAME.solver`
 pub fn build(args: &Build) -> Done {
@@ -28,6 +28,10 @@ fn run<T: Number>(args: &Build, loaded: &Loaded) -> Done {
         return Err(Failure::Input(format!("{}: there is no output and no field to evaluate", loaded.name)));
     }
     let parameters: Parameters<T> = loaded.parameters(args.weights.as_deref(), args.seed)?;
+    for part in &artifact.parts {
+        // what cannot be run is not written
+        Evaluator::<T>::new(&part.program).map_err(|e| loaded.failure(e))?;
+    }
     parameters.save(&args.out, &artifact.metadata)?;
     let names: Vec<&str> = artifact.parts.iter().flat_map(|p| &p.quantities).map(|q| q.name.as_str()).collect();
     print(&format!("{}: {}", args.out.display(), names.join(", ")))?;

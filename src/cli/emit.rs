@@ -26,8 +26,11 @@ pub fn emit(args: &args::Emit) -> Done {
             let artifact = crate::artifact(&loaded.program, &plan, &loaded.text, &loaded.overrides);
             let artifact = artifact.map_err(|d| loaded.say(&[d]))?;
             let stem = args.source.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            let quantities = artifact.parts.first().map_or(&[][..], |p| &p.quantities);
-            let text = crate::build::module(&stem, &artifact.inputs, quantities, crate::build::Precision::F64, false)?;
+            let Some(part) = artifact.parts.first() else {
+                return Err(Failure::Input(format!("{}: there is no output and no field to evaluate", loaded.name)));
+            };
+            let (inputs, precision) = (&artifact.inputs, crate::build::Precision::F64);
+            let text = crate::build::module(&stem, inputs, &part.quantities, precision, false)?;
             write_or_print(out, &text)
         }
         Target::Cuda | Target::Ptx | Target::Cubin => deliver(args, &modules(args, &loaded, &plan, &programs)?),

@@ -95,7 +95,8 @@ pub enum ArtifactError {
     },
     /// A safetensors file that jetc did not write.
     #[error(
-        "{file} holds tensors, but no compiled program: it is no artifact; make one of it with `jetc build FILE --weights`"
+        "{file} holds tensors, but no compiled program: it is no artifact; `jetc build FILE --weights` makes one of it, \
+         unless it is of a flow, which is embedded by its text and these weights (`Compiler::flow`)"
     )]
     Foreign {
         /// The file.

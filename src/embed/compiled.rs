@@ -472,7 +472,8 @@ impl Compiled {
         check_tensors(&layout(&self.program), &parameters)?;
         let artifact = self.artifact()?;
         if artifact.parts.is_empty() {
-            return Err(Error::Missing { what: "output or field", name: "u".into(), found: Vec::new() });
+            let why = "there is no `output` and no `field`, so that a solver of it would have no values: add one, `field u = N(x)` for example";
+            return Err(Error::Unsupported(format!("{}: {why}", self.name)));
         }
         Solver::new(Arc::new(artifact), Arc::new(parameters), self.device.clone())
     }

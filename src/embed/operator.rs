@@ -360,7 +360,10 @@ impl<T: Number> Operator<T> {
         let tensor = |t: &crate::jet::Tensor| {
             let found = || parameters.specs().iter().map(|s| s.name.clone()).collect();
             let missing = || Error::Missing { what: "tensor", name: t.name.clone(), found: found() };
-            parameters.get(&t.name).ok_or_else(missing)
+            let values = parameters.get(&t.name).ok_or_else(missing)?;
+            let (what, expected, found) = (t.name.clone(), t.len(), values.len());
+            // an empty one would stand for zeros
+            if found == expected { Ok(values) } else { Err(Error::Shape(ShapeError { what, expected, found })) }
         };
         let tensors = program.tensors.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
         let points = points.as_standard_layout();

@@ -345,7 +345,8 @@ impl Checker<'_> {
             }
             Op::Factor { weight, first, len, rank } => {
                 let (out, inputs) = self.matrix(*weight)?;
-                ensure(first + len <= inputs, || format!("columns {first}..{} of {inputs}", first + len))?;
+                let end = first.saturating_add(*len);
+                ensure(end <= inputs, || format!("columns {first}..{end} of {inputs}"))?;
                 ensure(*rank == out.min(*len), || format!("rank {rank} of a factor of [{out}, {len}]"))?;
                 Ok(Type::Reduced { shape: vec![out, *rank] })
             }
@@ -516,7 +517,7 @@ impl Checker<'_> {
         let Op::Lift { points, first, features, rows, seeds, samples } = op else {
             return Err("not a lift".into());
         };
-        let end = first + features;
+        let end = first.saturating_add(*features);
         ensure(matches!(self.program.ops.get(points.index()), Some(Op::Points)) && self.ty(*points).is_ok(), || {
             format!("value {} is not the points", points.0)
         })?;

@@ -38,10 +38,6 @@ impl<W: Write> Hashed<W> {
         }
         digits
     }
-    /// Where it writes to.
-    pub fn inner(self) -> W {
-        self.inner
-    }
 }
 
 impl<W: Write> Write for Hashed<W> {

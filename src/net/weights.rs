@@ -12,9 +12,8 @@ use safetensors::tensor::Metadata as Header;
 use safetensors::{Dtype, SafeTensorError};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom, Write as _};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -111,6 +110,7 @@ fn shape_text(shape: &[usize]) -> String {
 }
 
 fn hint(name: &str, found: &[String]) -> String {
+    use std::fmt::Write as _;
     let mut text = String::new();
     let close = found.iter().map(|f| (strsim::damerau_levenshtein(name, f), f)).filter(|(d, _)| *d <= 3).min();
     if let Some((_, close)) = close {
@@ -360,12 +360,11 @@ pub fn write_tensors<T: Element>(
     tensors: &[Entry<'_, T>],
     metadata: &Metadata,
 ) -> Result<(), WeightsError> {
-    write_atomically(path, |out| {
-        let mut out = Hashed::new(out);
+    let write = |out: &mut dyn Write, sum: &str| {
         let mut header = Map::new();
         let mut metadata = metadata.clone();
-        if let Some(sum) = metadata.get_mut(checksum::KEY) {
-            *sum = checksum::NONE.into();
+        if let Some(digits) = metadata.get_mut(checksum::KEY) {
+            *digits = sum.into();
         }
         if !metadata.is_empty() {
             header.insert("__metadata__".into(), json!(metadata));
@@ -381,7 +380,6 @@ pub fn write_tensors<T: Element>(
         header.resize(header.len().next_multiple_of(8), b' ');
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        let digits = metadata.contains_key(checksum::KEY).then(|| checksum::find(&header)).flatten();
         let mut bytes = Vec::new();
         let mut write = |values: &mut dyn Iterator<Item = T>| {
             bytes.clear();
@@ -406,15 +404,17 @@ pub fn write_tensors<T: Element>(
                 some[..count * columns].chunks(PIECE).try_for_each(|chunk| write(&mut chunk.iter().copied()))?;
             }
         }
-        if let Some(digits) = digits {
-            let sum = out.digits();
-            let out = out.inner();
-            out.seek(SeekFrom::Start(8 + digits.start as u64))?;
-            out.write_all(sum.as_bytes())?;
-        }
         Ok(())
-    })
-    .map_err(|source| WeightsError::Write { path: path.into(), source })
+    };
+    let sum = || {
+        let mut hashed = Hashed::new(std::io::sink());
+        write(&mut hashed, checksum::NONE)?;
+        Ok(hashed.digits())
+    };
+    // before the first byte is written: a pipe has no way back
+    let sum = if metadata.contains_key(checksum::KEY) { sum() } else { Ok(String::new()) };
+    sum.and_then(|sum| write_atomically(path, |out| write(out, &sum)))
+        .map_err(|source| WeightsError::Write { path: path.into(), source })
 }
 
 impl<T: Element> Parameters<T> {

@@ -184,12 +184,12 @@ impl Emitter<'_, '_> {
         out
     }
 
-    /// The address of an element among `len`. An index that can leave the range (a neighbour of a drawn index) is moved
-    /// to its nearest end: the expression around it is multiplied by an indicator that is 0 there.
+    /// The address of an element among `len`. An index that can leave the range (a neighbour of a drawn index, or of one of all columns)
+    /// is moved to its nearest end: the expression around it is multiplied by an indicator that is 0 there.
     fn element(&mut self, index: &Index, len: usize, depth: usize) -> Address {
         let address = self.address(index, depth);
         let inside = self.graph.extremes(index).is_none_or(|(lo, hi)| 0 <= lo && hi < len as i64);
-        if inside || !index.is_drawn() {
+        if inside {
             return address;
         }
         let last = len.saturating_sub(1) as i64;

@@ -140,10 +140,11 @@ size_t jetc_columns(const JetcSolver *solver);
 // `solver` is null or a handle.
 size_t jetc_width(const JetcSolver *solver);
 
-// Values at `count` points of the domain, in f64: `points` [count, columns] to `values` [count, width].
+// Values at `count` points of the domain, in f64: `points` [count, columns] to `values` [count, width]. Here and below an array that is
+// written has no part in common with another.
 //
 // # Safety
-// `solver` is a handle; the arrays are as large as said; `error` is null or can be written.
+// `solver` is a handle; the arrays are as large as said, and what is written is apart; `error` is null or can be written.
 JetcStatus jetc_eval(const JetcSolver *solver,
                      const double *points,
                      size_t count,

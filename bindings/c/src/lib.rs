@@ -331,10 +331,11 @@ pub unsafe extern "C" fn jetc_width(solver: *const JetcSolver) -> usize {
     unsafe { solver.as_ref() }.map_or(0, |s| s.double.operator().width())
 }
 
-/// Values at `count` points of the domain, in f64: `points` [count, columns] to `values` [count, width].
+/// Values at `count` points of the domain, in f64: `points` [count, columns] to `values` [count, width]. Here and below an array that is
+/// written has no part in common with another.
 ///
 /// # Safety
-/// `solver` is a handle; the arrays are as large as said; `error` is null or can be written.
+/// `solver` is a handle; the arrays are as large as said, and what is written is apart; `error` is null or can be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jetc_eval(
     solver: *const JetcSolver,
@@ -420,8 +421,8 @@ pub unsafe extern "C" fn jetc_eval_flagged(
         let points = unsafe { matrix(points, count, operator.columns(), "the array of points") }?;
         // SAFETY: as the caller says.
         let mut out = unsafe { matrix_mut(values, count, operator.width(), "the array of values") }?;
-        // SAFETY: as the caller says.
-        let mut flags = unsafe { matrix_mut(places, count, 1, "the array of places") }?;
+        // SAFETY: as the caller says; as numbers, because what is there may be no place.
+        let mut flags = unsafe { matrix_mut(places.cast::<u8>(), count, 1, "the array of places") }?;
         let (values, places) = solver.eval_flagged(points)?;
         out.assign(&values);
         for (to, place) in flags.iter_mut().zip(places) {
@@ -429,7 +430,7 @@ pub unsafe extern "C" fn jetc_eval_flagged(
                 Place::Inside => JetcPlace::JETC_INSIDE,
                 Place::Outside => JetcPlace::JETC_OUTSIDE,
                 Place::NotFinite => JetcPlace::JETC_NOT_FINITE,
-            };
+            } as u8;
         }
         Ok(())
     };

@@ -2,7 +2,7 @@
 
 use jetc::ndarray::{ArrayD, ArrayView2};
 use jetc::train::{Flow, Progress};
-use jetc::{Compiled, Compiler, Device, Error, Number, Parameters, Place, Solver, TrainOptions};
+use jetc::{ArtifactError as Unusable, Compiled, Compiler, Device, Error, Number, Parameters, Place, Solver, TrainOptions, WeightsError};
 use numpy::{IntoPyArray, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
@@ -19,7 +19,9 @@ fn raise(e: Error) -> PyErr {
     let text = e.to_string();
     match e {
         Error::Program { .. } => ProgramError::new_err(text),
-        Error::Read { .. } => PyOSError::new_err(text),
+        Error::Read { .. }
+        | Error::Weights(WeightsError::Read { .. } | WeightsError::Write { .. })
+        | Error::Artifact(Unusable::Tensor(WeightsError::Read { .. })) => PyOSError::new_err(text),
         Error::Artifact(_) => ArtifactError::new_err(text),
         Error::Outside { .. } | Error::NotFinite { .. } => DomainError::new_err(text),
         _ => JetcError::new_err(text),
@@ -281,15 +283,17 @@ impl Real for f64 {}
 
 /// An argument as an array of this precision: as it is, or converted by numpy.
 fn array<'py, T: Real>(py: Python<'py>, any: &Bound<'py, PyAny>) -> PyResult<PyReadonlyArray2<'py, T>> {
-    if let Ok(array) = any.cast::<PyArray2<T>>() {
-        return Ok(array.try_readonly()?);
-    }
-    let converted = py.import("numpy")?.call_method1("asarray", (any, numpy::dtype::<T>(py)))?;
+    let converted = converted::<T>(py, any)?;
     let shape = converted.getattr("shape")?;
     let array = converted.cast_into::<PyArray2<T>>().map_err(|_| {
         PyValueError::new_err(format!("an array of shape {shape}: expected two axes, [points, columns]"))
     })?;
     Ok(array.try_readonly()?)
+}
+
+/// An argument with numbers of this precision, aligned: of a view into records, whose rows may begin anywhere, a copy.
+fn converted<'py, T: Real>(py: Python<'py>, any: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    py.import("numpy")?.call_method1("require", (any, numpy::dtype::<T>(py), ["ALIGNED"]))
 }
 
 fn eval<'py, T: Real>(py: Python<'py>, s: &Solver<T>, points: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -340,11 +344,9 @@ fn dictionary<'py, T: Real>(py: Python<'py>, parameters: &Parameters<T>) -> PyRe
 
 fn replaced<T: Real>(s: &Solver<T>, tensors: &Bound<'_, PyDict>) -> PyResult<Solver<T>> {
     let mut s = s.clone();
-    let numpy = tensors.py().import("numpy")?;
     for (name, value) in tensors.iter() {
         let name: String = name.extract()?;
-        let value = numpy.call_method1("asarray", (value, numpy::dtype::<T>(tensors.py())))?;
-        let value = value.cast_into::<PyArrayDyn<T>>().map_err(PyErr::from)?;
+        let value = converted::<T>(tensors.py(), &value)?.cast_into::<PyArrayDyn<T>>().map_err(PyErr::from)?;
         let value: PyReadonlyArrayDyn<'_, T> = value.try_readonly()?;
         let Some(mut to) = s.parameters_mut().view_mut(&name) else {
             return Err(JetcError::new_err(format!("there is no tensor `{name}`")));

@@ -116,9 +116,18 @@ def test_training_and_files(tmp_path):
 def test_errors(tmp_path):
     with pytest.raises(jetc.ProgramError, match="did you mean `lap`"):
         jetc.compile("space x\noutput r = lpa(x)\n")
-    with pytest.raises(OSError):
-        jetc.compile_file(tmp_path / "no.jet")
     solver = laplacian().solver()
+    for unreadable in (
+        lambda: jetc.compile_file(tmp_path / "no.jet"),
+        lambda: jetc.load(tmp_path / "no.solver"),
+        lambda: solver.save(tmp_path / "no" / "such.solver"),
+    ):
+        with pytest.raises(OSError):
+            unreadable()
+    # a view into records: its rows are no whole number of its elements apart
+    records = np.zeros(3, dtype=[("p", "f8", (2,)), ("id", "i4")])
+    records["p"] = [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]
+    np.testing.assert_array_equal(solver.eval(records["p"]), solver.eval(records["p"].copy()))
     with pytest.raises(jetc.DomainError, match="point 1 is outside of the domain: x = 2"):
         solver.eval([[0.5, 0.5], [2.0, 0.5]])
     with pytest.raises(jetc.DomainError, match="not finite"):

@@ -30,7 +30,7 @@ pub use tape::{Pace, Tape};
 pub use trajectories::Trajectories;
 pub use verify::verify_flow;
 
-use crate::net::Metadata;
+use crate::net::{Metadata, checksum};
 use crate::plan::{FlowPlan, flow_json};
 
 /// What goes with the weights of a flow: its text and its plan.
@@ -40,5 +40,6 @@ pub fn metadata(plan: &FlowPlan, text: &str, overrides: &str) -> Metadata {
         ("jetc.overrides".to_string(), overrides.to_string()),
         ("jetc.plan".to_string(), flow_json(plan).to_string()),
         ("jetc.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+        (checksum::KEY.to_string(), checksum::NONE.to_string()),
     ])
 }

@@ -1,14 +1,14 @@
 """Differential operators of neural networks, compiled."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 DType = Literal["float32", "float64"]
-Pairs = Iterable[tuple[str, str]]
+Pairs = Sequence[tuple[str, str]]
 
 class JetcError(ValueError):
     """Something that jetc refuses: a program, an artifact, an argument."""
@@ -78,7 +78,7 @@ class Solver:
         """The gradient of sum(cotangent * values): with respect to the points, and to each learned tensor by name."""
     def parameters(self) -> dict[str, NDArray[np.floating[Any]]]:
         """All tensors by name: copies."""
-    def with_parameters(self, tensors: Mapping[str, ArrayLike]) -> Solver:
+    def with_parameters(self, tensors: dict[str, ArrayLike]) -> Solver:
         """The same solver with other tensors, by name; those that are not named stay."""
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an artifact."""
