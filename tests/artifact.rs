@@ -131,15 +131,14 @@ fn every_damage_has_its_error() {
         assert!(matches!(refused(&absurd), E::Metadata { .. } | E::Tensor(_)));
     }
     // columns whose end has no room in a number
-    for (from, to) in [("lift %0 from 0 features 2", "lift %0 from 18446744073709551615 features 2")] {
-        let far = changed(|m| {
-            let text = m["jetc.outputs"].as_str().unwrap();
-            assert!(text.contains(from), "{text}");
-            let text = text.replacen(from, to, 1);
-            m.insert("jetc.outputs".into(), text.into());
-        });
-        assert!(refused(&far).to_string().contains("columns 18446744073709551615.."));
-    }
+    let (from, to) = ("lift %0 from 0 features 2", "lift %0 from 18446744073709551615 features 2");
+    let far = changed(|m| {
+        let text = m["jetc.outputs"].as_str().unwrap();
+        assert!(text.contains(from), "{text}");
+        let text = text.replacen(from, to, 1);
+        m.insert("jetc.outputs".into(), text.into());
+    });
+    assert!(refused(&far).to_string().contains("columns 18446744073709551615.."));
     // a program that is none
     let bad = changed(|m| drop(m.insert("jetc.outputs".into(), r#"{"quantities": [], "program": "program"}"#.into())));
     assert!(refused(&bad).to_string().contains("`jetc.outputs` in its metadata"));

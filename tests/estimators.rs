@@ -128,8 +128,79 @@ fn subsets_of_nested_sums() {
     enumerated(FIELD, "(x[0]*lap(u) + u)*(dot(x, grad(u)) - 1)", "sparse(2)", 12);
     // one draw cannot tell an index from itself: the inner sum draws its own
     enumerated(FIELD, "lap(lap(u))", "sparse(1)", 16);
+    enumerated(FIELD, "lap(u)^2", "sparse(1)", 16);
+    enumerated(FIELD, "norm2(x*lap(u))", "sparse(1)", 16);
+    enumerated(FIELD, "norm2(grad(lap(u)))", "sparse(1)", 64);
+    // more indices than draws
+    enumerated(FIELD, "norm2(grad(lap(u)))", "sparse(2)", 12 * 12);
+    enumerated(FIELD, "lap(u)^3", "sparse(2)", 12 * 12);
     // sums over different ranges draw for themselves
     enumerated(FIELD, "sum(i in 0..4: sum(j in 0..3: c[i]*d(u, x[i], x[j])))", "sparse(2)", 12 * 6);
+}
+
+/// A product of an estimate and a sum over all indices of what holds the same one.
+#[test]
+fn estimates_inside_of_whole_sums() {
+    for operator in [
+        "sum(i in 0..4: x[i]*d(lap(u), x[i]))*lap(u)",
+        "sum(i in 0..4: x[i]*d(lap(u), x[i]))*sum(i in 0..4: d(lap(u), x[i]))",
+        "sum(i in 0..4: x[i]*d(lap(u), x[i]))^2",
+    ] {
+        for k in [1, 3] {
+            let text = format!("{FIELD}output a = {operator}\nestimate lap(u) by sparse({k})\n");
+            let (_, values) = draws_and_values(&text, 40_000);
+            let n = values.len() as f64;
+            let mean = values.iter().map(|v| v.1).sum::<f64>() / n;
+            let variance = values.iter().map(|v| (v.1 - mean).powi(2)).sum::<f64>() / (n - 1.0);
+            let error = (mean - exact(FIELD, operator)).abs() / (variance / n).sqrt();
+            assert!(variance > 0.0 && error < 5.0, "{operator} by {k}: {mean}, {error:.1} standard errors");
+        }
+    }
+}
+
+/// A network of some of the columns that are drawn.
+#[test]
+fn networks_of_a_part_of_the_columns() {
+    let part = "space x[3]\nnet N = mlp(width = 4, depth = 3, activation = tanh)\nfield u = x[0]*N(x[1..3])\n";
+    enumerated(part, "lap(u)", "sparse(1)", 3);
+    enumerated(part, "lap(u)", "sparse(2)", 6);
+}
+
+#[test]
+fn normals_in_random_directions() {
+    let head = "space x[3] in box(0..1)\nnet N = mlp(width = 4, depth = 3, activation = tanh)\nfield u = N(x)\n\
+                solve edge on boundary: d_n(u) + u = 1\nsample edge = 10\n";
+    for method in ["rademacher(3)", "gaussian(2)", "importance(2)"] {
+        let (program, diagnostics) = compile(&format!("{head}estimate edge by {method}\n"), &Overrides::default());
+        let plan = plan(&program.expect("it resolves"), Options::default());
+        assert!(plan.expect("it is planned").sets[0].normals, "{method} {diagnostics:?}");
+    }
+}
+
+/// Directions that vary with the point have derivatives of their own.
+#[test]
+fn estimates_that_cannot_be_derived_are_refused() {
+    let field = FIELD.replace("space x[4]", "space x[4] from normal()");
+    let inner = |coefficient: &str| {
+        format!(
+            "output a = d(sum(i in 0..4: {coefficient}*d(u, x[i], x[i])), x[0])\n\
+                 estimate sum(i in 0..4: {coefficient}*d(u, x[i], x[i])) by rademacher(2)\n"
+        )
+    };
+    let enhanced = |by: &str| {
+        format!("solve r: dot(x, grad(u)) = 1 enhance gradient(weight = 1)\nsample r = 10\nestimate r by {by}\n")
+    };
+    for (text, is_fine) in [
+        (inner("x[i]^2"), false),
+        (inner("c[i]"), true),
+        (enhanced("rademacher(2)"), false),
+        (enhanced("sparse(2)"), true),
+    ] {
+        let (program, diagnostics) = compile(&format!("{field}{text}"), &Overrides::default());
+        let result = plan(&program.unwrap_or_else(|| panic!("{diagnostics:?}")), Options::default());
+        let message = result.as_ref().err().map_or("", |e| e[0].message.as_str());
+        assert!(if is_fine { result.is_ok() } else { message.contains("vary with the point") }, "{text} {message}");
+    }
 }
 
 /// Estimates deviate as if the field had no known part: its sums are carried out.
@@ -244,6 +315,8 @@ fn what_cannot_be_estimated_is_refused() {
     for (head, operator, method) in [
         (FIELD, "sum(i in 0..4: c[i]*d(u, x[i], x[i], x[i]))", "rademacher(2)"),
         (FIELD, "sum(i in 0..4: sum(j in 0..4: sum(k in 0..4: (i + j*k)*d(u, x[i], x[j], x[k]))))", "importance(2)"),
+        (FIELD, "sum(i in 0..4: tanh(sum(j in 0..4: (x[i] + x[j])*d(u, x[j]))))", "rademacher(2)"),
+        (FIELD, "sum(i in 0..4: tanh(sum(j in 0..4: (x[i] + x[j])*d(u, x[j]))))", "importance(2)"),
     ] {
         let (program, _) = compile(&estimated(head, operator, method), &Overrides::default());
         let errors = plan(&program.expect("it resolves"), Options::default()).expect_err("it is refused");

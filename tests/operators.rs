@@ -70,6 +70,10 @@ fn sums_over_indices() {
         "lap((sin(x[0]*x[1]) + sin(x[1]*x[2]) + sin(x[2]*x[3]))*u)",
     );
     same(VECTOR, "max(i in 0..4: x[i])", "max(max(x[0], x[1]), max(x[2], x[3]))");
+    // an index around another one of the same range
+    let (over, apart) = ("max(i in 0..4: u*x[i])", "max(max(u*x[0], u*x[1]), max(u*x[2], u*x[3]))");
+    same(VECTOR, &format!("norm2(grad({over}))"), &format!("norm2(grad({apart}))"));
+    same(VECTOR, &format!("sum(j in 0..4: d({over}, x[j])*x[j])"), &format!("dot(x, grad({apart}))"));
     same(VECTOR, "norm2(grad(sum(i in 0..3: x[i]*x[i+1]^2)))", "norm2(grad(x[0]*x[1]^2 + x[1]*x[2]^2 + x[2]*x[3]^2))");
 }
 

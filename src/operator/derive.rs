@@ -1,7 +1,7 @@
 //! Chain and product rule: derivatives of expressions down to [`Atom`]s.
 
 use super::construct::ratio;
-use super::graph::{Argument, Atom, Func, Graph, Id, Node};
+use super::graph::{Argument, Atom, Func, Graph, Id, Node, Sampler, SamplerKind};
 use super::index::Symbol;
 use crate::program::{Function, Reduction};
 use num_rational::BigRational;
@@ -10,6 +10,28 @@ use num_traits::One;
 impl Graph {
     /// The derivative of an expression along a symbol as a node of its own; at once for leaves.
     pub fn derivative(&mut self, of: Id, symbol: &Symbol) -> Id {
+        self.derives_directions |= self.holds_varying_directions(of);
+        self.along(of, symbol)
+    }
+
+    /// Whether an expression holds derivatives along directions that vary with the point: what an estimate makes of coefficients.
+    fn holds_varying_directions(&self, id: Id) -> bool {
+        let varies = |s: &Sampler| match s.kind {
+            SamplerKind::Vectors { component, .. } => self.holds(component, |n| matches!(n, Node::Point(_))),
+            _ => false,
+        };
+        let varying: Vec<bool> = self.samplers.iter().map(varies).collect();
+        let is_one = |s: &Symbol| matches!(s, Symbol::Direction { sampler, .. } if varying[*sampler as usize]);
+        varying.contains(&true)
+            && self.holds(id, |n| match n {
+                Node::Derivative(symbol, _) => is_one(symbol),
+                Node::Atom(atom) => atom.symbols.iter().any(is_one),
+                _ => false,
+            })
+    }
+
+    /// The same along a direction that counts as fixed, or of what such are in: for the terms of an operator, c D_a D_b u.
+    pub(super) fn along(&mut self, of: Id, symbol: &Symbol) -> Id {
         match self.node(of) {
             Node::Add(..)
             | Node::Mul(_)

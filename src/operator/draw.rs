@@ -8,6 +8,14 @@ use num_rational::BigRational;
 use num_traits::One;
 use std::collections::{BTreeMap, HashMap};
 
+/// A sum over draws around an expression.
+#[derive(Clone, Copy, Debug)]
+struct Drawn {
+    /// As it was marked.
+    sampler: u32,
+    slot: LoopVar,
+}
+
 impl Graph {
     /// Takes the sums that hold no network out of the sampling: the Laplacian of the known part of u = t^2 N(x, t) + g(x), or
     /// that of g in u = g(x) N(x). They cost no more than a source does, and their variance is gone. (What could be lost is that
@@ -105,11 +113,13 @@ impl Graph {
     /// the probability given the outer indices: 1 for an index that equals one of the c different outer ones,
     /// (k - c)/(n - c) for another. So b draws give b^2 terms of a double sum, and the mean is the whole sum. A product of
     /// two sums by one sampler is the double sum of the products.
+    ///
+    /// As many draws tell as many indices apart. Where more sums by one sampler are inside each other, further ones have draws of their own.
     pub fn draw(&mut self, id: Id) -> Id {
         self.draw_within(id, &[], &mut HashMap::new())
     }
 
-    fn draw_within(&mut self, id: Id, outer: &[(u32, LoopVar)], memo: &mut HashMap<Id, Id>) -> Id {
+    fn draw_within(&mut self, id: Id, outer: &[Drawn], memo: &mut HashMap<Id, Id>) -> Id {
         if let Some(done) = memo.get(&id) {
             return *done;
         }
@@ -125,7 +135,9 @@ impl Graph {
                 let Node::Mul(factors) = self.node(id).clone() else { unreachable!() };
                 match self.shared(&factors) {
                     Some(at) => self.product_of_draws(factors, at, outer),
-                    None if let Some(sum) = self.distributed(&factors) => self.draw_within(sum, outer, memo),
+                    None if let Some(at) = self.distributed(&factors) => {
+                        self.draw_distributed(factors, at, outer, memo)
+                    }
                     None => self.map_children(id, &mut |g, c| g.draw_within(c, outer, memo), Symbol::clone),
                 }
             }
@@ -141,41 +153,45 @@ impl Graph {
         id: Id,
         (reduction, lo, hi): (Reduction, i64, i64),
         (sampler, k): (u32, i64),
-        outer: &[(u32, LoopVar)],
+        outer: &[Drawn],
         times: Id,
     ) -> Id {
         let (var, body) = self.open(id).expect("a reduction");
         let slot = self.fresh(0, k);
-        let drawn = Index::var(IndexVar::Drawn { sampler, slot: Slot::Loop(slot) });
+        // those around it, a chunk of k after the other: only the last one has draws left
+        let around: Vec<&Drawn> = outer.iter().filter(|o| o.sampler == sampler).collect();
+        let chunk = around.len() / k as usize;
+        let by = match chunk {
+            0 => sampler,
+            chunk => {
+                let s = self.samplers[sampler as usize].clone();
+                self.sampler(&format!("{}, {}", s.name, chunk + 1), s.kind, s.lo, s.hi)
+            }
+        };
+        let same: Vec<LoopVar> = around[chunk * k as usize..].iter().map(|o| o.slot).collect();
+        let drawn = Index::var(IndexVar::Drawn { sampler: by, slot: Slot::Loop(slot) });
         let body = self.substitute(body, var, &drawn);
         let body = self.mul(times, body);
-        let inner: Vec<(u32, LoopVar)> = outer.iter().copied().chain([(sampler, slot)]).collect();
+        let inner: Vec<Drawn> = outer.iter().copied().chain([Drawn { sampler, slot }]).collect();
         let body = self.draw_within(body, &inner, &mut HashMap::new());
-        let same: Vec<LoopVar> = outer.iter().filter(|o| o.0 == sampler).map(|o| o.1).collect();
         let weight = self.inverse_probability(hi - lo, k, &same, slot);
         let body = self.mul(weight, body);
         self.reduce(reduction, slot, 0, k, body, None)
     }
 
-    /// A factor that is a sum by a sampler, one that another factor has too (or the same once more). None where one draw
-    /// cannot tell an index from another.
+    /// A factor that is a sum by a sampler, of which another factor holds a sum too (or the same once more).
     fn shared(&self, factors: &[(Id, i32)]) -> Option<usize> {
-        let samplers = |id: Id| match *self.node(id) {
-            Node::Reduce { reduction: Reduction::Sum, sampler: Some(s), .. } => Some(s),
-            _ => None,
-        };
+        let mut memo = HashMap::new();
+        let degrees: Vec<BTreeMap<u32, u32>> = factors.iter().map(|f| self.degrees(*f, &mut memo)).collect();
         factors.iter().enumerate().position(|(at, (f, e))| {
-            let Some(s) = samplers(*f) else { return false };
-            let SamplerKind::Sparse { k, .. } = self.samplers[s as usize].kind else { return false };
-            let others =
-                factors.iter().enumerate().filter(|(o, _)| *o != at).any(|(_, (o, _))| samplers(*o) == Some(s));
-            k > 1 && *e > 0 && (*e > 1 || others)
+            let Node::Reduce { reduction: Reduction::Sum, sampler: Some(s), .. } = self.node(*f) else { return false };
+            let others = degrees.iter().enumerate().any(|(o, degrees)| o != at && degrees.contains_key(s));
+            matches!(self.samplers[*s as usize].kind, SamplerKind::Sparse { .. }) && *e > 0 && (*e > 1 || others)
         })
     }
 
-    /// A product with a factor like a + S, S a sampled sum, written out where another factor holds a sum by the same sampler:
-    /// so that products of sums stand alone.
-    fn distributed(&mut self, factors: &[(Id, i32)]) -> Option<Id> {
+    /// A factor like a + S, S a sampled sum, or a sum over all indices of such, where another factor holds a sum by the same sampler.
+    fn distributed(&self, factors: &[(Id, i32)]) -> Option<usize> {
         let mut memo = HashMap::new();
         let degrees: Vec<BTreeMap<u32, u32>> = factors.iter().map(|f| self.degrees(*f, &mut memo)).collect();
         let is_product = |at: usize, s: &u32| {
@@ -183,20 +199,41 @@ impl Graph {
             let again = factors[at].1 > 1 || degrees.iter().enumerate().any(|(o, d)| o != at && d.contains_key(s));
             again && total <= MAX_ESTIMATES_MULTIPLIED
         };
-        let at = (0..factors.len()).find(|at| {
-            let is_sum = matches!(self.node(factors[*at].0), Node::Add(..)) && factors[*at].1 > 0;
-            is_sum && degrees[*at].keys().any(|s| is_product(*at, s))
-        })?;
-        let Node::Add(terms, constant) = self.node(factors[at].0).clone() else { unreachable!("it is a sum") };
-        let mut rest = factors.to_vec();
-        rest[at].1 -= 1;
-        let rest = self.product(rest);
-        let one = self.int(1);
-        let terms: Vec<_> = terms.into_iter().chain([(one, constant)]).map(|(t, c)| (self.mul(t, rest), c)).collect();
-        Some(self.linear(terms))
+        (0..factors.len()).find(|at| {
+            let is_sum = matches!(
+                self.node(factors[*at].0),
+                Node::Add(..) | Node::Reduce { reduction: Reduction::Sum, sampler: None, .. }
+            );
+            is_sum && factors[*at].1 > 0 && degrees[*at].keys().any(|s| is_product(*at, s))
+        })
     }
 
-    /// The degree of a power as a polynomial in the sums by each sampler that can tell indices apart.
+    /// A product with one of its sums written out: so that products of sampled sums stand alone.
+    fn draw_distributed(
+        &mut self,
+        mut factors: Vec<(Id, i32)>,
+        at: usize,
+        outer: &[Drawn],
+        memo: &mut HashMap<Id, Id>,
+    ) -> Id {
+        let sum = factors[at].0;
+        factors[at].1 -= 1;
+        let rest = self.product(factors);
+        if let Node::Reduce { reduction, lo, hi, .. } = *self.node(sum) {
+            let (var, body) = self.open(sum).expect("a reduction");
+            let body = self.mul(body, rest);
+            // before it is closed: that takes out what does not depend on the index
+            let body = self.draw_within(body, outer, &mut HashMap::new());
+            return self.reduce(reduction, var, lo, hi, body, None);
+        }
+        let Node::Add(terms, constant) = self.node(sum).clone() else { unreachable!("it is a sum") };
+        let one = self.int(1);
+        let terms: Vec<_> = terms.into_iter().chain([(one, constant)]).map(|(t, c)| (self.mul(t, rest), c)).collect();
+        let sum = self.linear(terms);
+        self.draw_within(sum, outer, memo)
+    }
+
+    /// The degree of a power as a polynomial in the sums by each sampler.
     fn degrees(&self, (id, exponent): (Id, i32), memo: &mut HashMap<Id, BTreeMap<u32, u32>>) -> BTreeMap<u32, u32> {
         if !self.has_atom(id) || exponent < 0 {
             return BTreeMap::new();
@@ -205,9 +242,12 @@ impl Graph {
             let mut out = BTreeMap::new();
             match self.node(id) {
                 Node::Reduce { reduction: Reduction::Sum, sampler: Some(s), .. } => {
-                    if matches!(self.samplers[*s as usize].kind, SamplerKind::Sparse { k, .. } if k > 1) {
+                    if matches!(self.samplers[*s as usize].kind, SamplerKind::Sparse { .. }) {
                         out.insert(*s, 1);
                     }
+                }
+                Node::Reduce { reduction: Reduction::Sum, sampler: None, body, .. } => {
+                    out.extend(self.degrees((*body, 1), memo));
                 }
                 Node::Add(terms, _) => {
                     for (s, d) in terms.iter().flat_map(|t| self.degrees((t.0, 1), memo)) {
@@ -229,7 +269,7 @@ impl Graph {
     }
 
     /// A product with one of its sums as the outer one.
-    fn product_of_draws(&mut self, mut factors: Vec<(Id, i32)>, at: usize, outer: &[(u32, LoopVar)]) -> Id {
+    fn product_of_draws(&mut self, mut factors: Vec<(Id, i32)>, at: usize, outer: &[Drawn]) -> Id {
         let sum = factors[at].0;
         factors[at].1 -= 1;
         let times = self.product(factors);

@@ -233,6 +233,8 @@ pub struct Graph {
     pub(super) ranges: HashMap<LoopVar, (i64, i64)>,
     pub(super) derivatives: HashMap<(Id, Symbol), Id>,
     pub(super) expansions: HashMap<Id, Id>,
+    /// Whether an estimate was derived whose directions vary with the point. Their own derivatives are missing then.
+    pub derives_directions: bool,
     /// Network applications that atoms refer to.
     pub calls: IndexSet<NetworkCall>,
     /// What sampled sums, drawn indices and directions refer to.

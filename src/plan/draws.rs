@@ -81,6 +81,12 @@ pub fn seed(
         Symbol::Column(index) => match (index.as_constant(), &index.terms[..]) {
             (Some(column), _) => Some((column as u32 - first as u32, None)),
             (None, &[(IndexVar::Drawn { sampler, slot: Slot::Fixed(k) }, 1)]) => {
+                let s = &graph.samplers[sampler as usize];
+                let (lo, hi) = (s.lo + index.offset - first as i64, s.hi + index.offset - first as i64);
+                // a draw may be of a column that is not lifted
+                if lo < 0 || hi > len as i64 {
+                    return None;
+                }
                 let (value, row) = columns(graph, builder, sampler, index.offset);
                 Some((k, Some(Draw::Columns { value, row })))
             }

@@ -22,7 +22,7 @@ pub use report::{flow_json, json, text};
 use crate::algebra::{self, Coefficient, Compared, JetAlgebra, Monomial, Polynomial};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::jet::{Activation, JetProgram, adjoint, mean_square};
-use crate::operator::{Argument, Graph, Id, Lowering, Node, Printer, Symbol, Unfit, compress, fold};
+use crate::operator::{Argument, Graph, Id, Lowering, Node, Printer, SamplerKind, Symbol, Unfit, compress, fold};
 use crate::program::{ExprId, Learning, Net, NetId, Program, Region, ReportKind};
 use crate::rewrite::{self, rewrite};
 use auto::Choice;
@@ -292,7 +292,13 @@ impl Planner<'_> {
         let folded = fold(&mut graph, &drawn);
         let targets = Targets::new(&mut graph, &folded.functionals).map_err(|e| too_many(e.0, span))?;
         let algebras = self.algebras(&graph, &targets, span)?;
-        let normals = rewritten.roots.iter().any(|r| graph.holds(*r, |n| matches!(n, Node::Normal(_))));
+        let components = graph.samplers.iter().filter_map(|s| match s.kind {
+            SamplerKind::Vectors { component, .. } => Some(component),
+            _ => None,
+        });
+        let drawn_by = graph.weightings.iter().map(|w| w.weight).chain(components);
+        let mut holders = rewritten.roots.iter().copied().chain(drawn_by);
+        let normals = holders.any(|r| graph.holds(r, |n| matches!(n, Node::Normal(_))));
         let data_columns = self.data_columns(condition, normals, &graph, &rewritten.roots);
         let number = condition.map_or(0, |k| k as u32 + 1);
         let mut builder = Builder::new(program, name, data_columns, number);
@@ -495,8 +501,14 @@ fn networks(
     algebras.iter().map(one).collect()
 }
 
-/// Refuses residuals that are 1/0 or hold numbers beyond 64 bits, and those of a condition that nothing can change.
+/// Refuses residuals that are 1/0 or hold numbers beyond 64 bits or derivatives that are not known, and those of a condition that nothing can change.
 fn judge(program: &Program, graph: &Graph, roots: &[Id], condition: bool, span: Span) -> Result<(), Diagnostic> {
+    if graph.derives_directions {
+        let message = "the derivative of an estimate by random directions that vary with the point is not known here";
+        return Err(Diagnostic::error(span, message)
+            .label("coefficients that are not constant are put into the directions, whose own derivatives would be missing")
+            .note("estimate the whole instead of what is in it, or by `sparse(k)`; a gradient term takes `sparse(k)` or `exact`"));
+    }
     let any = |is: &dyn Fn(&Node) -> bool| roots.iter().any(|r| graph.holds(*r, is));
     let zero = |id: &Id| graph.is_zero(*id);
     if any(&|n| matches!(n, Node::Mul(factors) if factors.iter().any(|(f, e)| *e < 0 && zero(f)))) {

@@ -180,7 +180,7 @@ impl<'a> Resolver<'a> {
             }
         }
         let samples = |method: Method| match method {
-            Method::Sparse { k, .. } => k.min(MAX_ESTIMATES_MULTIPLIED as usize) as u32,
+            Method::Sparse { .. } => MAX_ESTIMATES_MULTIPLIED,
             _ => 1,
         };
         let random = program.estimates.iter().map(|e| e.method).filter(|m| m.is_random());
@@ -203,9 +203,9 @@ impl<'a> Resolver<'a> {
 /// More than the degree of any polynomial.
 const NONLINEAR: u32 = u32::MAX;
 
-/// Finds where residuals are no polynomials in what is estimated, or of a higher degree than there are samples to multiply:
-/// a product of m sums by one sampler is a sum over m indices, of which k >= m draws find any. The degree of an
-/// expression that holds no estimate is 0.
+/// Finds where residuals are no polynomials in what is estimated, or of a higher degree than estimates are multiplied: a product of m sums
+/// by one sampler is a sum over m indices, of which k >= m draws find any, and further draws the rest. The degree of an expression that
+/// holds no estimate is 0.
 struct Bias<'r, 'a> {
     resolver: &'r Resolver<'a>,
     same: Sameness<'r>,

@@ -317,7 +317,13 @@ pub fn import_with(egraph: &mut Classes, term: Term, memo: &mut indexmap::IndexM
         Node::Call(f, a) => Form::Call(f, a.into_iter().map(|a| import_with(egraph, a, memo)).collect()),
         Node::Derivative(s, of) => Form::D(s, import_with(egraph, of, memo)),
         Node::Reduce { reduction, var, lo, hi, body, sampler } => {
-            let open = egraph.analysis.loop_var(var, lo, hi);
+            let mut open = egraph.analysis.loop_var(var, lo, hi);
+            let mut name = var;
+            // the variable of a loop around this one, which stands free in the body, must not be taken for its own
+            while let (true, LoopVar::Bound(n)) = (egraph.analysis.graph.free_vars(body).contains(&open), name) {
+                name = LoopVar::Bound(n + 1);
+                open = egraph.analysis.loop_var(name, lo, hi);
+            }
             let body = egraph.analysis.graph.substitute(body, var, &Index::of_loop(open));
             let body = import_with(egraph, body, memo);
             let max = reduction == crate::program::Reduction::Max;

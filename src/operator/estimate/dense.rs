@@ -190,6 +190,11 @@ impl Dense<'_, '_> {
             if self.graph.holds(coefficient, |n| matches!(n, Node::Param(p) if (self.how.learned)(*p))) {
                 return Err(unfit("a coefficient that varies with the index holds a learned parameter"));
             }
+            if term.holds_outer(self.graph, coefficient) {
+                return Err(unfit(
+                    "a coefficient holds the index of a sum around it, in a function that is not linear",
+                ));
+            }
             let places: Vec<Place> = places.iter().filter(|p| ranges.contains(&p.range)).copied().collect();
             groups.push(Group { ranges, coefficient, places });
         }

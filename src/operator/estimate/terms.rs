@@ -72,11 +72,16 @@ impl Term {
         Ok(places)
     }
 
+    /// Whether an expression holds an index of a sum around the term.
+    pub fn holds_outer(&self, graph: &Graph, id: Id) -> bool {
+        graph.free_vars(id).iter().any(|v| !self.ranges.iter().any(|r| r.0 == *v))
+    }
+
     /// The product of the derivatives.
     pub fn derivatives(&self, graph: &mut Graph) -> Id {
         let mut factors = Vec::new();
         for factor in &self.factors {
-            let d = factor.symbols.iter().fold(factor.field, |d, symbol| graph.derivative(d, symbol));
+            let d = factor.symbols.iter().fold(factor.field, |d, symbol| graph.along(d, symbol));
             factors.push((d, 1));
         }
         graph.product(factors)

@@ -41,6 +41,10 @@ fn one(graph: &mut Graph, term: Term, how: &Estimate, k: usize) -> Result<Id, Un
         return Ok(independent(graph, term, &groups, how, k));
     }
     let (weight, rest) = (graph.product(weight), graph.product(rest));
+    if term.holds_outer(graph, weight) {
+        let why = "a coefficient holds the index of a sum around it, in a function that is not linear";
+        return Err(Unfit(why.into()));
+    }
     let (first, second) = match term.ranges[..] {
         [first] => (first, (graph.fresh(0, 1), 0, 1)),
         [first, second] => (first, second),

@@ -253,9 +253,14 @@ impl<'a> Lowering<'a> {
     }
 
     fn operator_estimate(&self, e: ExprId) -> Option<Scope> {
-        self.program.estimates.iter().rev().find_map(|estimate| match estimate.target {
+        self.program.estimates.iter().enumerate().rev().find_map(|(k, estimate)| match estimate.target {
             EstimateTarget::Expression(t) if self.program.same(t, e) => {
-                Some(self.scope_of(estimate, self.named(&format!("estimate{}", estimate.span.start), estimate)))
+                // those of the command line stand nowhere in the file
+                let name = match estimate.span == Span::default() {
+                    true => format!("override{k}"),
+                    false => format!("estimate{}", estimate.span.start),
+                };
+                Some(self.scope_of(estimate, self.named(&name, estimate)))
             }
             _ => None,
         })
