@@ -81,6 +81,7 @@ pub use {ahead::Ahead, awake::in_pool};
 #[cfg(feature = "compiler")]
 mod ahead {
     use super::{LATER, PATIENCE};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::time::Instant;
 
@@ -103,12 +104,13 @@ mod ahead {
                 // held until it is there: who needs it meanwhile waits
                 let mut result = locked(&theirs.result);
                 let work = locked(&theirs.work).take();
-                *result = work.map(|work| work());
+                // who needs it does it again, and panics there
+                *result = work.and_then(|work| catch_unwind(AssertUnwindSafe(work)).ok());
             })));
             Ahead(ours)
         }
 
-        /// The result; worked out here, if nobody has begun.
+        /// The result; worked out here, if nobody has begun. None where that has panicked.
         pub fn end(self) -> Option<R> {
             let work = locked(&self.0.work).take();
             if let Some(work) = work {
@@ -120,6 +122,13 @@ mod ahead {
                 std::hint::spin_loop();
             }
             locked(&self.0.result).take()
+        }
+    }
+
+    impl<R> Drop for Ahead<R> {
+        /// What nobody has begun holds on to nothing any more.
+        fn drop(&mut self) {
+            locked(&self.0.work).take();
         }
     }
 

@@ -134,6 +134,9 @@ fn subsets_of_nested_sums() {
     // more indices than draws
     enumerated(FIELD, "norm2(grad(lap(u)))", "sparse(2)", 12 * 12);
     enumerated(FIELD, "lap(u)^3", "sparse(2)", 12 * 12);
+    // what is inside of the factors of a product, with draws of its own
+    enumerated(FIELD, "lap(lap(u))^2", "sparse(1)", 256);
+    enumerated(FIELD, "lap(u)*sum(j in 0..3: d(lap(u), x[j]))", "sparse(2)", 12 * 6);
     // sums over different ranges draw for themselves
     enumerated(FIELD, "sum(i in 0..4: sum(j in 0..3: c[i]*d(u, x[i], x[j])))", "sparse(2)", 12 * 6);
 }

@@ -191,28 +191,28 @@ pub fn sign<T: Real>(x: T) -> T {
     }
 }
 
-/// x P(x^2) / Q(x^2), from the constant terms on, is tanh(x) to 3e-8, relative, where |x| <= [`END`]; found by linear programs that minimise
+/// x P(x^2) / Q(x^2), from the constant terms on, is tanh(x) to 3e-8, relative and but for rounding, where |x| <= [`END`]; found by linear programs that minimise
 /// the largest |P - tanh(x)/x Q| / Q, each with the Q of the one before. All are positive, so that nothing cancels.
 const TANH: [[f64; 5]; 2] = [
     [1.0, 0.13397488827258053, 0.003515338843852975, 2.0946075254414637e-5, 1.3853405541090015e-8],
     [1.0, 0.4673081220803576, 0.02595156329838402, 3.318397074737748e-4, 7.97342358942111e-7],
 ];
-/// From here on tanh is 1, in f32.
+/// From here on tanh is taken for 1, in f32: it is to 1e-7.
 const END: f64 = 8.4;
 
 /// Hyperbolic tangent.
 #[inline(always)]
 pub fn tanh<T: Real>(x: T) -> T {
     if T::EPSILON > 1e-10 {
-        let (x, sign, end) = (x.abs(), x, T::lit(END));
-        let x = if x > end { end } else { x };
+        let (size, sign, end) = (x.abs(), x, T::lit(END));
+        let x = if size > end { end } else { size };
         let z = x * x;
         let [mut p, mut q] = [T::lit(TANH[0][4]), T::lit(TANH[1][4])];
         for k in (0..4).rev() {
             (p, q) = (p.mul_add(z, T::lit(TANH[0][k])), q.mul_add(z, T::lit(TANH[1][k])));
         }
         let y = (x * p) / q;
-        let y = if y > T::one() { T::one() } else { y };
+        let y = if size >= end || y > T::one() { T::one() } else { y };
         return y.flip_sign(sign);
     }
     let e = expm1_negative(x.abs() * T::lit(-2.0));
@@ -384,5 +384,9 @@ mod tests {
             assert!((sinh(x) / x.sinh() - 1.0).abs() < 5e-16, "{x}");
         }
         assert_eq!(tanh(-0.0f64), 0.0);
+        for x in [8.4f32, 9.5, 20.0, f32::MAX, f32::INFINITY] {
+            assert_eq!([tanh(x), tanh(-x)], [1.0, -1.0]);
+        }
+        assert!(tanh(f32::NAN).is_nan());
     }
 }

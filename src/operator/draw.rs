@@ -179,13 +179,14 @@ impl Graph {
         self.reduce(reduction, slot, 0, k, body, None)
     }
 
-    /// A factor that is a sum by a sampler, of which another factor holds a sum too (or the same once more).
+    /// A factor that is a sum by a sampler and holds, or is, a sum by one of which another factor holds a sum too (or the same once more).
     fn shared(&self, factors: &[(Id, i32)]) -> Option<usize> {
         let mut memo = HashMap::new();
         let degrees: Vec<BTreeMap<u32, u32>> = factors.iter().map(|f| self.degrees(*f, &mut memo)).collect();
         factors.iter().enumerate().position(|(at, (f, e))| {
             let Node::Reduce { reduction: Reduction::Sum, sampler: Some(s), .. } = self.node(*f) else { return false };
-            let others = degrees.iter().enumerate().any(|(o, degrees)| o != at && degrees.contains_key(s));
+            let holds = |other: &BTreeMap<u32, u32>| degrees[at].keys().any(|s| other.contains_key(s));
+            let others = degrees.iter().enumerate().any(|(o, other)| o != at && holds(other));
             matches!(self.samplers[*s as usize].kind, SamplerKind::Sparse { .. }) && *e > 0 && (*e > 1 || others)
         })
     }
@@ -241,13 +242,13 @@ impl Graph {
         if !memo.contains_key(&id) {
             let mut out = BTreeMap::new();
             match self.node(id) {
-                Node::Reduce { reduction: Reduction::Sum, sampler: Some(s), .. } => {
-                    if matches!(self.samplers[*s as usize].kind, SamplerKind::Sparse { .. }) {
-                        out.insert(*s, 1);
-                    }
-                }
-                Node::Reduce { reduction: Reduction::Sum, sampler: None, body, .. } => {
+                Node::Reduce { reduction: Reduction::Sum, sampler, body, .. } => {
                     out.extend(self.degrees((*body, 1), memo));
+                    let is_sparse = |s: &u32| matches!(self.samplers[*s as usize].kind, SamplerKind::Sparse { .. });
+                    if let Some(s) = sampler.filter(is_sparse) {
+                        let total = out.entry(s).or_insert(0u32);
+                        *total = total.saturating_add(1);
+                    }
                 }
                 Node::Add(terms, _) => {
                     for (s, d) in terms.iter().flat_map(|t| self.degrees((t.0, 1), memo)) {
