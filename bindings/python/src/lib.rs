@@ -1,8 +1,11 @@
 //! jetc for Python: thin over the library. Arrays are numpy's; the interpreter is released while jetc works.
 
 use jetc::ndarray::{ArrayD, ArrayView2};
+use jetc::net::WeightsError;
 use jetc::train::{Flow, Progress};
-use jetc::{ArtifactError as Unusable, Compiled, Compiler, Device, Error, Number, Parameters, Place, Solver, TrainOptions, WeightsError};
+use jetc::{
+    ArtifactError as Unusable, Compiled, Compiler, Device, Error, Number, Parameters, Place, Solver, TrainOptions,
+};
 use numpy::{IntoPyArray, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
