@@ -133,9 +133,13 @@ impl Graph {
             }
             Node::Mul(_) => {
                 let Node::Mul(factors) = self.node(id).clone() else { unreachable!() };
-                match self.shared(&factors) {
+                let (mut known, mut degrees) = (HashMap::new(), Vec::new());
+                for factor in &factors {
+                    degrees.push(self.degrees(*factor, &mut known));
+                }
+                match self.shared(&factors, &degrees) {
                     Some(at) => self.product_of_draws(factors, at, outer),
-                    None if let Some(at) = self.distributed(&factors) => {
+                    None if let Some(at) = self.distributed(&factors, &degrees) => {
                         self.draw_distributed(factors, at, outer, memo)
                     }
                     None => self.map_children(id, &mut |g, c| g.draw_within(c, outer, memo), Symbol::clone),
@@ -180,9 +184,7 @@ impl Graph {
     }
 
     /// A factor that is a sum by a sampler and holds, or is, a sum by one of which another factor holds a sum too (or the same once more).
-    fn shared(&self, factors: &[(Id, i32)]) -> Option<usize> {
-        let mut memo = HashMap::new();
-        let degrees: Vec<BTreeMap<u32, u32>> = factors.iter().map(|f| self.degrees(*f, &mut memo)).collect();
+    fn shared(&self, factors: &[(Id, i32)], degrees: &[BTreeMap<u32, u32>]) -> Option<usize> {
         factors.iter().enumerate().position(|(at, (f, e))| {
             let Node::Reduce { reduction: Reduction::Sum, sampler: Some(s), .. } = self.node(*f) else { return false };
             let holds = |other: &BTreeMap<u32, u32>| degrees[at].keys().any(|s| other.contains_key(s));
@@ -192,9 +194,7 @@ impl Graph {
     }
 
     /// A factor like a + S, S a sampled sum, or a sum over all indices of such, where another factor holds a sum by the same sampler.
-    fn distributed(&self, factors: &[(Id, i32)]) -> Option<usize> {
-        let mut memo = HashMap::new();
-        let degrees: Vec<BTreeMap<u32, u32>> = factors.iter().map(|f| self.degrees(*f, &mut memo)).collect();
+    fn distributed(&self, factors: &[(Id, i32)], degrees: &[BTreeMap<u32, u32>]) -> Option<usize> {
         let is_product = |at: usize, s: &u32| {
             let total = degrees.iter().filter_map(|d| d.get(s)).fold(0, |a: u32, b| a.saturating_add(*b));
             let again = factors[at].1 > 1 || degrees.iter().enumerate().any(|(o, d)| o != at && d.contains_key(s));

@@ -1,6 +1,6 @@
 //! Flows at work: trajectories of data, rollouts of many states at once, gradients through time, reports.
 //!
-//! - `trajectories`: runs of a data set, and windows of them;
+//! - `trajectories`: runs of a data set, and windows of them; `deal`: which of these a step takes;
 //! - `runner`: states over an interval by the compiled step, forwards, and backwards with its vector-Jacobian product;
 //! - `tape`: what is kept for that;
 //! - `kernel`: rollouts on a device, an interval at a time;
@@ -11,6 +11,7 @@
 pub(super) mod agreement;
 mod chained;
 mod control;
+mod deal;
 mod kernel;
 mod objective;
 mod rollout;

@@ -8,6 +8,7 @@
 
 use super::chained::Stepping;
 use super::control::Stopped;
+use super::deal::{Batch, Deal};
 use super::rollout::Roll;
 use super::runner::{Group, Interval, Runner, cast, pull, sign};
 use super::tape::{Pace, Tape, Trail};
@@ -16,7 +17,7 @@ use crate::cpu::{CHUNKS, Random};
 use crate::cuda::{Device, arithmetic};
 use crate::diagnostic::Diagnostic;
 use crate::jet::{JetProgram, summed};
-use crate::net::{Parameters, Philox, Purpose, TensorSpec};
+use crate::net::{Parameters, TensorSpec};
 use crate::plan::{FlowPlan, FlowWindow, plan_window};
 use crate::pool::{Ahead, each};
 use crate::program::{Fit, Program, ReportKind, Training};
@@ -24,7 +25,7 @@ use crate::solver::measure::Meter;
 use crate::solver::objective::{all, load_data};
 use crate::solver::placed::Placed;
 use crate::solver::{DeviceStepper, Error, Evaluator, Measure, Number, Tensors, Trained};
-use crate::train::{Measurement, Objective, ObjectiveError, OnHost, Sampler, Stepper, Table, dealt};
+use crate::train::{Measurement, Objective, ObjectiveError, OnHost, Sampler, Stepper, Table};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
@@ -53,20 +54,6 @@ pub struct FlowObjective<T> {
     meters: Vec<Report<T>>,
 }
 
-/// The windows of the data, and which of them a step takes.
-struct Deal {
-    data: Trajectories,
-    /// Their first rows.
-    windows: Vec<usize>,
-    /// How many a step takes.
-    batch: usize,
-    seed: u64,
-    /// Rows behind the first.
-    horizon: usize,
-    /// Columns of what is compared with the points, where that is not all that is known of a row: the first, and how many.
-    compared: Option<(usize, usize)>,
-}
-
 /// A window as one program, and what it needs.
 struct Window<T> {
     plan: FlowWindow,
@@ -77,15 +64,6 @@ struct Window<T> {
     next: Option<Ahead<Batch<T>>>,
     outputs: Vec<Vec<T>>,
     gradients: Vec<Vec<T>>,
-}
-
-/// The windows of a step: their first rows, points and data rows.
-#[derive(Default)]
-struct Batch<T> {
-    step: Option<u64>,
-    rows: Vec<usize>,
-    points: Vec<T>,
-    data: Vec<T>,
 }
 
 enum Report<T> {
@@ -129,51 +107,6 @@ impl<T: Number> Window<T> {
     /// Inputs and steps of an interval.
     fn interval(&self) -> (usize, usize) {
         (self.plan.interval - 1, self.plan.steps)
-    }
-}
-
-impl Deal {
-    /// The first rows of the windows of a step: every window once in an epoch.
-    fn rows(&self, step: u64) -> Vec<usize> {
-        let first = step * self.batch as u64;
-        let key = |epoch| Philox::new(self.seed, Purpose::Strata.stream(0), epoch).block(0);
-        let rows = dealt(self.windows.len() as u32, first..first + self.batch as u64, key);
-        rows.into_iter().map(|k| self.windows[k as usize]).collect()
-    }
-
-    /// Points and data rows of the windows that begin at these rows: for each interval `inputs` numbers, and the length of one of so many
-    /// `steps`; and what is compared.
-    fn gather<N: Clone>(
-        &self,
-        (inputs, steps): (usize, usize),
-        rows: &[usize],
-        of: impl Fn(f64) -> N,
-        (points, data): (&mut Vec<N>, &mut Vec<N>),
-    ) {
-        let compared = self.compared.map_or(self.data.width, |(_, n)| n);
-        let (columns, width) = (self.data.columns, self.horizon * (inputs + 1 + compared));
-        points.resize(rows.len() * columns, of(0.0));
-        data.resize(rows.len() * width, of(0.0));
-        let put = |to: &mut [N], from: &[f64]| to.iter_mut().zip(from).for_each(|(to, x)| *to = of(*x));
-        for ((row, point), data) in rows.iter().zip(points.chunks_exact_mut(columns)).zip(data.chunks_exact_mut(width))
-        {
-            put(point, self.data.point(*row));
-            let (intervals, ends) = data.split_at_mut(self.horizon * (inputs + 1));
-            for (j, to) in (*row..).zip(intervals.chunks_exact_mut(inputs + 1)) {
-                put(&mut to[..inputs], self.data.values(j));
-                to[inputs] = of(self.data.interval(j) / steps as f64);
-            }
-            for (j, to) in (row + 1..).zip(ends.chunks_exact_mut(compared.max(1))) {
-                put(to, self.compared.map_or(self.data.values(j), |(first, _)| &self.data.point(j)[first..]));
-            }
-        }
-    }
-
-    /// The windows of a step.
-    fn batch<T: Number>(&self, interval: (usize, usize), step: u64, mut batch: Batch<T>) -> Batch<T> {
-        (batch.step, batch.rows) = (Some(step), self.rows(step));
-        self.gather(interval, &batch.rows, T::of, (&mut batch.points, &mut batch.data));
-        batch
     }
 }
 
